@@ -1,0 +1,56 @@
+"""Write files and folders so that a crash leaves the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a ``with`` block another name to write to, and move the result into place after it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File or folder to write or to replace; the folders above it are made.
+
+    Yields
+    ------
+    pathlib.Path
+        A name beside ``path`` where nothing is yet; the block writes a file or makes a folder there. If
+        the block fails it is removed, and ``path`` stays as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "table.csv"
+    ...     with replacing(path) as temporary:
+    ...         _ = temporary.write_text("n")
+    ...     path.read_text()
+    'n'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    old = temporary.with_name(f"{temporary.name}-old")
+    try:
+        yield temporary
+        if path.is_dir():
+            # A folder cannot replace a full one in a single step: the old one steps aside first.
+            path.rename(old)
+        try:
+            temporary.replace(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        for leftover in (temporary, old):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
