@@ -1,0 +1,1 @@
+"""Models on arrays and tensors; they know nothing of xarray."""

@@ -1,0 +1,322 @@
+"""EcoPerceiver: a carbon flux from a window of weather and satellite patches, in the paper's order.
+
+The model of arXiv 2406.04940 (section 4 and appendix B.2). Letters in the shape comments:
+
+====  =======================================  =====
+B     windows in a batch
+T     hours in a window                           32
+V     hourly variables                            21
+C     patch bands                                  9
+P     patches in a batch
+K     octaves of the Fourier features             12
+Hi    width of an input, 2K + embedding           40
+Hl    width of a latent                          128
+====  =======================================  =====
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xcarbon.errors import ModelError
+from xcarbon.variables import PAPER_INPUTS, PATCH_BANDS, TIME_FEATURES
+
+
+@dataclass(frozen=True)
+class EcoPerceiverConfig:
+    """Settings of an EcoPerceiver; the defaults are the paper's and give 988,633 parameters.
+
+    Attributes
+    ----------
+    variables : tuple of str
+        Hourly inputs, in the order of the last axis of ``hourly``.
+    bands : tuple of str
+        Bands of a patch; empty for a model without patches.
+    patch_size : int
+        Pixels along one side of a patch.
+    context : int
+        Hours in a window, the predicted one included.
+    octaves : int
+        Number K of octaves of the Fourier features.
+    embedding : int
+        Width of the learned embedding of a variable or band.
+    width, heads, mlp_ratio : int
+        Width of the latents, heads of every attention, hidden width of an MLP over ``width``.
+    cross_blocks, self_layers : int
+        How often the shared block is applied, and the self-attention layers after it.
+    dropout : float
+        Share of the observations masked in training; time features and patches never are.
+    normalize_keys_values : bool
+        Take the self-attention's keys and values from the normalised latents. The authors' code
+        takes them from the latents as they are: ``False`` loads weights trained that way.
+
+    Raises
+    ------
+    ModelError
+        If the width does not divide into the heads or nothing is left to predict from.
+    """
+
+    variables: tuple[str, ...] = PAPER_INPUTS
+    bands: tuple[str, ...] = PATCH_BANDS
+    patch_size: int = 8
+    context: int = 32
+    octaves: int = 12
+    embedding: int = 16
+    width: int = 128
+    heads: int = 8
+    mlp_ratio: int = 3
+    cross_blocks: int = 8
+    self_layers: int = 4
+    dropout: float = 0.3
+    normalize_keys_values: bool = True
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ModelError(f"width {self.width} is not a multiple of {self.heads} heads")
+        if not self.variables:
+            raise ModelError("a model needs at least one hourly variable")
+        if not 0 <= self.dropout < 1:
+            raise ModelError(f"dropout must be in [0, 1), found {self.dropout}")
+
+    @property
+    def input_width(self) -> int:
+        """Width Hi of an input: sines, cosines and the embedding."""
+        return 2 * self.octaves + self.embedding
+
+
+class EcoPerceiver(nn.Module):
+    """Predict the flux of a window's last hour; being causal, the hours before it come for free.
+
+    Parameters
+    ----------
+    config : EcoPerceiverConfig
+        The settings; the paper's by default.
+
+    Notes
+    -----
+    The blocks share one set of weights, so the keys and values of the inputs are the same in all
+    of them and are computed once.
+
+    Examples
+    --------
+    >>> model = EcoPerceiver(EcoPerceiverConfig())
+    >>> sum(p.numel() for p in model.parameters())
+    988633
+    >>> hourly = torch.rand(4, 32, 21) - 0.5
+    >>> model(hourly).shape
+    torch.Size([4, 32])
+    """
+
+    def __init__(self, config: EcoPerceiverConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or EcoPerceiverConfig()
+        self.embed = InputEmbedding(config)
+        self.latents = nn.Parameter(torch.empty(config.context, config.width))  # (T, Hl)
+        self.cross = WindowedCrossAttention(config)
+        self.mix = SelfAttention(config)
+        self.layers = nn.ModuleList(SelfAttention(config) for _ in range(config.self_layers))
+        self.head = nn.Linear(config.width, 1)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Small weights, smaller ones where a layer adds to the residual stream, as in GPT-2."""
+        depth = 2 * (2 * self.config.cross_blocks + self.config.self_layers)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                is_residual = name.endswith(("out", "contract"))
+                nn.init.normal_(module.weight, std=0.02 / (depth**0.5 if is_residual else 1))
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.latents, std=0.02)
+
+    def forward(
+        self, hourly: Tensor, patches: Tensor | None = None, patch_index: Tensor | None = None
+    ) -> Tensor:
+        """Predict every hour of each window from itself and the hours before it in the window.
+
+        Parameters
+        ----------
+        hourly : Tensor
+            Scaled variables [1], shape ``(B, T, V)``; NaN where missing.
+        patches : Tensor, optional
+            Patches that the windows see, shape ``(P, C, 8, 8)``: reflectance [1], snow and water
+            flags, -1 where fill.
+        patch_index : Tensor, optional
+            Which patch enters at each hour, integer, shape ``(B, T)``; -1 for none.
+
+        Returns
+        -------
+        Tensor
+            Shape ``(B, T)``, in standardised units of the target. The last hour, the only one with the
+            full context, is the prediction proper.
+
+        Raises
+        ------
+        ModelError
+            If the shapes are not those of the configuration.
+        """
+        _check_shapes(self.config, hourly, patches, patch_index)
+        inputs, present = self.embed(hourly, patches, patch_index)  # (B, T, V + C, Hi), (B, T, V + C)
+        keys, values = self.cross.keys_values(inputs)  # 2 x (B, T, V + C, heads, Hl / heads)
+        x = self.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
+        for _ in range(self.config.cross_blocks):
+            x = self.mix(self.cross(x, keys, values, present))  # (B, T, Hl)
+        for layer in self.layers:
+            x = layer(x)  # (B, T, Hl)
+        return self.head(x).squeeze(-1)  # (B, T)
+
+
+class InputEmbedding(nn.Module):
+    """Every observation and every patch band becomes one input of width Hi."""
+
+    def __init__(self, config: EcoPerceiverConfig) -> None:
+        super().__init__()
+        self.config = config
+        fourier, pixels, bands = 2 * config.octaves, config.patch_size**2, len(config.bands)
+        self.variable = nn.Parameter(torch.empty(len(config.variables), config.embedding))
+        self.without_patch = nn.LayerNorm(config.input_width, eps=EPS)
+        self.with_patch = nn.LayerNorm(config.input_width, eps=EPS)
+        self.band = nn.Parameter(torch.empty(bands, config.embedding))
+        self.band_weight = nn.Parameter(torch.empty(bands, pixels, fourier))
+        self.band_bias = nn.Parameter(torch.zeros(bands, fourier))
+        for embedding in (self.variable, self.band):
+            nn.init.normal_(embedding)
+        nn.init.normal_(self.band_weight, std=pixels**-0.5)
+        droppable = [code not in TIME_FEATURES for code in config.variables]
+        self.droppable: Tensor
+        self.register_buffer("droppable", torch.tensor(droppable), persistent=False)
+
+    def forward(
+        self, hourly: Tensor, patches: Tensor | None, patch_index: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return inputs ``(B, T, V + C, Hi)`` and which are present ``(B, T, V + C)``."""
+        present = ~torch.isnan(hourly)  # (B, T, V)
+        if self.training and self.config.dropout:
+            dropped = torch.rand_like(hourly) < self.config.dropout
+            present = present & ~(dropped & self.droppable)
+        observations = self.observations(hourly.masked_fill(~present, 0.0))  # (B, T, V, Hi)
+        if patches is None or patch_index is None:
+            return self.without_patch(observations), present
+        images = self.images(patches)  # (P, C, Hi)
+        has_patch = patch_index >= 0  # (B, T)
+        bands = images.new_zeros(*has_patch.shape, *images.shape[1:])  # (B, T, C, Hi)
+        bands[has_patch] = images[patch_index[has_patch]]
+        inputs = torch.cat([observations, bands], dim=2)  # (B, T, V + C, Hi)
+        inputs = torch.where(has_patch[:, :, None, None], self.with_patch(inputs), self.without_patch(inputs))
+        seen = has_patch[:, :, None].expand(-1, -1, bands.shape[2])  # (B, T, C)
+        return inputs, torch.cat([present, seen], dim=2)
+
+    def observations(self, hourly: Tensor) -> Tensor:
+        """Fourier features and embedding of each observation, ``(..., V) -> (..., V, Hi)``.
+
+        The angles are in the precision of the data, not of the weights: bfloat16 cannot tell hours apart
+        at 2^11 pi x.
+        """
+        octaves = 2.0 ** torch.arange(self.config.octaves, device=hourly.device, dtype=hourly.dtype)
+        angle = hourly[..., None] * (octaves * math.pi)  # (..., V, K)
+        fourier = torch.cat([angle.sin(), angle.cos()], dim=-1).to(self.variable.dtype)  # (..., V, 2K)
+        return torch.cat([fourier, self.variable.expand(*hourly.shape, -1)], dim=-1)
+
+    def images(self, patches: Tensor) -> Tensor:
+        """A linear map of each band's pixels, and its embedding, ``(P, C, 8, 8) -> (P, C, Hi)``."""
+        pixels = patches.flatten(2).to(self.band_weight.dtype)  # (P, C, 64)
+        features = torch.einsum("pci,cio->pco", pixels, self.band_weight) + self.band_bias
+        return torch.cat([features, self.band.expand(len(patches), -1, -1)], dim=-1)
+
+
+class WindowedCrossAttention(nn.Module):
+    """Each hour's latent attends to the inputs of its own hour."""
+
+    def __init__(self, config: EcoPerceiverConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(config.width, eps=EPS)
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.input_width, config.width)
+        self.value = nn.Linear(config.input_width, config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.mlp = MLP(config)
+
+    def keys_values(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, T, N, Hi) -> 2 x (B, T, N, heads, Hl / heads)`` for N = V + C inputs."""
+        split = (self.heads, -1)
+        return self.key(inputs).unflatten(-1, split), self.value(inputs).unflatten(-1, split)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, present: Tensor) -> Tensor:
+        """``(B, T, Hl) -> (B, T, Hl)``."""
+        query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))  # (B, T, heads, Hl / heads)
+        # One query an hour: sums of products beat batched matrix products, and attention kernels.
+        score = (query[:, :, None] * keys).sum(-1) * query.shape[-1] ** -0.5  # (B, T, N, heads)
+        # The lowest number instead of -inf: an hour without any input must not divide zero by zero.
+        absent = ~present[..., None]  # (B, T, N, 1)
+        weight = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(2)
+        read = (weight.masked_fill(absent, 0)[..., None] * values).sum(2)  # (B, T, heads, Hl / heads)
+        return self.mlp(x + self.out(read.flatten(2)))
+
+
+class SelfAttention(nn.Module):
+    """Each hour's latent attends to those of its own and earlier hours."""
+
+    def __init__(self, config: EcoPerceiverConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.normalize_keys_values = config.normalize_keys_values
+        self.norm = nn.LayerNorm(config.width, eps=EPS)
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, T, Hl) -> (B, T, Hl)``."""
+        normed = self.norm(x)
+        source = normed if self.normalize_keys_values else x
+        query, keys, values = (
+            _split(linear(tokens), self.heads)  # (B, heads, T, Hl / heads)
+            for linear, tokens in ((self.query, normed), (self.key, source), (self.value, source))
+        )
+        read = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
+        return self.mlp(x + self.out(read.transpose(1, 2).flatten(2)))
+
+
+class MLP(nn.Module):
+    """The residual feed-forward half of every attention layer."""
+
+    def __init__(self, config: EcoPerceiverConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width, eps=EPS)
+        self.expand = nn.Linear(config.width, config.mlp_ratio * config.width)
+        self.contract = nn.Linear(config.mlp_ratio * config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., Hl) -> (..., Hl)``."""
+        return x + self.contract(F.gelu(self.expand(self.norm(x))))
+
+
+#: Of every LayerNorm, as in the paper's code.
+EPS = 1e-12
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """Split the last axis into heads, ``(..., N, H) -> (..., heads, N, H / heads)``."""
+    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+def _check_shapes(
+    config: EcoPerceiverConfig, hourly: Tensor, patches: Tensor | None, patch_index: Tensor | None
+) -> None:
+    hours, variables = config.context, len(config.variables)
+    if hourly.ndim != 3 or tuple(hourly.shape[1:]) != (hours, variables):
+        raise ModelError(f"hourly must be (B, {hours}, {variables}), found {tuple(hourly.shape)}")
+    if patches is None or patch_index is None:
+        return
+    expected = (len(config.bands), config.patch_size, config.patch_size)
+    if tuple(patches.shape[1:]) != expected:
+        raise ModelError(f"patches must be (P, *{expected}), found {tuple(patches.shape)}")
+    if patch_index.shape != hourly.shape[:2]:
+        raise ModelError(f"patch_index must be {tuple(hourly.shape[:2])}, found {tuple(patch_index.shape)}")
