@@ -1,0 +1,519 @@
+"""FLUXNET2015 files to a Dataset of clock hours."""
+
+import gzip
+import zipfile
+from pathlib import Path
+
+import dask
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from xcarbon import open_fluxnet
+from xcarbon.conventions import QC
+from xcarbon.errors import FileFormatError, MetadataError, TimestampError, XCarbonError
+from xcarbon.io import fluxnet
+from xcarbon.io.badm import SiteMetadata
+from xcarbon.testing import raise_on_compute, write_fluxnet_csv
+from xcarbon.variables import VARIABLES
+
+THARANDT = dict(lat=50.9636, lon=13.5669, igbp="ENF", elevation=380, utc_offset=1)
+RAW = ["AU-Emr", "AU-Tum", "CG-Tch", "CN-Sw2", "DE-Tha", "IT-CA3", "US-ARc", "US-Ha1", "US-Wi2"]
+#: Half a step of the packing of the shared store, whose values were quantised from the same hours.
+PACKING = {"TA": 0.002, "VPD": 0.004, "SW_IN": 0.05, "NEE": 0.004, "GPP_DT": 0.004, "GPP_NT": 0.004}
+
+
+def name(site="DE-Tha", product="SUBSET", resolution="HH", suffix=".csv"):
+    return f"FLX_{site}_FLUXNET2015_{product}_{resolution}_1996-1996_1-4{suffix}"
+
+
+def table(columns=None, start="1996-03-31", steps=8, step=30):
+    """Make the text of a file; a column is a list of cells, numbers or text."""
+    begin = pd.date_range(start, periods=steps, freq=f"{step}min")
+    times = {"TIMESTAMP_START": begin, "TIMESTAMP_END": begin + pd.Timedelta(minutes=step)}
+    stamps = {key: values.strftime("%Y%m%d%H%M") for key, values in times.items()}
+    columns = {"TA_F": range(steps)} if columns is None else columns
+    return pd.DataFrame(stamps | columns).to_csv(index=False)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the bytes or text of a file under a name; compress it if the name says so."""
+
+    def _write(content=None, file=None, **parts):
+        path = tmp_path / (file or name(**parts))
+        content = table() if content is None else content
+        content = content.encode() if isinstance(content, str) else content
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+        return path
+
+    return _write
+
+
+@pytest.fixture
+def write_zip(tmp_path):
+    """Write a zip of files, given as name to text."""
+
+    def _write(**texts):
+        path = tmp_path / "FLX_DE-Tha_FLUXNET2015_SUBSET_1996-1996_1-4.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file, text in texts.items():
+                archive.writestr(file, text)
+        return path
+
+    return _write
+
+
+def read(path, **metadata):
+    return open_fluxnet(path, metadata=THARANDT | metadata).load()
+
+
+# The real towers
+
+
+@pytest.fixture(scope="module")
+def real_raw(real_data):
+    """The nine towers in the layout of FLUXNET2015, loaded one by one."""
+    return {path.name[4:10]: open_fluxnet(path).load() for path in real_data.glob("raw/*.csv.gz")}
+
+
+@pytest.mark.parametrize("site", RAW)
+def test_real_tower_agrees_with_shared_store(site, real_raw, real_towers):
+    tower = real_raw[site]
+    expected = real_towers.sel(site=[site], time=tower.time).load()
+    for code, packing in PACKING.items():
+        found, wanted = tower[code].values, expected[code].values
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted), err_msg=code)
+        np.testing.assert_allclose(found, wanted, atol=packing, rtol=0, err_msg=code)
+    for code in ("TA", "VPD", "SW_IN", "NEE"):
+        np.testing.assert_array_equal(tower[code + QC].values, expected[code + QC].values, code)
+    for name_ in ("lat", "lon", "elevation", "igbp", "utc_offset"):
+        np.testing.assert_array_equal(tower[name_].values, expected[name_].values)
+
+
+def test_real_towers_open_together_as_they_do_alone(real_data, real_raw):
+    paths = sorted(real_data.glob("raw/*.csv.gz"), reverse=True)
+    with raise_on_compute():
+        towers = open_fluxnet(paths)
+    assert list(towers.site.values) == RAW
+    assert towers.time.values[[0, -1]].astype("M8[h]").astype(str).tolist() == [
+        "1991-01-01T00",
+        "2014-12-31T23",
+    ]
+    assert towers["TA"].chunksizes == {"site": (1,) * 9, "time": (towers.time.size,)}
+    towers = towers.load()
+    for site, tower in real_raw.items():
+        here = towers.sel(site=[site])
+        alone = tower.reindex(time=here.time, fill_value={v: -1 for v in tower if QC in v})
+        xr.testing.assert_equal(here.drop_vars("time_bnds"), alone.drop_vars("time_bnds"))
+
+
+# The Dataset
+
+
+def test_synthetic_tower_comes_back(towers, tmp_path):
+    expected = towers.drop_dims(["day"], errors="ignore").isel(site=[0]).load()
+    site = str(expected.site.values[0])
+    path = write_fluxnet_csv(expected, site, tmp_path / name(site))
+    found = read(path)
+    codes = [code for code in VARIABLES if code in expected]
+    assert codes and set(codes) == {code for code in found if code in VARIABLES}
+    for code in codes:
+        np.testing.assert_allclose(found[code], expected[code], rtol=1e-5, err_msg=code)
+
+
+def test_structure(write):
+    ds = read(write(table({"TA_F": [1] * 8, "TA_F_QC": [2] * 8, "RH": [3] * 8})))
+    assert ds.sizes["site"] == 1 and ds.sizes["time"] == 4
+    assert ds["TA"].dims == ds["TA_QC"].dims == ("site", "time")
+    assert (ds["TA"].dtype, ds["TA_QC"].dtype) == ("float32", "int8")
+    assert ds["TA"].attrs["source_column"] == "TA_F"
+    assert ds["TA"].attrs["ancillary_variables"] == "TA_QC"
+    assert ds["TA_QC"].attrs["flag_meanings"].endswith("downscaled_from_reanalysis")
+    assert "RH_QC" not in ds
+    assert ds["time"].values[0] == np.datetime64("1996-03-31T00")
+    assert ds["site"].attrs["cf_role"] == "timeseries_id"
+    assert "time_bnds" in ds.coords and "site_name" not in ds.coords
+    assert ds.attrs["license"] == "CC-BY-4.0"
+    assert "10.1038/s41597-020-0534-3" in ds.attrs["references"]
+    assert "open_fluxnet" in ds.attrs["history"]
+    assert name() in ds.attrs["source"]
+
+
+def test_best_column_is_chosen(write):
+    columns = {"TA": [1, 1], "TA_F_MDS": [2, 2], "TA_F_MDS_QC": [3, 3], "TS_F_MDS_1": [4, 4]}
+    ds = read(write(table(columns, steps=2)))
+    assert ds["TA"].item() == 2 and ds["TA"].attrs["source_column"] == "TA_F_MDS"
+    assert ds["TA_QC"].attrs["flag_meanings"].endswith("poor_quality_gapfill")
+    assert ds["TS_1"].item() == 4
+
+
+def test_half_hours_are_combined_as_the_variable_asks(write):
+    columns = {
+        "TA_F": [1, 2, 3, -9999, -9999, -9999],
+        "TA_F_QC": [0, 2, 0, 1, -9999, -9999],
+        "P_F": [1, 2, 3, 4, 5, -9999],
+        "WD": [350, 20, 180, 190, 10, "-9999.000"],
+    }
+    ds = read(write(table(columns, steps=6)))
+    nan = np.nan
+    np.testing.assert_array_equal(ds["TA"], [[1.5, nan, nan]])
+    np.testing.assert_array_equal(ds["TA_QC"], [[2, -1, -1]])
+    np.testing.assert_array_equal(ds["P"], [[3, 7, nan]])
+    np.testing.assert_allclose(ds["WD"], [[5, 185, nan]], atol=1e-4)
+
+
+def test_file_from_half_past_to_half_past(write):
+    columns = {"TA_F": [1, 2, 4, 5], "TA_F_QC": [0, 1, 2, 0]}
+    ds = read(write(table(columns, start="1996-03-31 01:30", steps=4)))
+    np.testing.assert_array_equal(ds["TA"], [[np.nan, 3, np.nan]])
+    np.testing.assert_array_equal(ds["TA_QC"], [[-1, 2, -1]])
+    assert ds["time"].dt.hour.values.tolist() == [1, 2, 3]
+
+
+def test_hourly_file_passes_straight(write):
+    columns = {"WD": [360, -9999], "NEE_VUT_REF": [1, 2], "NEE_VUT_REF_QC": [3, -9999]}
+    ds = read(write(table(columns, steps=2, step=60), resolution="HR"))
+    np.testing.assert_array_equal(ds["WD"], [[360, np.nan]])
+    np.testing.assert_array_equal(ds["NEE"], [[1, 2]])
+    np.testing.assert_array_equal(ds["NEE_QC"], [[3, -1]])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n"])
+def test_spellings_of_a_text_file(write, suffix, ending):
+    text = "\ufeff" + table({"TA_F": ["1", " 2", "NA", ""]}, steps=4).replace("\n", ending)
+    np.testing.assert_array_equal(read(write(text, suffix=suffix))["TA"], [[1.5, np.nan]])
+
+
+def test_zip_gives_the_one_file_of_the_tower(write_zip):
+    other = "FLX_DE-Tha_FLUXNET2015_"
+    path = write_zip(
+        **{
+            f"{other}ERAI_HH_1989-2014_1-4.csv": "TIMESTAMP_START,TA_ERA\n",
+            f"{other}AUXMETEO_1996-1996_1-4.csv": "x\n",
+            name(resolution="DD"): "TIMESTAMP,TA_F\n19960101,1\n",
+            name(): table(),
+        }
+    )
+    ds = read(path)
+    np.testing.assert_array_equal(ds["TA"], [[0.5, 2.5, 4.5, 6.5]])
+    assert name() in ds.attrs["source"]
+
+
+def test_towers_of_different_years_and_variables(write):
+    first = write(table({"TA_F": [1, 1], "TA_F_QC": [0, 0]}, steps=2), site="US-Ha1")
+    later = table({"RH": [2, 2], "TA_F": [3, 3]}, start="1996-03-31 03:00", steps=2)
+    second = write(later, site="AU-Tum")
+    ds = open_fluxnet([first, second], metadata={"US-Ha1": THARANDT, "AU-Tum": THARANDT}).load()
+    nan = np.nan
+    assert ds["site"].values.tolist() == ["AU-Tum", "US-Ha1"]
+    np.testing.assert_array_equal(ds["TA"], [[nan, nan, nan, 3], [1, nan, nan, nan]])
+    np.testing.assert_array_equal(ds["RH"], [[nan, nan, nan, 2], [nan] * 4])
+    np.testing.assert_array_equal(ds["TA_QC"], [[-1] * 4, [0, -1, -1, -1]])
+
+
+def test_licence_is_only_claimed_where_it_is_known(write):
+    tier_two = read(write(site="RU-Sam"), lat=72.37, lon=126.5, utc_offset=9)
+    assert tier_two.attrs["license"].endswith("Tier Two policy for RU-Sam")
+    assert "license" not in read(write(file="mine.csv"), site="XX-Xyz").attrs
+
+
+# Laziness
+
+
+def test_nothing_is_computed_at_opening_and_the_file_is_read_once(write, monkeypatch):
+    columns = {"TA_F": range(8), "TA_F_QC": [0] * 8, "RH": range(8), "P_F": range(8)}
+    path = write(table(columns, steps=8))
+    calls = []
+    monkeypatch.setattr(
+        fluxnet,
+        "_read_columns",
+        lambda *args, original=fluxnet._read_columns: calls.append(list(args[1])) or original(*args),
+    )
+    with raise_on_compute():
+        ds = open_fluxnet(path, metadata=THARANDT)
+    assert calls == [["TIMESTAMP_START"]]
+    assert all(array.chunks for array in ds.data_vars.values())
+    ds.load()
+    assert calls[1:] == [["TA_F", "P_F", "RH", "TA_F_QC"]]
+
+
+def test_text_in_a_number_column_is_named_when_it_is_read(write):
+    text = table({"TA_F": [1, 2, 3, 4], "RH": [1, 2, "wet", 4]}, steps=4)
+    path = write(text)
+    ds = open_fluxnet(path, metadata=THARANDT)
+    with pytest.raises(FileFormatError) as caught:
+        ds["TA"].load()
+    assert str(caught.value) == f"{path}, line 4, column RH: 'wet' is not a number"
+
+
+def test_text_where_nothing_is_read_does_no_harm(write):
+    text = table({"TA_F": [1, 3], "METHOD": ["ustar", "none"]}, steps=2)
+    assert read(write(text))["TA"].item() == 2
+
+
+def test_quality_codes_may_be_written_as_decimals(write):
+    ds = read(write(table({"TA_F": [1, 3], "TA_F_QC": ["0.0", "1.0"]}, steps=2)))
+    assert ds["TA_QC"].item() == 1
+
+
+@pytest.mark.parametrize("code", [0.5, 4, -1, 300])
+def test_what_is_no_quality_code_is_named(write, code):
+    path = write(table({"TA_F": [1, 3], "TA_F_QC": [0, code]}, steps=2))
+    with pytest.raises(FileFormatError, match=r"line 3, column TA_F_QC: .* is not a quality code"):
+        read(path)
+
+
+def test_changed_file_is_refused(write):
+    ds = open_fluxnet(write(table(steps=8)), metadata=THARANDT)
+    write(table(steps=4, columns={"TA_F": range(4)}))
+    with pytest.raises(FileFormatError, match="had 8 rows when it was opened, now has 4"):
+        ds.load()
+
+
+def test_values_are_read_by_another_process_in_another_folder(write, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    ds = open_fluxnet(Path(write().name), metadata=THARANDT)
+    monkeypatch.chdir("/")
+    with dask.config.set(scheduler="processes", num_workers=1):
+        np.testing.assert_array_equal(ds["TA"].values, [[0.5, 2.5, 4.5, 6.5]])
+
+
+# Files that are not what they should be
+
+
+@pytest.mark.parametrize("resolution", ["DD", "WW", "MM", "YY"])
+def test_coarser_file_is_refused_by_its_name(write, resolution):
+    with pytest.raises(FileFormatError, match=rf"daily or coarser \({resolution}\)"):
+        read(write(resolution=resolution))
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("", FileFormatError, "the file is empty"),
+        ("TIMESTAMP_START,TA_F\n", FileFormatError, "0 rows under the header"),
+        ("TIMESTAMP_START,TA_F\n199601010000,1\n", FileFormatError, "1 rows under the header"),
+        ("TIMESTAMP_END,TA_F\n199601010000,1\n", TimestampError, "no column TIMESTAMP_START"),
+        ("TIMESTAMP,TA_F\n19960101,1\n", FileFormatError, r"daily or coarser \(TIMESTAMP\)"),
+        (
+            "TIMESTAMP_START,TA_F\n19960101,1\n19960108,1\n",
+            TimestampError,
+            "line 2: TIMESTAMP_START 19960101 is daily or coarser",
+        ),
+        (
+            "TIMESTAMP_START,TA_F\n199601010000,1\n199601010060,1\n",
+            TimestampError,
+            "line 3: TIMESTAMP_START 199601010060 is not YYYYMMDDHHMM",
+        ),
+        (
+            "TIMESTAMP_START,TA_F\n1.99601E+11,1\n1.99601E+11,1\n",
+            FileFormatError,
+            r"line 2, column TIMESTAMP_START: '1.99601E\+11' is not a number",
+        ),
+        (
+            "TIMESTAMP_START,TA_F\n199601010000,1\n\n199601010030\n",
+            FileFormatError,
+            "line 4: 1 cells under 2 columns",
+        ),
+        ("TIMESTAMP_START,TA_F,TA_F\n199601010000,1,2\n", FileFormatError, r"\['TA_F'\] stand"),
+        ("date;temperature\n1996-01-01;1\n", FileFormatError, "not a FLUXNET file"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", FileFormatError, "not a FLUXNET file"),
+    ],
+)
+def test_wrong_file_is_named(write, text, error, message):
+    path = write(text)
+    with pytest.raises(error, match=message) as caught:
+        open_fluxnet(path, metadata=THARANDT)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-4]])
+def test_truncated_gzip(write, damage):
+    text = table({"TA_F": range(2000)}, steps=2000)
+    path = write(text, suffix=".csv.gz")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(FileFormatError, match="truncated or damaged") as caught:
+        open_fluxnet(path, metadata=THARANDT)
+    assert str(path) in str(caught.value)
+
+
+def test_plain_text_named_gz(write):
+    path = write(suffix=".csv.gz")
+    path.write_text(table())
+    with pytest.raises(FileFormatError, match="truncated or damaged"):
+        open_fluxnet(path, metadata=THARANDT)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:100],
+        lambda data: data[: len(data) // 2] + b"damage" + data[len(data) // 2 + 6 :],
+    ],
+)
+def test_damaged_zip(write_zip, damage):
+    path = write_zip(**{name(): table({"TA_F": range(3000)}, steps=3000)})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(FileFormatError, match="truncated") as caught:
+        open_fluxnet(path, metadata=THARANDT)
+    assert str(path) in str(caught.value)
+
+
+def test_zip_without_or_with_two_files(write_zip):
+    with pytest.raises(FileFormatError, match="has none among"):
+        read(write_zip(**{name(resolution="DD"): "x"}))
+    with pytest.raises(FileFormatError, match="must hold exactly one") as caught:
+        read(write_zip(**{name(): table(), name(product="FULLSET"): table()}))
+    assert name(product="FULLSET") in str(caught.value)
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        open_fluxnet(tmp_path / "absent.csv")
+    with pytest.raises(FileNotFoundError, match="empty"):
+        open_fluxnet([])
+
+
+def test_two_files_of_one_tower(write):
+    one, other = write(), write(product="FULLSET")
+    with pytest.raises(XCarbonError, match="both of DE-Tha") as caught:
+        open_fluxnet([one, other], metadata=THARANDT | dict(site="DE-Tha"))
+    assert str(one) in str(caught.value) and str(other) in str(caught.value)
+
+
+def test_codes_of_different_meaning_are_not_mixed(write):
+    one = write(table({"TA_F": [1, 1], "TA_F_QC": [2, 2]}, steps=2))
+    other = table({"TA_F_MDS": [1, 1], "TA_F_MDS_QC": [2, 2]}, steps=2)
+    paths = [one, write(other, site="US-Ha1")]
+    with pytest.raises(FileFormatError, match="differ in meaning"):
+        open_fluxnet(paths, metadata={"DE-Tha": THARANDT, "US-Ha1": THARANDT})
+
+
+# Time stamps
+
+REGULAR = [f"19960331{hour:02}{minute:02}" for hour in range(5) for minute in (0, 30)]
+
+
+def stamped(stamps):
+    return "TIMESTAMP_START,TA_F\n" + "".join(f"{stamp},1\n" for stamp in stamps)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "message"),
+    [
+        (REGULAR[:3] + REGULAR[2:], "line 5: TIMESTAMP_START 199603310100 repeats 199603310100"),
+        (
+            [*REGULAR[:3], REGULAR[4], REGULAR[3]],
+            "line 5: TIMESTAMP_START 199603310200 leaves a gap after 199603310100",
+        ),
+        (
+            [*REGULAR[:4], REGULAR[0]],
+            "line 6: TIMESTAMP_START 199603310000 goes back after 199603310130",
+        ),
+        (
+            ["199603310000", "199603310010", "199603310020"],
+            "line 3: TIMESTAMP_START 199603310010 leaves a gap after 199603310000",
+        ),
+        (["199603310015", "199603310045"], "199603310015 is not the start of a clock half-hour"),
+        (["199603310030", "199603310130"], "199603310030 is not the start of a clock hour"),
+    ],
+)
+def test_wrong_stamps_are_named(write, stamps, message):
+    with pytest.raises(TimestampError, match=message) as caught:
+        read(write(stamped(stamps)))
+    assert "daylight" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        REGULAR[:4] + REGULAR[6:],  # 02:00 and 02:30 are absent
+        ["199610270130", "199610270200", "199610270230", "199610270200"],
+        ["199603310000", "199603310100", "199603310300"],
+        ["199610270100", "199610270200", "199610270200"],
+    ],
+)
+def test_daylight_saving_time_is_recognised(write, stamps):
+    with pytest.raises(TimestampError, match=r"daylight saving time.*local standard time"):
+        read(write(stamped(stamps)))
+
+
+def test_leap_days_and_centuries_are_regular(write):
+    for start in ("1996-02-28", "2000-02-28", "1999-12-31"):
+        ds = read(write(table({"TA_F": range(200)}, start=start, steps=200)))
+        np.testing.assert_array_equal(ds["time"], pd.date_range(start, periods=100, freq="h").to_numpy())
+
+
+# Metadata
+
+TABLE = "SITE_ID,LOCATION_LAT,LOCATION_LON,LOCATION_ELEV,IGBP,UTC_OFFSET\n"
+
+
+def test_metadata_beside_the_file(write):
+    path = write()
+    write(TABLE + "DE-Tha,50.96,13.57,,ENF,1\nAU-Tum,1,2,3,GRA,4\n", file="site_data.csv")
+    bif = "SITE_ID;GROUP_ID;VARIABLE_GROUP;VARIABLE;DATAVALUE\n"
+    rows = "DE-Tha;1;GRP_LOCATION;LOCATION_ELEV;380\nDE-Tha;1;GRP_LOCATION;LOCATION_LAT;0\n"
+    write(bif + rows + "DE-Tha;2;GRP_HEADER;SITE_NAME;Tharandt\n", file="FLX_AA-Flx_BIF_LATEST.csv")
+    ds = open_fluxnet(path)
+    assert (ds["lat"].item(), ds["elevation"].item(), ds["utc_offset"].item()) == (50.96, 380, 1)
+    assert ds["site_name"].item() == "Tharandt" and "doi" not in ds.coords
+    given = open_fluxnet(path, metadata=dict(utc_offset=2, elevation=None))
+    assert (given["utc_offset"].item(), given["elevation"].item()) == (2, 380)
+
+
+@pytest.mark.parametrize("form", ["path", "fields", "by site", "SiteMetadata", "SiteMetadata by site"])
+def test_forms_of_metadata(write, form):
+    path = write()
+    metadata = {
+        "path": write(TABLE + "DE-Tha,50.9636,13.5669,380,ENF,1\n", file="elsewhere.csv"),
+        "fields": THARANDT | dict(site="DE-Tha"),
+        "by site": {"DE-Tha": THARANDT, "AU-Tum": {}},
+        "SiteMetadata": SiteMetadata("DE-Tha", **THARANDT),
+        "SiteMetadata by site": {"DE-Tha": SiteMetadata("DE-Tha", **THARANDT)},
+    }[form]
+    ds = open_fluxnet(path, metadata=metadata)
+    assert {key: ds[key].item() for key in THARANDT} == THARANDT
+
+
+def test_unknown_is_missing(write):
+    ds = read(write(), elevation=None, utc_offset="")
+    assert np.isnan(ds["elevation"].item()) and np.isnan(ds["utc_offset"].item())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "DE-Tha lacks lat and lon and igbp"),
+        (dict(igbp="ENF"), "DE-Tha lacks lat and lon"),
+        (THARANDT | dict(igbp="WOOD"), "unknown IGBP class 'WOOD'"),
+        (THARANDT | dict(lat=-121.6, lon=44.3), "look swapped"),
+        (THARANDT | dict(lat=13.5669, lon=50.9636), "look swapped"),
+        (THARANDT | dict(site="US-Ha1"), r"metadata tells of \['US-Ha1'\], but .* of \['DE-Tha'\]"),
+    ],
+)
+def test_wrong_metadata_is_named(write, metadata, message):
+    with pytest.raises(MetadataError, match=message):
+        open_fluxnet(write(), metadata=metadata)
+
+
+def test_error_in_metadata_names_the_file(write):
+    path = write()
+    with pytest.raises(MetadataError) as caught:
+        open_fluxnet(path)
+    assert str(path) in str(caught.value)
+
+
+def test_tower_that_the_name_does_not_tell(write):
+    path = write(file="tharandt.csv")
+    with pytest.raises(MetadataError, match="not in the name"):
+        open_fluxnet(path, metadata=THARANDT)
+    assert read(path, site="DE-Tha")["site"].item() == "DE-Tha"
+
+
+def test_fields_of_one_tower_do_not_fit_several_files(write):
+    with pytest.raises(MetadataError, match="but the files are of"):
+        open_fluxnet([write(), write(site="US-Ha1")], metadata=THARANDT)

@@ -1,0 +1,1 @@
+"""Files to Datasets and back, one module per source."""

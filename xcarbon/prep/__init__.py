@@ -1,0 +1,1 @@
+"""Datasets to Datasets, lazily: clock, quality, scaling, patches, splits."""
