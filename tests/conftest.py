@@ -1,0 +1,43 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+import xcarbon
+from xcarbon.testing import synthetic_towers
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real data, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("XCARBON_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set XCARBON_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_towers(real_data: Path) -> xr.Dataset:
+    """180 real towers, nothing loaded."""
+    return xcarbon.open_store(real_data / "fluxnet2015_hourly.zarr")
+
+
+@pytest.fixture(scope="session")
+def towers() -> xr.Dataset:
+    """Twelve synthetic towers of one year with patches, in memory but chunked."""
+    return synthetic_towers(12, seed=1).persist()
+
+
+@pytest.fixture(autouse=True)
+def no_progress() -> Iterator[None]:
+    """Keep progress bars out of the test report."""
+    with xcarbon.set_options(progress=False):
+        yield

@@ -1,0 +1,158 @@
+"""Figures show the right hours and towers, with labels, and load no more than they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib
+import numpy as np
+import pytest
+import xarray as xr
+
+from xcarbon.errors import OptionError, VariableError
+from xcarbon.plotting import IGBP_STYLES, CarbonPlot
+from xcarbon.prep.quality import MAX_QC
+from xcarbon.testing import raise_on_compute, synthetic_towers
+from xcarbon.variables import IGBP_CLASSES
+
+
+@pytest.fixture(autouse=True)
+def no_screen() -> Iterator[None]:
+    """Draw without a screen, and forget the figures."""
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def ds() -> xr.Dataset:
+    return synthetic_towers(12, patches=False, variables=["NEE", "GPP_DT", "RECO_DT"]).persist()
+
+
+@pytest.fixture(scope="module")
+def nee(ds: xr.Dataset) -> xr.DataArray:
+    return (ds["RECO_DT"] - ds["GPP_DT"]).rename("NEE")
+
+
+def test_series_shows_observations_of_good_quality(ds: xr.Dataset, nee: xr.DataArray) -> None:
+    ax = CarbonPlot(ds).series(nee, site="SY-002", time="2010-07")
+    zero, observed, predicted = ax.get_lines()
+    assert (observed.get_label(), predicted.get_label()) == ("observed", "predicted")
+    assert zero.get_ydata() == [0, 0]
+    july = ds.sel(site="SY-002", time="2010-07")
+    good = july["NEE_QC"] <= MAX_QC
+    assert not good.all()
+    np.testing.assert_array_equal(observed.get_ydata(), july["NEE"].where(good))
+    np.testing.assert_array_equal(predicted.get_ydata(), nee.sel(site="SY-002", time="2010-07"))
+
+
+def test_series_is_labelled(ds: xr.Dataset, nee: xr.DataArray) -> None:
+    ax = CarbonPlot(ds).series(nee)
+    assert ax.get_title(loc="left") == "SY-001, evergreen needleleaf forest"
+    assert ax.get_ylabel() == "NEE [µmol m$^{-2}$ s$^{-1}$]"
+    assert ax.get_xlabel() == "local standard time"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["observed", "predicted"]
+    ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize(("site", "months"), [("SY-002", {6, 7, 8}), ("SY-007", {12, 1, 2})])
+def test_series_chooses_a_week_in_summer(
+    ds: xr.Dataset, nee: xr.DataArray, site: str, months: set[int]
+) -> None:
+    assert (ds["lat"].sel(site=site) < 0) == (1 in months)
+    observed = CarbonPlot(ds).series(nee, site=site).get_lines()[1]
+    days = np.asarray(observed.get_xdata(), "datetime64[D]")
+    assert len(days) == 7 * 24
+    assert set((days.astype("datetime64[M]").astype(int) % 12 + 1).tolist()) <= months
+    assert np.isfinite(observed.get_ydata()).sum() > 150
+
+
+def test_series_of_one_tower_without_metadata() -> None:
+    time = np.arange("2010-03-01", "2010-03-20", dtype="datetime64[h]").astype("datetime64[ns]")
+    tower = xr.Dataset({"NEE": ("time", np.ones(time.size))}, coords={"time": time})
+    ax = CarbonPlot(tower).series(tower["NEE"])
+    assert ax.get_title(loc="left") == ""
+    assert ax.get_lines()[1].get_ydata().size == 7 * 24
+
+
+def test_series_draws_into_given_axes_and_takes_a_slice(ds: xr.Dataset, nee: xr.DataArray) -> None:
+    import matplotlib.pyplot as plt
+
+    ax = plt.figure().subplots()
+    period = slice("2010-05-01", "2010-05-02")
+    assert CarbonPlot(ds).series(nee.sel(site="SY-003"), time=period, ax=ax) is ax
+    assert ax.get_lines()[2].get_xdata().size == 48
+    assert ax.get_title(loc="left") == "SY-003, grassland"
+
+
+def test_series_loads_only_what_it_shows(ds: xr.Dataset, nee: xr.DataArray) -> None:
+    computed = []
+
+    def predict(block: np.ndarray) -> np.ndarray:
+        computed.append(block.shape)
+        return block
+
+    weekly = nee.chunk(time=7 * 24)
+    lazy = weekly.copy(data=weekly.data.map_blocks(predict, meta=np.empty((0, 0), np.float32)))
+    CarbonPlot(ds).series(lazy, site="SY-005")
+    assert 1 <= len(computed) <= 2
+
+
+def test_series_rejects_what_is_not_there(ds: xr.Dataset, nee: xr.DataArray) -> None:
+    plot = CarbonPlot(ds)
+    with pytest.raises(VariableError, match="FCH4"):
+        plot.series(nee.rename("FCH4"))
+    with pytest.raises(OptionError, match=r"DE-Tha.*SY-001"):
+        plot.series(nee, site="DE-Tha")
+    with pytest.raises(OptionError, match="1999"):
+        plot.series(nee, time="1999-07")
+
+
+def test_sites_counts_towers_of_each_class(ds: xr.Dataset) -> None:
+    with raise_on_compute():
+        ax = CarbonPlot(ds).sites()
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == [f"{code} {IGBP_CLASSES[code]} (3)" for code in ("CRO", "DBF", "ENF", "GRA")]
+    land, *classes = ax.collections
+    assert len(land.get_paths()) > 200
+    places = np.concatenate([np.asarray(points.get_offsets()) for points in classes])
+    expected = np.stack([ds["lon"], ds["lat"]], axis=1)
+    np.testing.assert_allclose(np.sort(places, axis=0), np.sort(expected, axis=0))
+    ax.figure.canvas.draw()
+
+
+def test_sites_by_number_and_by_other_labels(ds: xr.Dataset) -> None:
+    numbers = CarbonPlot(ds).sites(color_by="elevation")
+    assert "elevation" in numbers.figure.axes[1].get_ylabel()
+    split = ds.assign_coords(split=("site", ["train", "test"] * 6))
+    labels = CarbonPlot(split).sites(color_by="split").get_legend().get_texts()
+    assert [text.get_text() for text in labels] == ["test (6)", "train (6)"]
+    with pytest.raises(OptionError, match="igbp"):
+        CarbonPlot(ds).sites(color_by="IGBP")
+
+
+def test_sites_of_a_single_tower(ds: xr.Dataset) -> None:
+    ax = CarbonPlot(ds.isel(site=0)).sites()
+    assert ax.get_legend().get_texts()[0].get_text() == "ENF evergreen needleleaf forest (1)"
+
+
+def test_scores_sorts_classes_and_leaves_out_those_without_a_score() -> None:
+    nse = ("igbp", [0.4, np.nan, -7.0, 0.8])
+    score = xr.Dataset(
+        {"nse": nse, "n": ("igbp", [10, 0, 20, 30_000])}, {"igbp": ["ENF", "MF", "GRA", "CRO"]}
+    )
+    ax = CarbonPlot(xr.Dataset()).scores(score)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["GRA", "ENF", "CRO"]
+    assert [text.get_text().split() for text in ax.texts][-1] == ["0.80", "(30,000", "h)"]
+    assert ax.get_xlim()[0] == -1
+    colors = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in ax.patches]
+    assert colors == [IGBP_STYLES[code][0] for code in ("GRA", "ENF", "CRO")]
+    with pytest.raises(OptionError, match="one dimension"):
+        CarbonPlot(xr.Dataset()).scores(score.isel(igbp=0))
+
+
+def test_every_class_has_a_style_of_its_own() -> None:
+    assert list(IGBP_STYLES) == list(IGBP_CLASSES)
+    assert len({color for color, _ in IGBP_STYLES.values()}) == len(IGBP_CLASSES)
