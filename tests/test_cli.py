@@ -1,0 +1,78 @@
+"""The command line does the main job, and says what went wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import xarray as xr
+
+from xcarbon import CarbonModel, cli
+from xcarbon.cli import main
+
+
+@pytest.fixture(autouse=True)
+def small_demo(monkeypatch):
+    """The demo with fewer hours."""
+    monkeypatch.setattr(cli, "DEMO_DAYS", 4)
+    monkeypatch.setitem(cli.DEMO_TRAINING, "val_windows", 8)
+
+
+def test_demo_goes_from_towers_to_netcdf_scores_and_figure(tmp_path, capsys):
+    out = tmp_path / "demo"
+    assert main(["demo", "--steps", "2", "--out", str(out), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "SYNTHETIC" in said
+    assert "simulated, not measured" in said
+    assert "nse" in said
+    with xr.open_dataset(out / "nee.nc") as ds:
+        assert ds.attrs["Conventions"].startswith("CF-")
+        assert ds["NEE"].dims == ("site", "time")
+        assert ds["NEE"].notnull().mean() > 0.6
+    assert (out / "nee.png").stat().st_size > 10_000
+    assert len(CarbonModel.load(out / "run" / "model").sites) == 6
+    assert main(["demo", "--steps", "1", "--out", str(out), "--quiet"]) == 0  # again, over the first
+
+
+def test_demo_on_a_store_of_real_towers(real_data, tmp_path, capsys, monkeypatch):
+    sites = ["DE-Tha", "FI-Hyy", "CZ-BK1", "DE-Geb", "DE-Kli", "BE-Lon", "DE-Gri", "AT-Neu", "DK-Eng"]
+    open_store = "xcarbon.open_store"
+    towers = xr.open_zarr(real_data / "fluxnet2015_hourly.zarr").attrs["title"]
+    from xcarbon.io.store import open_store as opened
+
+    monkeypatch.setattr(open_store, lambda path: opened(path).sel(site=sites, time=slice("2006", "2009")))
+    path = real_data / "fluxnet2015_hourly.zarr"
+    assert main(["demo", "--data", str(path), "--steps", "1", "--out", str(tmp_path), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "synthetic" not in said.lower()
+    with xr.open_dataset(tmp_path / "nee.nc") as ds:
+        assert towers in ds.attrs["title"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["demo", "--data", "nowhere.zarr"], "nowhere.zarr"), (["demo", "--data", "."], "cannot be opened")],
+)
+def test_errors_are_one_line_and_a_status(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("xcarbon: ")
+    assert message in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["demo", "--steps", "0"]])
+def test_wrong_arguments(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_the_console_script_is_installed():
+    done = subprocess.run(
+        [sys.executable, "-m", "xcarbon", "--version"], capture_output=True, text=True, env=os.environ
+    )
+    assert done.stdout.startswith("xcarbon ")

@@ -1,0 +1,7 @@
+"""``python -m xcarbon`` is ``xcarbon``."""
+
+import sys
+
+from xcarbon.cli import main
+
+sys.exit(main())

@@ -1,0 +1,58 @@
+"""``Dataset.carbon``: the whole package from a Dataset; every method delegates."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from xcarbon.io.store import to_store
+from xcarbon.plotting import CarbonPlot
+from xcarbon.prep.split import Split, split
+from xcarbon.scoring import score
+
+if TYPE_CHECKING:
+    from xcarbon.models.bundle import CarbonModel
+
+
+@xr.register_dataset_accessor("carbon")
+class CarbonAccessor:
+    """Carbon fluxes of the towers in a Dataset of the data model."""
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self._ds = ds
+
+    def split(self, seed: int = 0, **settings: Any) -> Split:
+        """Split towers into train, val and test; see :func:`xcarbon.prep.split.split`."""
+        return split(self._ds, seed, **settings)
+
+    def fit(self, model: str = "ecoperceiver", **settings: Any) -> CarbonModel:
+        """Train a model on these towers; see :func:`xcarbon.training.fit`."""
+        from xcarbon.training import fit
+
+        return fit(self._ds, model, **settings)
+
+    def predict(self, target: str, model: CarbonModel | str | os.PathLike[str]) -> xr.DataArray:
+        """Predict a flux lazily; see :func:`xcarbon.inference.predict`."""
+        from xcarbon.inference import predict
+
+        return predict(self._ds, target, model)
+
+    def predict_nee(self, model: CarbonModel | str | os.PathLike[str]) -> xr.DataArray:
+        """Predict net ecosystem exchange [umol m-2 s-1] lazily; see :func:`xcarbon.inference.predict`."""
+        return self.predict("NEE", model)
+
+    def score(self, prediction: xr.DataArray, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
+        """Score a prediction against these towers; see :func:`xcarbon.scoring.score`."""
+        return score(self._ds, prediction, by, **settings)
+
+    def to_store(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write a Zarr store; see :func:`xcarbon.io.store.to_store`."""
+        return to_store(self._ds, path, overwrite=overwrite)
+
+    @property
+    def plot(self) -> CarbonPlot:
+        """Figures of these towers; see :class:`xcarbon.plotting.CarbonPlot`."""
+        return CarbonPlot(self._ds)
