@@ -288,9 +288,7 @@ def check_igbp(igbp: str, site: str) -> str:
         If ``igbp`` is not among the seventeen classes.
     """
     if igbp not in IGBP_CLASSES:
-        raise MetadataError(
-            f"{site}: unknown IGBP class {igbp!r}; the classes are {', '.join(IGBP_CLASSES)}"
-        )
+        raise MetadataError(f"{site}: unknown IGBP class {igbp!r}; the classes are {', '.join(IGBP_CLASSES)}")
     return igbp
 
 
@@ -321,6 +319,6 @@ def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
         units = ds[code].attrs.get("units", VARIABLES[code].units)
         if units != VARIABLES[code].units:
             raise MetadataError(
-                f"{code} has units {units!r}, but xcarbon needs {VARIABLES[code].units!r}: convert the values "
-                f"if they differ, and set ds[{code!r}].attrs['units']"
+                f"{code} has units {units!r}, but xcarbon needs {VARIABLES[code].units!r}: convert the "
+                f"values if they differ, and set ds[{code!r}].attrs['units']"
             )

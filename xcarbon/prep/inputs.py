@@ -1,0 +1,148 @@
+"""From a Dataset of the data model to the arrays that a model reads: masked, scaled, stacked, lazy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from xcarbon.conventions import QC, check_hourly, check_units, check_variables
+from xcarbon.errors import VariableError
+from xcarbon.prep.patches import stack_bands
+from xcarbon.prep.quality import MAX_QC, mask_quality
+from xcarbon.prep.scale import scale, time_features
+from xcarbon.variables import TIME_FEATURES, VARIABLES, variable
+
+#: Chunk of a Dataset that comes from memory: one tower, about a year of hours.
+CHUNKS = {"site": 1, "time": 8784}
+
+
+def as_towers(ds: xr.Dataset) -> xr.Dataset:
+    """Return ``ds`` with a ``site`` dimension and Dask chunks, whether it has them or not.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Variables on ``(site, time)``, or on ``(time,)`` for a single tower.
+
+    Returns
+    -------
+    xarray.Dataset
+        Chunked by one site; chunks along time are kept where there are any.
+
+    Raises
+    ------
+    TimestampError
+        If the time axis is not hourly.
+    """
+    check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
+    if "site" not in ds.dims:
+        ds = ds.expand_dims("site") if "site" in ds.coords else ds.expand_dims(site=["tower"])
+    is_lazy = any(array.chunks for array in ds.data_vars.values())
+    # Coordinates stay in memory: xarray compares them whenever two arrays meet, and would compute them.
+    return ds.chunk({"site": 1} if is_lazy else CHUNKS).assign_coords(ds.coords)
+
+
+def model_inputs(
+    ds: xr.Dataset,
+    variables: Sequence[str],
+    bands: Sequence[str] = (),
+    *,
+    target: str | None = None,
+    max_qc: int = MAX_QC,
+) -> xr.Dataset:
+    """Prepare a Dataset for a model, lazily: quality tolerance, scaling, stacking.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Towers on ``(site, time)``, or one on ``(time,)``; patches on ``(site, day, band, y, x)``.
+    variables : sequence of str
+        Hourly predictors in the model's order. What ``ds`` lacks is missing throughout.
+    bands : sequence of str
+        Patch bands in the model's order; none for a model without patches.
+    target : str, optional
+        Variable to predict, for training and scoring.
+    max_qc : int
+        Highest quality code that counts, for predictors and target.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``hourly (site, time, variable)`` [1] float32, NaN where missing; ``target (site, time)`` in
+        its units if asked for; ``patch (site, day, band, y, x)`` if ``bands`` are asked for and
+        ``ds`` has them.
+
+    Raises
+    ------
+    VariableError
+        If a predictor is unknown or a target, none of them is there, or the target is absent.
+    MetadataError
+        If one of them says that it has other units than the vocabulary.
+    TimestampError
+        If the time axis is not hourly.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> inputs = model_inputs(synthetic_towers(2), ["DOY", "TOD", "TA"], target="NEE")
+    >>> inputs["hourly"].dims
+    ('site', 'time', 'variable')
+    """
+    ds = as_towers(ds)
+    targets = [code for code in variables if variable(code).is_target]
+    if targets:
+        raise VariableError(f"{targets} are what models predict, and cannot be predictors")
+    found = [code for code in variables if code in ds and code not in TIME_FEATURES]
+    if not found:
+        measured = [code for code in variables if code not in TIME_FEATURES]
+        have = [code for code in VARIABLES if code in ds]
+        raise VariableError(f"the model needs at least one of {measured}, but the Dataset has {have}")
+    check_units(ds, found)
+    inputs = xr.Dataset({"hourly": _stack_hourly(ds, list(variables), found, max_qc)})
+    if target is not None:
+        check_variables(ds, (target,), "training and scoring")
+        check_units(ds, [target])
+        inputs["target"] = mask_quality(ds, [target], max_qc)[target].astype("float32")
+    if bands and "reflectance" in ds:
+        inputs["patch"] = stack_bands(ds, tuple(bands))
+    return inputs
+
+
+def _stack_hourly(ds: xr.Dataset, variables: list[str], found: list[str], max_qc: int) -> xr.DataArray:
+    """One task per chunk that masks, scales and stacks all variables, ``(site, time, variable)``."""
+    clock = time_features(ds["time"])
+    arrays, layout = [], []
+    for code in found + [code for code in variables if code in TIME_FEATURES]:
+        arrays.append(clock[code] if code in clock else ds[code])
+        codes = ds.get(f"{code}{QC}")
+        arrays += [] if codes is None else [codes]
+        layout.append((variables.index(code), code, codes is not None))
+    stacked = xr.apply_ufunc(
+        _mask_scale_stack,
+        *arrays,
+        kwargs={"layout": layout, "width": len(variables), "max_qc": max_qc},
+        output_core_dims=[["variable"]],
+        dask="parallelized",
+        output_dtypes=[np.float32],
+        dask_gufunc_kwargs={"output_sizes": {"variable": len(variables)}},
+        keep_attrs=False,
+    )
+    stacked = stacked.transpose("site", "time", "variable").assign_coords(variable=variables)
+    return stacked.assign_attrs(long_name="scaled predictors", units="1")
+
+
+def _mask_scale_stack(
+    *arrays: np.ndarray, layout: list[tuple[int, str, bool]], width: int, max_qc: int
+) -> np.ndarray:
+    """Kernel of :func:`_stack_hourly`: values, each followed by its codes if it has any."""
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    stacked = np.full((*shape, width), np.nan, np.float32)
+    queue = iter(arrays)
+    for position, code, has_codes in layout:
+        values = next(queue)
+        if has_codes:
+            values = np.where(next(queue) > max_qc, np.nan, values)
+        stacked[..., position] = scale(values, VARIABLES[code])
+    return stacked
