@@ -1,0 +1,30 @@
+"""Time to import the package, over that of what it is built on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+
+def _seconds(code: str, repeats: int = 5) -> float:
+    """Shortest time of a fresh interpreter that runs ``code``."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def track_import_over_xarray_and_dask() -> float:
+    """``import xcarbon`` over ``import xarray, dask.array``: at most 1.5."""
+    _seconds("import xcarbon", repeats=1)  # warms the caches of both
+    return _seconds("import xcarbon") / _seconds("import xarray, dask.array")
+
+
+track_import_over_xarray_and_dask.unit = "ratio"  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    print(f"import xcarbon / import xarray, dask.array: {track_import_over_xarray_and_dask():.2f}")

@@ -1,0 +1,52 @@
+"""Sphinx configuration: pages are MyST Markdown, those with code are executed at every build."""
+
+import os
+
+import xcarbon
+
+project = "xcarbon"
+author = "The xcarbon developers"
+copyright = f"2026, {author}"
+version = release = xcarbon.__version__
+
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+
+# References into xcarbon must resolve. Those into other libraries need inventories from the net.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!xcarbon\b).*")]
+if "READTHEDOCS" in os.environ:
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "dask": ("https://docs.dask.org/en/stable/", None),
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "pandas": ("https://pandas.pydata.org/docs/", None),
+        "python": ("https://docs.python.org/3/", None),
+        "torch": ("https://docs.pytorch.org/docs/stable/", None),
+        "xarray": ("https://docs.xarray.dev/en/stable/", None),
+    }
+
+autodoc_typehints = "none"  # the types stand in the docstrings, with shapes and units
+autosummary_generate = True
+numpydoc_show_class_members = False
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"xcarbon {release}"
+html_theme_options = {"navigation_with_keys": False}
