@@ -50,3 +50,5 @@ copybutton_prompt_is_regexp = True
 html_theme = "pydata_sphinx_theme"
 html_title = f"xcarbon {release}"
 html_theme_options = {"navigation_with_keys": False}
+html_sidebars = {"**": []}  # a handful of pages, all of them in the header
+html_static_path = ["_static"]

@@ -74,8 +74,6 @@ def test_every_import_is_a_requirement() -> None:
 
 def test_import_leaves_heavy_libraries_alone() -> None:
     code = "import sys, xcarbon; print(*{name.partition('.')[0] for name in sys.modules})"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "xgboost", "lightning_fabric", "matplotlib"}
     assert not heavy & set(result.stdout.split())

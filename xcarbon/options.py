@@ -79,4 +79,4 @@ def progress_bar(what: str) -> TqdmCallback:
     tqdm.dask.TqdmCallback
         A context manager. It sees the schedulers of this process; a cluster has its dashboard.
     """
-    return TqdmCallback(desc=what, disable=not OPTIONS["progress"], unit="task")
+    return TqdmCallback(desc=what, disable=not OPTIONS["progress"], unit="task", delay=2)

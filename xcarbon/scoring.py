@@ -10,6 +10,9 @@ from xcarbon.errors import OptionError, VariableError
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.variables import VARIABLES
 
+#: Number and mean of a tower's observations, sums of squares about it, of squared errors, of errors.
+MOMENTS = ("n", "mean", "spread", "squared", "error")
+
 
 def score(
     ds: xr.Dataset, prediction: xr.DataArray, by: str | None = "igbp", *, max_qc: int = MAX_QC
@@ -73,23 +76,37 @@ def score(
 
 
 def _moments(observed: xr.DataArray, predicted: xr.DataArray) -> xr.Dataset:
-    """Moments of each tower's hours, in float64, from which the scores of any group follow."""
-    both = observed.notnull() & predicted.notnull()
-    y = observed.astype("float64").where(both)
-    error = predicted.astype("float64").where(both) - y
-    n = both.sum("time")
-    mean = y.sum("time") / n.where(n > 0)
-    moments = xr.Dataset(
-        {
-            "n": n,
-            "mean": mean,
-            # About the mean: a difference of two large sums would lose the digits that matter.
-            "spread": ((y - mean) ** 2).sum("time"),
-            "error": error.sum("time"),
-            "squared": (error**2).sum("time"),
-        }
-    ).reset_coords(drop=True)
-    return moments if "site" in moments.dims else moments.expand_dims("site")
+    """Moments of each tower's hours, from which the scores of any group follow; one task per tower."""
+    if observed.chunks or predicted.chunks:
+        observed, predicted = observed.chunk(time=-1), predicted.chunk(time=-1)
+    moments = xr.apply_ufunc(
+        _tower_moments,
+        observed,
+        predicted,
+        input_core_dims=[["time"], ["time"]],
+        output_core_dims=[["moment"]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"output_sizes": {"moment": len(MOMENTS)}},
+        keep_attrs=False,
+    )
+    towers = xr.Dataset({name: moments.isel(moment=number) for number, name in enumerate(MOMENTS)})
+    towers = towers.assign(n=towers["n"].astype("int64")).reset_coords(drop=True)
+    return towers if "site" in towers.dims else towers.expand_dims("site")
+
+
+def _tower_moments(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Kernel of :func:`_moments`: ``(..., time) -> (..., moment)``, in float64."""
+    both = ~np.isnan(observed) & ~np.isnan(predicted)
+    y = np.where(both, observed, 0).astype("float64")
+    error = np.where(both, predicted, 0).astype("float64") - y
+    n = both.sum(axis=-1)
+    mean = y.sum(axis=-1) / np.maximum(n, 1)
+    # About the mean: a difference of two large sums would lose the digits that matter.
+    deviation = np.where(both, y - mean[..., np.newaxis], 0)
+    return np.stack(
+        [n, mean, *((x**2).sum(axis=-1) for x in (deviation, error)), error.sum(axis=-1)], axis=-1
+    )
 
 
 def _pool(towers: xr.Dataset, member: xr.DataArray) -> xr.Dataset:
