@@ -1,6 +1,6 @@
 """Train EcoPerceiver on real towers for some minutes, and score it beside two references on the same hours.
 
-python -m benchmarks.real_towers ../shared/data/fluxnet2015_hourly.zarr out --steps 2400
+python -m benchmarks.real_towers ../shared/data/fluxnet2015_hourly.zarr out --steps 2000
 
 Trains on the towers that the paper trains on (coordinate ``paper_split``) and scores the paper's validation
 towers, the year of each with most observations. Writes the model, ``scores.csv``, ``scores.md`` and figures.
@@ -17,8 +17,12 @@ import pandas as pd
 import xarray as xr
 
 import xcarbon
+from xcarbon.models.ecoperceiver import EcoPerceiverConfig
 from xcarbon.prep.quality import mask_quality
 from xcarbon.references import diurnal_cycle, ridge
+
+
+DEFAULT = "normalized" if EcoPerceiverConfig().normalize_keys_values else "raw"
 
 
 def best_year(tower: xr.Dataset) -> xr.Dataset:
@@ -54,8 +58,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--keys-values", choices=["raw", "normalized"], default=DEFAULT)
+    parser.add_argument("--train-only", action="store_true")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
 
@@ -65,6 +71,7 @@ def main() -> None:
     model = train.carbon.fit(
         val=val,
         run_dir=arguments.out / "run",
+        network={"normalize_keys_values": arguments.keys_values == "normalized"},
         resume=arguments.resume,
         allow_leakage=True,  # the paper's own split, whatever its distances
         max_steps=arguments.steps,
@@ -78,6 +85,9 @@ def main() -> None:
     )
     minutes = (time.monotonic() - start) / 60
     print(f"trained on {train.sizes['site']} towers for {minutes:.1f} minutes, {arguments.steps} steps")
+    print(pd.DataFrame(model.provenance["curve"]).set_index("step"))
+    if arguments.train_only:
+        return
 
     nee = predict(val, model)
     nee.to_netcdf(arguments.out / "nee.nc")
