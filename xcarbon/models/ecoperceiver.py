@@ -52,8 +52,9 @@ class EcoPerceiverConfig:
     dropout : float
         Share of the observations masked in training; time features and patches never are.
     normalize_keys_values : bool
-        Take the self-attention's keys and values from the normalised latents. The authors' code
-        takes them from the latents as they are: ``False`` loads weights trained that way.
+        Take the self-attention's keys and values from the normalised latents. By default they come from
+        the latents as they are, as in the authors' code: from a well-conditioned start the two
+        learn equally well.
 
     Raises
     ------
@@ -73,7 +74,7 @@ class EcoPerceiverConfig:
     cross_blocks: int = 8
     self_layers: int = 4
     dropout: float = 0.3
-    normalize_keys_values: bool = True
+    normalize_keys_values: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
