@@ -21,7 +21,6 @@ from xcarbon.models.ecoperceiver import EcoPerceiverConfig
 from xcarbon.prep.quality import mask_quality
 from xcarbon.references import diurnal_cycle, ridge
 
-
 DEFAULT = "normalized" if EcoPerceiverConfig().normalize_keys_values else "raw"
 
 

@@ -6,11 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import xarray as xr
 
 import xcarbon
 from xcarbon.testing import synthetic_towers
+
+# Busy machines are slow now and then; what a test takes in all is watched elsewhere.
+hypothesis.settings.register_profile("xcarbon", deadline=None)
+hypothesis.settings.load_profile("xcarbon")
 
 ROOT = Path(__file__).parent.parent
 

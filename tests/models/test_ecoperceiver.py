@@ -137,7 +137,7 @@ def test_hours_without_any_input_give_a_finite_number_and_gradient():
 
 
 @given(st.sets(st.sampled_from(PAPER_INPUTS), min_size=1), st.integers(1, 4), st.integers(0, 10))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_subset_of_variables_and_any_batch_size(variables, batch, seed):
     model = make(variables=tuple(sorted(variables)), bands=())
     hourly, _, _ = windows(batch, variables=len(variables), seed=seed)
