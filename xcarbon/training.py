@@ -8,13 +8,9 @@ import json
 import math
 import os
 import platform
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning_fabric
@@ -28,6 +24,7 @@ from tqdm.auto import tqdm
 import xcarbon
 from xcarbon.atomic import replacing
 from xcarbon.errors import ModelError
+from xcarbon.interrupts import interruptible
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.options import OPTIONS
@@ -269,7 +266,7 @@ class Run:
         progress = tqdm(
             total=total, initial=self.step, desc="training", unit="step", disable=not OPTIONS["progress"]
         )
-        with progress, torch.random.fork_rng(), _interruptible() as interrupted:
+        with progress, torch.random.fork_rng(), interruptible() as interrupted:
             while self.step < total and not self._is_stale():
                 epoch, number = divmod(self.step, per_epoch)
                 order = _order(len(windows), self.training.seed, epoch)
@@ -480,23 +477,3 @@ def _provenance(ds: xr.Dataset, val: xr.Dataset | None, training: TrainingConfig
 
 def _sites(ds: xr.Dataset) -> list[str]:
     return [str(site) for site in np.atleast_1d(ds["site"].values)] if "site" in ds.coords else []
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that a step is finished first; the second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # only the main thread may handle signals
-        return
-    previous = signal.getsignal(signal.SIGINT)
-    seen = threading.Event()
-
-    def handler(_signal: int, _frame: FrameType | None) -> None:
-        seen.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield seen.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous)

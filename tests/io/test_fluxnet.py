@@ -229,8 +229,8 @@ def test_nothing_is_computed_at_opening_and_the_file_is_read_once(write, monkeyp
     calls = []
     monkeypatch.setattr(
         fluxnet,
-        "_read_columns",
-        lambda *args, original=fluxnet._read_columns: calls.append(list(args[1])) or original(*args),
+        "read_columns",
+        lambda *args, original=fluxnet.read_columns: calls.append(list(args[1])) or original(*args),
     )
     with raise_on_compute():
         ds = open_fluxnet(path, metadata=THARANDT)

@@ -7,14 +7,11 @@ opened, the values when they are computed, and the labels.
 from __future__ import annotations
 
 import datetime as dt
-import io
 import itertools
 import os
 import re
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,7 @@ from xcarbon.conventions import HOUR, MISSING_FLAG, QC
 from xcarbon.errors import FileFormatError, MetadataError, TimestampError
 from xcarbon.io import badm
 from xcarbon.io.badm import SiteMetadata
+from xcarbon.io.columns import Source, find_line, read_columns
 from xcarbon.prep import clock
 from xcarbon.variables import MDS, VARIABLES, QualityScheme, quality_scheme
 
@@ -49,7 +47,6 @@ _NAME = re.compile(
 )
 _READABLE = ("HH", "HR")
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
-_PARSERS: dict[pa.DataType, Callable[[str], float]] = {pa.float32(): float, pa.int64(): int}
 _REFERENCE = "Pastorello et al. 2020, Scientific Data 7, 225, doi:10.1038/s41597-020-0534-3"
 #: The towers of FLUXNET2015 that are not under CC-BY-4.0 but under its Tier Two policy.
 _TIER_TWO = {"RU-Sam", "RU-SkP", "RU-Tks", "RU-Vrk", "SE-St1", "ZA-Kru"}
@@ -134,55 +131,16 @@ def open_fluxnet(
     )
 
 
-# Bytes
+# Files and headers
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A CSV file on disk, plain, gzipped, or inside a zip."""
-
-    path: str
-    member: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name of the CSV file without its folder."""
-        return Path(self.member or self.path).name
-
-    def __str__(self) -> str:
-        return f"{self.path}/{self.member}" if self.member else self.path
-
-    @contextmanager
-    def open(self) -> Iterator[Any]:
-        """Open the decompressed bytes; what breaks while they are read is a FileFormatError."""
-        try:
-            if self.member:
-                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
-                    yield stream
-            else:
-                with pa.input_stream(self.path) as stream:  # decompresses .gz
-                    yield stream
-        except (FileNotFoundError, PermissionError):
-            raise
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise FileFormatError(f"{self}: truncated or damaged ({error})") from error
-
-    @contextmanager
-    def lines(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
-        """Open the lines that are not blank, as line number (from 1) and cells."""
-        with self.open() as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
-            numbered = ((number, line.strip()) for number, line in enumerate(text, start=1))
-            yield ((number, line.split(",")) for number, line in numbered if line)
-
-
-def _locate(path: Path) -> _Source:
+def _locate(path: Path) -> Source:
     """Find the half-hourly or hourly file of a tower, in a zip if it is one."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     absolute = str(path.absolute())  # a worker may run in another folder
     if path.suffix != ".zip":
-        return _Source(absolute)
+        return Source(absolute)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
@@ -195,64 +153,10 @@ def _locate(path: Path) -> _Source:
             f"{path}: must hold exactly one half-hourly (HH) or hourly (HR) file of the SUBSET or "
             f"FULLSET, but has {found or 'none'} among {members}"
         )
-    return _Source(absolute, found[0])
+    return Source(absolute, found[0])
 
 
-# Columns
-
-
-def _read_columns(
-    source: _Source, types: Mapping[str, pa.DataType], missing: tuple[str, ...] = ()
-) -> pa.Table:
-    """Read columns by name; where the text cannot be read, say in which line."""
-    with source.open() as stream:
-        try:
-            return pyarrow.csv.read_csv(
-                stream,
-                read_options=pyarrow.csv.ReadOptions(block_size=1 << 22),
-                parse_options=pyarrow.csv.ParseOptions(quote_char=False),  # a quarter faster
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=list(types), column_types=types, null_values=missing
-                ),
-            )
-        except pa.ArrowInvalid as error:
-            reason = str(error)
-    raise FileFormatError(_find_wrong_line(source, types, missing) or f"{source}: {reason}")
-
-
-def _find_wrong_line(
-    source: _Source, types: Mapping[str, pa.DataType], missing: tuple[str, ...]
-) -> str | None:
-    """Describe the first line that cannot be read, slowly, for the message of an error."""
-    with source.lines() as lines:
-        _, header = next(lines)
-        wanted = [(header.index(column), column, _PARSERS[kind]) for column, kind in types.items()]
-        for number, cells in lines:
-            if len(cells) != len(header):
-                return f"{source}, line {number}: {len(cells)} cells under {len(header)} columns"
-            for place, column, parse in wanted:
-                text = cells[place]
-                if text not in missing and not _can(parse, text):
-                    return f"{source}, line {number}, column {column}: {text!r} is not a number"
-    return None
-
-
-def _can(parse: Callable[[str], float], text: str) -> bool:
-    try:
-        parse(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _find_line(source: _Source, row: int) -> int:
-    """Find the line of a row; blank lines are not rows."""
-    with source.lines() as lines:
-        line, _ = next(itertools.islice(lines, row + 1, None))
-    return line
-
-
-def _read_header(source: _Source) -> list[str]:
+def _read_header(source: Source) -> list[str]:
     """Read the names of the columns, and make sure that these are of a file for open_fluxnet."""
     with source.lines() as lines:
         _, header = next(lines, (0, []))
@@ -283,7 +187,7 @@ def _choose_columns(header: list[str]) -> dict[str, str]:
 # Time stamps
 
 
-def _check_stamps(stamps: NDArray[np.int64], source: _Source) -> tuple[dt.datetime, int]:
+def _check_stamps(stamps: NDArray[np.int64], source: Source) -> tuple[dt.datetime, int]:
     """Make sure that stamps YYYYMMDDHHMM are regular; return the first and the step [minutes]."""
     if stamps.size < 2:
         raise FileFormatError(f"{source}: {stamps.size} rows under the header; at least two are needed")
@@ -323,9 +227,9 @@ def _regular_stamps(first: dt.datetime, step: int, count: int) -> NDArray[np.int
     return dates[day] * 10_000 + (of_day // 60 * 100 + of_day % 60)[minute]
 
 
-def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: _Source) -> TimestampError:
+def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source) -> TimestampError:
     """Describe the stamp of a row, which does not follow from the one before it."""
-    place = f"{source}, line {_find_line(source, row)}"
+    place = f"{source}, line {find_line(source, row)}"
     stamp, found = stamps[row], _parse(stamps[row])
     if found is None:
         kind = f"daily or coarser; {_WANTED}" if len(str(stamp)) in (4, 6, 8) else "not YYYYMMDDHHMM"
@@ -364,7 +268,7 @@ class _Tower:
         Their length [minutes].
     """
 
-    source: _Source
+    source: Source
     site: str
     columns: dict[str, str]
     coded: tuple[str, ...]
@@ -407,7 +311,7 @@ def _survey(path: Path, site: str) -> _Tower:
         )
     header = _read_header(source)
     columns = _choose_columns(header)
-    stamps = _read_columns(source, {TIMESTAMP: pa.int64()})[TIMESTAMP].to_numpy()
+    stamps = read_columns(source, {TIMESTAMP: pa.int64()})[TIMESTAMP].to_numpy()
     first, step = _check_stamps(stamps, source)
     return _Tower(
         source,
@@ -424,7 +328,7 @@ def _read_hours(tower: _Tower) -> dict[str, NDArray[Any]]:
     """Read all values of a file as clock hours, each array (hours,)."""
     codes = {code: f"{tower.columns[code]}{QC}" for code in tower.coded}
     types = dict.fromkeys([*tower.columns.values(), *codes.values()], pa.float32())
-    table = _read_columns(tower.source, types, _MISSING_CELLS)
+    table = read_columns(tower.source, types, _MISSING_CELLS)
     if table.num_rows != tower.rows:
         raise FileFormatError(
             f"{tower.source}: had {tower.rows} rows when it was opened, now has {table.num_rows}"
@@ -446,14 +350,14 @@ def _values(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return np.where(values == MISSING, np.float32(np.nan), values)
 
 
-def _codes(values: NDArray[np.float32], column: str, source: _Source) -> NDArray[np.int8]:
+def _codes(values: NDArray[np.float32], column: str, source: Source) -> NDArray[np.int8]:
     """Turn numbers to quality codes, -1 where missing."""
     missing = np.isnan(values)
     wrong = np.flatnonzero(~(missing | np.isin(values, MDS.flag_values)))
     if wrong.size:
         row = int(wrong[0])
         raise FileFormatError(
-            f"{source}, line {_find_line(source, row)}, column {column}: {values[row]:g} is not a "
+            f"{source}, line {find_line(source, row)}, column {column}: {values[row]:g} is not a "
             "quality code (fractions are those of daily or coarser files)"
         )
     return np.where(missing, MISSING_FLAG, values).astype("int8")
