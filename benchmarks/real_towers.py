@@ -40,7 +40,8 @@ def predict(towers: xr.Dataset, model: xcarbon.CarbonModel) -> xr.DataArray:
         parts.append(year.carbon.predict_nee(model).compute())
         rate = parts[-1].size / (time.monotonic() - start)
         print(f"{year['site'].item()} {year['time.year'][0].item()}: {rate:.0f} windows/s", flush=True)
-    return xr.concat(parts, dim="site", join="outer", coords="different", compat="equals")
+    years = xr.concat(parts, dim="site", join="outer", coords="different", compat="equals")
+    return years.reindex(time=towers["time"])
 
 
 def table(towers: xr.Dataset, predictions: dict[str, xr.DataArray], by: str | None) -> pd.DataFrame:
@@ -51,6 +52,29 @@ def table(towers: xr.Dataset, predictions: dict[str, xr.DataArray], by: str | No
     frame["hours"] = np.atleast_1d(first["n"].values)
     frame.index = pd.Index(first[by].values if by else ["all"], name="class")
     return frame
+
+
+def report(ds: xr.Dataset, train: xr.Dataset, val: xr.Dataset, nee: xr.DataArray, out: Path) -> None:
+    """Score a prediction beside the references, on the same hours; tables and figures."""
+    predictions = {"EcoPerceiver": nee}
+    for name, reference in {"ridge, current hour": ridge, "mean diurnal cycle": diurnal_cycle}.items():
+        predictions[name] = reference(train, val).where(nee.notnull()).compute()
+    scores = pd.concat([table(val, predictions, "igbp"), table(val, predictions, None)])
+    towers = val["igbp"].to_series().value_counts()
+    scores.insert(0, "towers", [towers.get(name, towers.sum()) for name in scores.index])
+    scores.to_csv(out / "scores.csv")
+    lines = ["| class | " + " | ".join(scores.columns) + " |", "|" + "---|" * (scores.shape[1] + 1)]
+    for name, row in scores.iterrows():
+        nse = [f"{row[model]:.2f}" for model in predictions]
+        lines.append("| " + " | ".join([name, f"{row['towers']:.0f}", *nse, f"{row['hours']:.0f}"]) + " |")
+    (out / "scores.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+    site = str(val.carbon.score(nee, by="site")["n"].compute().idxmax("site").values)
+    axes = val.carbon.plot.series(nee, site=site)
+    axes.figure.savefig(out / "week.png", dpi=130, bbox_inches="tight")
+    axes = ds.carbon.plot.sites()
+    axes.figure.savefig(out / "sites.png", dpi=130, bbox_inches="tight")
 
 
 def main() -> None:
@@ -90,26 +114,7 @@ def main() -> None:
 
     nee = predict(val, model)
     nee.to_netcdf(arguments.out / "nee.nc")
-    hours = val.sel(time=nee["time"])
-    predictions = {"EcoPerceiver": nee}
-    for name, reference in {"ridge, current hour": ridge, "mean diurnal cycle": diurnal_cycle}.items():
-        predictions[name] = reference(train, hours).where(nee.notnull()).compute()
-    scores = pd.concat([table(hours, predictions, "igbp"), table(hours, predictions, None)])
-    towers = val["igbp"].to_series().value_counts()
-    scores.insert(0, "towers", [towers.get(name, towers.sum()) for name in scores.index])
-    scores.to_csv(arguments.out / "scores.csv")
-    lines = ["| class | " + " | ".join(scores.columns) + " |", "|" + "---|" * (scores.shape[1] + 1)]
-    for name, row in scores.iterrows():
-        nse = [f"{row[model]:.2f}" for model in predictions]
-        lines.append("| " + " | ".join([name, f"{row['towers']:.0f}", *nse, f"{row['hours']:.0f}"]) + " |")
-    (arguments.out / "scores.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
-
-    site = str(hours.carbon.score(nee, by="site")["n"].compute().idxmax("site").values)
-    axes = hours.carbon.plot.series(nee, site=site)
-    axes.figure.savefig(arguments.out / "week.png", dpi=130, bbox_inches="tight")
-    axes = ds.carbon.plot.sites()
-    axes.figure.savefig(arguments.out / "sites.png", dpi=130, bbox_inches="tight")
+    report(ds, train, val, nee, arguments.out)
 
 
 if __name__ == "__main__":
