@@ -71,7 +71,8 @@ def report(ds: xr.Dataset, train: xr.Dataset, val: xr.Dataset, nee: xr.DataArray
     print("\n".join(lines))
 
     site = str(val.carbon.score(nee, by="site")["n"].compute().idxmax("site").values)
-    axes = val.carbon.plot.series(nee, site=site)
+    year = best_year(val.sel(site=[site]))
+    axes = year.carbon.plot.series(nee.sel(time=year["time"]), site=site)
     axes.figure.savefig(out / "week.png", dpi=130, bbox_inches="tight")
     axes = ds.carbon.plot.sites()
     axes.figure.savefig(out / "sites.png", dpi=130, bbox_inches="tight")
