@@ -27,7 +27,7 @@ DEMO_TRAINING = {
     "loss": "window",
     "val_windows": 512,
 }
-DEMO_STEPS = 90
+DEMO_STEPS = 75
 #: Days to predict at each tower.
 DEMO_DAYS = 28
 
