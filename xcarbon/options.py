@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
-
-from tqdm.dask import TqdmCallback
+from typing import TYPE_CHECKING, Any
 
 from xcarbon.errors import OptionError
+
+if TYPE_CHECKING:
+    from tqdm.dask import TqdmCallback
 
 _CHECKS = {
     "progress": lambda value: isinstance(value, bool),
@@ -79,4 +80,7 @@ def progress_bar(what: str) -> TqdmCallback:
     tqdm.dask.TqdmCallback
         A context manager. It sees the schedulers of this process; a cluster has its dashboard.
     """
+    # In a notebook without ipywidgets the import warns: not for those who only import xcarbon.
+    from tqdm.dask import TqdmCallback
+
     return TqdmCallback(desc=what, disable=not OPTIONS["progress"], unit="task", delay=2)
