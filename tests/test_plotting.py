@@ -69,6 +69,14 @@ def test_series_chooses_a_week_in_summer(
     assert np.isfinite(observed.get_ydata()).sum() > 150
 
 
+def test_series_chooses_a_week_that_is_predicted(ds: xr.Dataset, nee: xr.DataArray) -> None:
+    ax = CarbonPlot(ds).series(nee.sel(time=slice("2010-03-02", "2010-03-20")), site="SY-002")
+    _, observed, predicted = ax.get_lines()
+    assert len(predicted.get_xdata()) == len(observed.get_xdata()) == 7 * 24
+    with pytest.raises(OptionError, match="no hour in common"):
+        CarbonPlot(ds).series(nee.assign_coords(time=nee["time"] + np.timedelta64(9999, "D")), site="SY-002")
+
+
 def test_series_of_one_tower_without_metadata() -> None:
     time = np.arange("2010-03-01", "2010-03-20", dtype="datetime64[h]").astype("datetime64[ns]")
     tower = xr.Dataset({"NEE": ("time", np.ones(time.size))}, coords={"time": time})

@@ -77,7 +77,7 @@ class CarbonPlot:
             The tower. Default: the first one in ``prediction``.
         time : str or slice, optional
             Days to show, as for ``sel``: ``"2010-07"`` or ``slice("2010-07-05", "2010-07-11")``.
-            Default: the week around midsummer with the most observations.
+            Default: the week around midsummer with the most observations, of those predicted.
         ax : matplotlib.axes.Axes, optional
             Where to draw. Default: a new figure.
 
@@ -107,7 +107,10 @@ class CarbonPlot:
         observed = mask_quality(self._ds, [target])[target]
         observed, prediction = _one_tower(observed, prediction, site)
         if time is None:
-            observed = observed.compute()
+            predicted = observed.indexes["time"].isin(prediction.indexes["time"])
+            observed = observed.isel(time=np.flatnonzero(predicted)).compute()
+            if not observed.size:
+                raise OptionError("observations and prediction have no hour in common")
             time = _summer_week(observed)
         # A string selects all of its month or day, also where it names a single hour.
         period = slice(time, time) if isinstance(time, str) else time
