@@ -1,6 +1,6 @@
 """Train EcoPerceiver on real towers for some minutes, and score it beside two references on the same hours.
 
-python -m benchmarks.real_towers ../shared/data/fluxnet2015_hourly.zarr out --steps 2000
+python -m benchmarks.real_towers fluxnet2015_hourly.zarr out --steps 2000
 
 Trains on the towers that the paper trains on (coordinate ``paper_split``) and scores the paper's validation
 towers, the year of each with most observations. Writes the model, ``scores.csv``, ``scores.md`` and figures.
