@@ -123,6 +123,27 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, monk
     assert resumed.provenance["curve"] == whole.provenance["curve"]
 
 
+def test_long_epochs_are_checkpointed_by_the_clock(sets, tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(training.Run, "_checkpoint", lambda run: steps.append(run.step))
+    fit(sets[0], run_dir=tmp_path, **QUICK | {"eval_every": 4})
+    assert steps == list(range(1, 9))
+    steps.clear()
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 3600)
+    fit(sets[0], run_dir=tmp_path / "other", **QUICK | {"eval_every": 4})
+    assert steps == [4, 8]
+
+
+def test_the_order_is_drawn_once_an_epoch(sets, tmp_path, monkeypatch):
+    drawn = []
+    order = training._order
+    monkeypatch.setattr(training, "_order", lambda *args: drawn.append(args[-1]) or order(*args))
+    one = sets[0].isel(site=[0], time=slice(100))
+    fit(one, run_dir=tmp_path, **QUICK | {"max_steps": None, "max_epochs": 3, "eval_every": 100})
+    assert drawn == [0, 1, 2]
+
+
 def test_resuming_a_finished_run_returns_its_model(sets, tmp_path):
     model = fit(sets[0], run_dir=tmp_path, **QUICK)
     assert torch.equal(weights(fit(sets[0], run_dir=tmp_path, resume=True, **QUICK)), weights(model))
@@ -162,6 +183,9 @@ def test_early_stopping_keeps_the_best_weights(sets, tmp_path):
 def test_the_loss_of_the_window_learns_from_every_hour(sets, tmp_path):
     run = fit(sets[0], run_dir=tmp_path, loss="window", **QUICK)
     assert run.provenance["training"]["loss"] == "window"
+    assert all(
+        point.keys() == {"step", "train_mse"} for point in run.provenance["curve"]
+    )  # no towers to check
 
 
 def test_window_and_last_hour_losses(sets):

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from xcarbon.variables import PAPER_INPUTS, PATCH_BANDS, VARIABLES, present
 from xcarbon.windows import Batch, Windows, load_windows
 
 MODEL, CHECKPOINT, RUN = "model", "last.ckpt", "run.json"
+#: A checkpoint is no older than this, however long an epoch takes.
+CHECKPOINT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -266,21 +269,25 @@ class Run:
         progress = tqdm(
             total=total, initial=self.step, desc="training", unit="step", disable=not OPTIONS["progress"]
         )
+        batches: tuple[Tensor, ...] = ()
+        saved = time.monotonic()
         with progress, torch.random.fork_rng(), interruptible() as interrupted:
             while self.step < total and not self._is_stale():
                 epoch, number = divmod(self.step, per_epoch)
-                order = _order(len(windows), self.training.seed, epoch)
-                batch_size = self.training.batch_size
-                index = order[number * batch_size : (number + 1) * batch_size]
-                loss = self._step(windows, index, self.training.rate(self.step, total))
+                if number == 0 or not batches:
+                    order = _order(len(windows), self.training.seed, epoch)
+                    batches = order.split(self.training.batch_size)
+                loss = self._step(windows, batches[number], self.training.rate(self.step, total))
                 self.step += 1
                 progress.update()
                 progress.set_postfix(loss=f"{loss:.3f}", best=f"{self.best:.3f}")
                 if self.step % eval_every == 0 or self.step == total:
                     self._evaluate(loss, val, val_index)
+                    saved = -math.inf
+                if interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._checkpoint()
+                    saved = time.monotonic()
                 if interrupted():
-                    self._checkpoint()
                     where = f"stopped after step {self.step} of {total}"
                     raise KeyboardInterrupt(f"{where}; resume=True continues {self.folder}")
         return CarbonModel.load(self.folder / MODEL)
@@ -327,7 +334,8 @@ class Run:
                     for part in index.split(self.training.micro_batch)
                 ]
             score = sum(losses) / len(index)
-        self.curve.append({"step": self.step, "train_mse": loss, "val_mse": score})
+        checked = {} if val is None else {"val_mse": score}
+        self.curve.append({"step": self.step, "train_mse": loss, **checked})
         if val is None or score < self.best:
             self.best, self.stale = score, 0
             self.model.provenance["curve"] = self.curve
