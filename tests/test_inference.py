@@ -100,6 +100,12 @@ def test_chunks_leave_no_trace(fortnight, model, expected, chunks):
     np.testing.assert_allclose(prediction.values, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("hours", [1, CONTEXT - 1, CONTEXT, CONTEXT + 1])
+def test_a_record_shorter_than_a_window_is_not_predicted(fortnight, model, expected, hours):
+    prediction = fortnight.isel(time=slice(hours)).carbon.predict_nee(model)
+    np.testing.assert_allclose(prediction.values, expected[:, :hours], rtol=1e-4, atol=1e-4)
+
+
 def test_a_dataset_in_memory_and_a_single_tower(fortnight, model, expected):
     loaded = fortnight.load()
     prediction = loaded.carbon.predict_nee(model)

@@ -86,7 +86,7 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
     """Dask graph: each chunk of hours gets the hours of context before it, and its towers' patches."""
     context = model.config.context
     hourly = inputs["hourly"].data
-    chunks = da.overlap.ensure_minimum_chunksize(context, hourly.chunks[1])
+    chunks = da.overlap.ensure_minimum_chunksize(min(context, hourly.shape[1]), hourly.chunks[1])
     hourly = hourly.rechunk({1: chunks, 2: -1})
     stamps = da.from_array(inputs["time"].values.astype("datetime64[s]"), chunks=(chunks,))
     arrays = [_with_context(hourly, 1, context, np.nan), "stv", _with_context(stamps, 0, context, "NaT"), "t"]
