@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from xcarbon.errors import BoundsError, VariableError
 from xcarbon.variables import (
     CONSOLIDATED,
+    HARMONISED,
     MDS,
     PAPER_INPUTS,
     PATCH_BANDS,
@@ -21,7 +22,10 @@ from xcarbon.variables import (
     TIME_FEATURES,
     VARIABLES,
     Bounds,
+    common_scheme,
+    is_gap_filled,
     present,
+    quality_column,
     quality_scheme,
     variable,
 )
@@ -62,13 +66,25 @@ def test_variable_has_units_that_exist(code):
 
 @pytest.mark.parametrize("code", [code for code in VARIABLES if VARIABLES[code].standard_name])
 def test_standard_name_is_in_the_cf_table_with_convertible_units(code, standard_names):
-    canonical = standard_names[VARIABLES[code].standard_name]
+    name, *modifier = VARIABLES[code].standard_name.split()
+    assert modifier in ([], ["standard_error"])  # a modifier of CF, appendix C
+    canonical = standard_names[name]
     assert cf_units.Unit(VARIABLES[code].units).is_convertible(canonical)
 
 
 @pytest.mark.parametrize("code", VARIABLES)
-def test_variable_is_a_predictor_with_bounds_or_a_target_without(code):
-    assert (VARIABLES[code].bounds is None) == (code in TARGETS) == VARIABLES[code].is_target
+def test_variable_is_a_predictor_with_bounds_or_a_target_or_an_uncertainty_without(code):
+    known = VARIABLES[code]
+    assert (code in TARGETS) == known.is_target
+    assert [known.bounds is not None, known.is_target, known.is_uncertainty].count(True) == 1
+
+
+def test_uncertainties_are_those_of_nee_and_of_no_model():
+    percentiles = [f"NEE_VUT_{percentile}" for percentile in ("05", "16", "25", "50", "75", "84", "95")]
+    uncertainties = [code for code, known in VARIABLES.items() if known.is_uncertainty]
+    assert uncertainties == ["NEE_RANDUNC", *percentiles]
+    assert not {*TARGETS, *PAPER_INPUTS} & set(uncertainties)
+    assert {VARIABLES[code].units for code in uncertainties} == {VARIABLES["NEE"].units}
 
 
 @pytest.mark.parametrize("code", VARIABLES)
@@ -113,6 +129,11 @@ def test_hopeless_code_lists_all():
         ("NEE_F", MDS),
         ("FCH4_F", MDS),
         ("SWC_F_MDS_1", MDS),
+        ("RH_F", CONSOLIDATED),
+        ("LE_F", MDS),
+        ("H_F", MDS),
+        ("GPP_NT_VUT_REF", MDS),
+        ("NEE_VUT_05", MDS),
     ],
 )
 def test_quality_scheme_follows_the_variable_family(column, scheme):
@@ -123,3 +144,40 @@ def test_quality_scheme_follows_the_variable_family(column, scheme):
 
 def test_present_keeps_order_and_time_features():
     assert present(("P", "TOD", "TA", "RH"), ["TA", "P"]) == ("P", "TOD", "TA")
+
+
+@pytest.mark.parametrize(
+    ("columns", "scheme"),
+    [
+        (["TA_F"], CONSOLIDATED),
+        (["TA_F", "VPD_F"], CONSOLIDATED),
+        (["LE_F_MDS", "LE"], MDS),
+        (["TA_F", "TA_F_MDS"], HARMONISED),
+        (["TA_F_MDS", "TA_F", "TA"], HARMONISED),
+    ],
+)
+def test_columns_have_a_common_scheme(columns, scheme):
+    assert common_scheme(columns) is scheme
+    assert len(scheme.flag_values) >= max(len(quality_scheme(column).flag_values) for column in columns)
+
+
+COLUMNS = {column for known in VARIABLES.values() for column in known.columns}
+
+
+def test_columns_derived_from_nee_have_its_codes_and_others_their_own():
+    derived = {column for column in COLUMNS if quality_column(column) == "NEE_VUT_REF_QC"}
+    assert derived == {
+        "NEE_VUT_REF",
+        "NEE_VUT_REF_RANDUNC",
+        *(f"{flux}_{method}_VUT_REF" for flux in ("GPP", "RECO") for method in ("DT", "NT")),
+    }
+    assert all(quality_column(column) == f"{column}_QC" for column in COLUMNS - derived)
+
+
+def test_columns_without_filled_values_are_those_of_sensors():
+    soil = {f"{code}_{depth}" for code in ("SWC", "TS") for depth in range(1, 6)}
+    radiation = {"SW_IN", "SW_IN_POT", "SW_OUT", "LW_IN", "LW_OUT", "NETRAD", "PPFD_IN", "PPFD_OUT"}
+    weather = {"TA", "P", "RH", "VPD", "PA", "CO2", "WS", "WD", "USTAR", "WTD"}
+    fluxes = {"G", "G_1_1_1", "H", "LE", "NEE", "FCH4"}
+    measured = {column for column in COLUMNS if not is_gap_filled(column)}
+    assert measured == soil | radiation | weather | fluxes

@@ -67,6 +67,16 @@ MDS = QualityScheme(
 CONSOLIDATED = QualityScheme(
     "consolidated", ("measured", "good_quality_gapfill", "downscaled_from_reanalysis")
 )
+#: Codes of a variable whose values come from columns of both kinds.
+HARMONISED = QualityScheme(
+    "harmonised",
+    (
+        "measured",
+        "good_quality_gapfill",
+        "medium_quality_gapfill_or_reanalysis",
+        "poor_quality_gapfill",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,8 @@ class Variable:
         How a value represents its hour.
     columns : tuple of str
         Columns of network files that hold it, best first.
+    is_uncertainty : bool
+        Whether it tells how uncertain a flux is; such variables are read on request.
     """
 
     code: str
@@ -99,11 +111,12 @@ class Variable:
     cyclic: bool = False
     cell_method: Literal["mean", "sum"] = "mean"
     columns: tuple[str, ...] = ()
+    is_uncertainty: bool = False
 
     @property
     def is_target(self) -> bool:
         """Whether models predict it; predictors have bounds, targets do not."""
-        return self.bounds is None
+        return self.bounds is None and not self.is_uncertainty
 
     @property
     def is_time_feature(self) -> bool:
@@ -132,6 +145,22 @@ def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bou
 
 _NEE = "surface_upward_mole_flux_of_carbon_dioxide"
 _CARBON = "umol m-2 s-1"
+
+
+def _percentiles() -> list[Variable]:
+    """NEE under low and high thresholds of friction velocity, as FLUXNET gives them."""
+    return [
+        Variable(
+            f"NEE_VUT_{percentile}",
+            f"net ecosystem exchange at percentile {percentile} of the friction velocity thresholds",
+            _CARBON,
+            _NEE,
+            columns=(f"NEE_VUT_{percentile}",),
+            is_uncertainty=True,
+        )
+        for percentile in ("05", "16", "25", "50", "75", "84", "95")
+    ]
+
 
 _TABLE = [
     Variable("DOY", "day of year", "1", None, Bounds(1, 367), cyclic=True),
@@ -211,34 +240,41 @@ _TABLE = [
     ),
     Variable(
         "H", "sensible heat flux", "W m-2", "surface_upward_sensible_heat_flux", Bounds(-1000, 2000),
-        columns=("H_F_MDS", "H"),
+        columns=("H_F_MDS", "H", "H_F"),
     ),
     Variable(
         "LE", "latent heat flux", "W m-2", "surface_upward_latent_heat_flux", Bounds(-1000, 2000),
-        columns=("LE_F_MDS", "LE"),
+        columns=("LE_F_MDS", "LE", "LE_F"),
     ),
     Variable(
         "NEE", "net ecosystem exchange of carbon dioxide, positive into the air", _CARBON, _NEE,
         columns=("NEE_VUT_REF", "NEE", "NEE_F"),
     ),
     Variable(
-        "GPP_DT", "gross primary production, daytime partitioning", _CARBON, columns=("GPP_DT_VUT_REF",),
+        "GPP_DT", "gross primary production, daytime partitioning", _CARBON,
+        columns=("GPP_DT_VUT_REF", "GPP_DT"),
     ),
     Variable(
         "GPP_NT", "gross primary production, night-time partitioning", _CARBON,
-        columns=("GPP_NT_VUT_REF",),
+        columns=("GPP_NT_VUT_REF", "GPP_NT"),
     ),
     Variable(
-        "RECO_DT", "ecosystem respiration, daytime partitioning", _CARBON, columns=("RECO_DT_VUT_REF",),
+        "RECO_DT", "ecosystem respiration, daytime partitioning", _CARBON,
+        columns=("RECO_DT_VUT_REF", "RECO_DT"),
     ),
     Variable(
         "RECO_NT", "ecosystem respiration, night-time partitioning", _CARBON,
-        columns=("RECO_NT_VUT_REF",),
+        columns=("RECO_NT_VUT_REF", "RECO_NT"),
     ),
     Variable(
         "FCH4", "methane flux, positive into the air", "nmol m-2 s-1",
         columns=("FCH4", "FCH4_F"),
     ),
+    Variable(
+        "NEE_RANDUNC", "random uncertainty of net ecosystem exchange", _CARBON, f"{_NEE} standard_error",
+        columns=("NEE_VUT_REF_RANDUNC",), is_uncertainty=True,
+    ),
+    *_percentiles(),
 ]  # fmt: skip
 
 #: Every variable by its code, in the order of the data model.
@@ -307,7 +343,8 @@ def variable(code: str) -> Variable:
     try:
         return VARIABLES[code]
     except KeyError:
-        near = difflib.get_close_matches(code, VARIABLES, n=3) or list(VARIABLES)
+        common = [known.code for known in VARIABLES.values() if not known.is_uncertainty]
+        near = difflib.get_close_matches(code, common, n=3) or list(VARIABLES)
         raise VariableError(f"there is no variable {code!r}; did you mean one of {near}?") from None
 
 
@@ -335,6 +372,44 @@ def quality_scheme(column: str) -> QualityScheme:
     """
     is_meteorology = not re.match(r"(NEE|GPP|RECO|FCH4|LE|H|G)_", column)
     return CONSOLIDATED if is_meteorology and column.endswith("_F") else MDS
+
+
+def common_scheme(columns: Iterable[str]) -> QualityScheme:
+    """Tell how quality codes are to be read that come from several columns.
+
+    Examples
+    --------
+    >>> common_scheme(["TA_F", "TA_F_MDS"]).name
+    'harmonised'
+    """
+    schemes = {scheme.name: scheme for scheme in map(quality_scheme, columns)}
+    return schemes.popitem()[1] if len(schemes) == 1 else HARMONISED
+
+
+def quality_column(column: str) -> str:
+    """Name the column of quality codes that belongs to a column of values.
+
+    Gross primary production and respiration are partitioned from NEE, and have its codes, as its random
+    uncertainty has.
+
+    Examples
+    --------
+    >>> quality_column("TA_F"), quality_column("GPP_NT_VUT_REF")
+    ('TA_F_QC', 'NEE_VUT_REF_QC')
+    """
+    of_nee = re.fullmatch(r"(GPP|RECO)_.*_VUT_REF|NEE_VUT_REF_RANDUNC", column)
+    return "NEE_VUT_REF_QC" if of_nee else f"{column}_QC"
+
+
+def is_gap_filled(column: str) -> bool:
+    """Tell whether a network's column has filled values among the measured ones.
+
+    Examples
+    --------
+    >>> [is_gap_filled(column) for column in ("TA_F", "SWC_F_MDS_1", "NEE_VUT_REF", "GPP_NT", "TA")]
+    [True, True, True, True, False]
+    """
+    return bool(re.search(r"_F(_|$)|_VUT_|^(GPP|RECO)_", column))
 
 
 def present(codes: Iterable[str], available: Iterable[object]) -> tuple[str, ...]:

@@ -1,11 +1,24 @@
 """Metadata of towers."""
 
 import math
+import zipfile
 
+import pandas as pd
 import pytest
 
 from xcarbon.errors import FileFormatError, MetadataError
-from xcarbon.io.badm import SiteMetadata, build, read_fields, read_metadata
+from xcarbon.io.badm import (
+    SiteMetadata,
+    build,
+    given_fields,
+    is_table,
+    merge_fields,
+    priority,
+    read_fields,
+    read_metadata,
+    tables_beside,
+)
+from xcarbon.io.columns import Source
 
 BIF = "SITE_ID;GROUP_ID;VARIABLE_GROUP;VARIABLE;DATAVALUE\n"
 
@@ -134,3 +147,175 @@ def test_wrong_tables_are_named(write, text, encoding, error, message):
     with pytest.raises(error, match=message) as caught:
         read_metadata(path)
     assert str(path) in str(caught.value)
+
+
+# The networks' forms
+
+HEADER = BIF.strip().split(";")
+BRASSCHAAT = {
+    "lat": "51.30761",
+    "lon": "4.51984",
+    "elevation": "16",
+    "igbp": "ENF",
+    "utc_offset": "1",
+    "site_name": "Brasschaat",
+}
+ROWS = [
+    ("BE-Bra", "1", "GRP_LOCATION", "LOCATION_LAT", "51.30761"),
+    ("BE-Bra", "1", "GRP_LOCATION", "LOCATION_LONG", "4.51984"),
+    ("BE-Bra", "1", "GRP_LOCATION", "LOCATION_ELEV", "16"),
+    ("BE-Bra", "2", "GRP_IGBP", "IGBP", "ENF"),
+    ("BE-Bra", "3", "GRP_UTC_OFFSET", "UTC_OFFSET", "1"),
+    ("BE-Bra", "4", "GRP_HEADER", "SITE_NAME", "Brasschaat"),
+    ("BE-Bra", "5", "GRP_TEAM", "TEAM_MEMBER_NAME", "Somebody"),
+]
+
+
+def write_rows(path, separator):
+    """Write rows as text, or as a sheet if the name says so."""
+    sheet = pd.DataFrame(ROWS, columns=HEADER)
+    if path.suffix == ".xlsx":
+        sheet.to_excel(path, index=False)
+    else:
+        sheet.to_csv(path, index=False, sep=separator)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"),
+    [
+        ("AMF_BE-Bra_BIF_20230922.xlsx", ""),
+        ("AMF_BE-Bra_FLUXNET_BIF_1996-2023_v1.3_r1.csv", ","),
+        ("FLX_AA-Flx_BIF_LATEST.csv", ";"),
+        ("ICOSETC_BE-Bra_SITEINFO_L2.csv", ","),
+    ],
+)
+def test_rows_come_as_text_or_as_a_sheet(name, separator, tmp_path):
+    path = write_rows(tmp_path / name, separator)
+    assert is_table(Source(str(path)))
+    assert read_fields(path) == {"BE-Bra": BRASSCHAAT}
+    assert read_metadata(path)["BE-Bra"].lat == 51.30761
+
+
+def test_numbers_and_empty_cells_of_a_sheet(tmp_path):
+    path = tmp_path / "AMF_US-CRT_BIF_20230922.xlsx"
+    values = [("LOCATION_LAT", 41.5), ("LOCATION_LONG", -83), ("IGBP", "CRO"), ("LOCATION_ELEV", None)]
+    rows = [("US-CRT", 1, "GRP", name, value) for name, value in values]
+    pd.DataFrame(rows, columns=HEADER).to_excel(path, index=False)
+    found = read_metadata(path)["US-CRT"]
+    assert (found.lat, found.lon, found.igbp) == (41.5, -83, "CRO")
+    assert math.isnan(found.elevation)
+
+
+def test_unquoted_commas_in_a_value_do_no_harm(write):
+    rows = "BE-Bra,1,GRP_HEADER,SITE_NAME,Brasschaat, De Inslag, 3\nBE-Bra,2,GRP_IGBP,IGBP,ENF\n"
+    assert read_fields(write(BIF.replace(";", ",") + rows))["BE-Bra"]["igbp"] == "ENF"
+
+
+def test_columns_may_stand_in_any_order(write):
+    text = "VARIABLE,DATAVALUE,SITE_ID,GROUP_ID,VARIABLE_GROUP\nIGBP,OSH,AU-Dry,1,GRP_IGBP\n"
+    assert read_fields(write(text)) == {"AU-Dry": {"igbp": "OSH"}}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a sheet", b"PK\x03\x04 not a sheet"])
+def test_damaged_sheet_is_named(tmp_path, content):
+    path = tmp_path / "AMF_BE-Bra_BIF_20230922.xlsx"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"BIF_20230922\.xlsx: truncated, or not an Excel file"):
+        read_fields(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("site_data.csv", True),
+        ("FLX_AA-Flx_BIF_ALL_20200501.xlsx", True),
+        ("AMF_AA-Net_BIF_CCBY4_20230922.xlsx", True),
+        ("AMF_US-Ha1_FLUXNET_BIF_1991-2025_v1.3_r1.csv", True),
+        ("ICOSETC_BE-Bra_SITEINFO_INTERIM_L2.csv", True),
+        ("AMF_US-Ha1_FLUXNET_BIFVARINFO_HR_1991-2025_v1.3_r1.csv", False),
+        ("AMF_US-Ha1_BIFVARINFO.csv", False),
+        ("ICOSETC_BE-Bra_VARINFO_METEO_L2.csv", False),
+        ("AMF_US-CRT_BASE_HH_2-5.csv", False),
+        ("AMF_US-CRT_BIF.pdf", False),
+        ("my_site_data.csv", False),
+        ("site_data.csv.bak", False),
+    ],
+)
+def test_tables_are_known_by_their_names(name, expected):
+    assert is_table(Source(name)) == is_table(Source("a.zip", f"folder/{name}")) == expected
+
+
+# What the caller and several tables say
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, {}),
+        ({}, {"": {}}),
+        ({"lat": 1, "lon": 2}, {"": {"lat": 1, "lon": 2}}),
+        ({"site": "BE-Bra", "lat": 1}, {"BE-Bra": {"site": "BE-Bra", "lat": 1}}),
+        ({"BE-Bra": {"lat": 1}, "DE-Tha": {}}, {"BE-Bra": {"lat": 1}, "DE-Tha": {}}),
+    ],
+)
+def test_what_is_given_becomes_fields_by_site(given, expected):
+    assert given_fields(given) == expected
+
+
+def test_tables_and_metadata_become_fields_by_site(write):
+    path = write("SITE_ID,LOCATION_LAT\nBE-Bra,51.3\n")
+    assert given_fields(path) == given_fields(str(path)) == {"BE-Bra": {"lat": "51.3"}}
+    site = SiteMetadata("BE-Bra", 51.3, 4.5, "ENF")
+    for given in (site, {"BE-Bra": site}):
+        assert given_fields(given)["BE-Bra"]["lat"] == 51.3
+    mixed = given_fields({"BE-Bra": site, "DE-Tha": {"lat": 50.96}})
+    assert (mixed["BE-Bra"]["lon"], mixed["DE-Tha"]) == (4.5, {"lat": 50.96})
+
+
+def test_first_table_that_knows_a_field_counts():
+    tables = [
+        {"BE-Bra": {"lat": 1, "elevation": math.nan, "doi": ""}},
+        {"DE-Tha": {"lat": 9, "lon": 9}},
+        {"BE-Bra": {"lat": 2, "lon": "3", "elevation": "-9999"}},
+        {"BE-Bra": {"lon": 4, "elevation": 0}},
+    ]
+    assert merge_fields(tables, "BE-Bra") == {"lat": 1, "lon": "3", "elevation": 0}
+    assert merge_fields(tables, "XX-Xyz") == merge_fields([], "BE-Bra") == {}
+
+
+def test_tables_beside_a_file_best_first(tmp_path):
+    archive = tmp_path / "ICOSETC_BE-Bra_ARCHIVE_L2.zip"
+    inside = [
+        "x/ICOSETC_BE-Bra_SITEINFO_L2.csv",
+        "x/ICOSETC_BE-Bra_FLUXNET_HH_L2.csv",
+        "x/AMF_US-Ha1_BIFVARINFO.csv",
+    ]
+    with zipfile.ZipFile(archive, "w") as opened:
+        for member in inside:
+            opened.writestr(member, "")
+    for name in ("FLX_AA-Flx_BIF_LATEST.csv", "site_data.csv", "notes.csv", "AMF_US-Ha1_BIFVARINFO.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "AMF_XX-Xyz_BIF_1.csv").mkdir()
+    unpacked = [Source(str(tmp_path / name)) for name in ("site_data.csv", "FLX_AA-Flx_BIF_LATEST.csv")]
+    packed = Source(str(archive), inside[0])
+    assert tables_beside(archive) == [unpacked[0], packed, unpacked[1]]
+    assert tables_beside(tmp_path / "any.csv") == unpacked
+    assert sorted([unpacked[1], packed, unpacked[0]], key=priority) == [unpacked[0], packed, unpacked[1]]
+
+
+def test_rows_are_read_from_an_archive(tmp_path):
+    path = tmp_path / "a.zip"
+    for name, separator in [("AMF_BE-Bra_BIF_1.xlsx", ""), ("ICOSETC_BE-Bra_SITEINFO_L2.csv", ",")]:
+        write_rows(tmp_path / name, separator)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(tmp_path / name, f"folder/{name}")
+        (source,) = [table for table in tables_beside(path) if table.member]
+        assert read_fields(source) == {"BE-Bra": BRASSCHAAT}
+
+
+def test_error_in_an_archive_names_the_member(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("site_data.csv", "a,b\n")
+    with pytest.raises(FileFormatError, match=r"a\.zip/site_data\.csv: neither a table of towers"):
+        read_fields(Source(str(tmp_path / "a.zip"), "site_data.csv"))

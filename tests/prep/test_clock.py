@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xcarbon.prep.clock import hours_touched, to_hours
+from xcarbon.prep.clock import equal_halves, hours_touched, to_hours
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=9)
 GAPPY = hnp.arrays("float32", SHAPES, elements=st.sampled_from([*range(-40, 41), math.nan]))
@@ -75,3 +75,26 @@ def test_direction_is_that_of_the_summed_vectors(values, half_past):
 def test_direction_goes_the_short_way_round(first, second, expected):
     found = to_hours(np.array([first, second], "float32"), "direction")
     np.testing.assert_array_equal(found, np.array([expected], "float32"))
+
+
+@given(hnp.arrays("float32", st.integers(0, 20), elements=st.sampled_from([1, 2, math.nan])), st.booleans())
+def test_share_of_equal_halves_agrees_with_a_loop(values, half_past):
+    pairs = naive(values, lambda a, b: a == b, half_past, math.isnan)
+    both = [equal for equal in pairs if equal is not None]
+    expected = sum(both) / len(both) if both else math.nan
+    np.testing.assert_allclose(equal_halves(values, half_past=half_past), expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "half_past", "share"),
+    [
+        ([1, 1, 2, 2], False, 1),
+        ([1, 1, 2, 2], True, 0),
+        ([1, 1, 2, math.nan], False, 1),
+        ([1, math.nan, math.nan, 1], False, math.nan),
+        ([], False, math.nan),
+    ],
+)
+def test_halves_are_those_of_clock_hours(values, half_past, share):
+    found = equal_halves(np.array(values, "float32"), half_past=half_past)
+    assert found == share or (math.isnan(found) and math.isnan(share))

@@ -6,14 +6,20 @@ import csv
 import io
 import math
 import os
+import re
+import zipfile
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from xcarbon.conventions import check_igbp
 from xcarbon.errors import FileFormatError, MetadataError
+from xcarbon.io.columns import Source
+from xcarbon.io.networks import sources_in
 
 #: Names in BADM, and in the plain table, of the fields of :class:`SiteMetadata`.
 _FIELDS = {
@@ -93,6 +99,11 @@ class SiteMetadata:
         check_igbp(self.igbp, self.site)
 
 
+#: What a caller may know of towers: a table, the fields of one tower, or fields by site.
+Metadata = str | os.PathLike[str] | SiteMetadata | Mapping[str, Any]
+Fields = Mapping[str, Mapping[str, Any]]
+
+
 def _hours_apart(utc_offset: float, lon: float) -> float:
     """Hours between a clock and the sun at a longitude, on the circle of 24; NaN if unknown."""
     return abs((utc_offset - lon / 15 + 12) % 24 - 12)
@@ -137,7 +148,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, SiteMetadata]:
     return {site: build(site, found, str(path)) for site, found in read_fields(path).items()}
 
 
-def read_fields(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+def read_fields(path: str | os.PathLike[str] | Source) -> dict[str, dict[str, Any]]:
     r"""Read what a table says of each tower, complete or not.
 
     Parameters
@@ -229,6 +240,71 @@ def build(site: str, known: Mapping[str, Any], where: str) -> SiteMetadata:
         raise MetadataError(f"{where}: {error}") from None
 
 
+def given_fields(metadata: Metadata | None) -> Fields:
+    """Bring what a caller knows to fields by site.
+
+    Parameters
+    ----------
+    metadata : path-like, SiteMetadata, mapping or None
+        A table, see :func:`read_metadata`; the fields of one tower; or fields by site.
+
+    Returns
+    -------
+    mapping of str to mapping
+        The site is "" if it is not told.
+
+    Examples
+    --------
+    >>> given_fields({"lat": 50.96})
+    {'': {'lat': 50.96}}
+    """
+    if metadata is None:
+        return {}
+    if isinstance(metadata, str | os.PathLike):
+        return read_fields(metadata)
+    if isinstance(metadata, SiteMetadata):
+        return {metadata.site: asdict(metadata)}
+    if any(isinstance(known, Mapping | SiteMetadata) for known in metadata.values()):
+        return {
+            site: asdict(known) if isinstance(known, SiteMetadata) else known
+            for site, known in metadata.items()
+        }
+    return {metadata.get("site", ""): metadata}
+
+
+def merge_fields(tables: Iterable[Fields], site: str) -> dict[str, Any]:
+    """Merge what several tables say of a tower; the first that knows a field counts."""
+    merged: dict[str, Any] = {}
+    for table in tables:
+        known = table.get(site, {})
+        merged = {key: value for key, value in known.items() if not is_missing(value)} | merged
+    return merged
+
+
+def is_table(source: Source) -> bool:
+    """Tell whether a file's name is that of a table of towers: ``site_data.csv``, BIF or SITEINFO.
+
+    Examples
+    --------
+    >>> [is_table(Source(name)) for name in ("FLX_AA-Flx_BIF_LATEST.csv", "AMF_US-Ha1_BIFVARINFO.csv")]
+    [True, False]
+    """
+    pattern = r"site_data\.csv|.*_(BIF|SITEINFO)(_.*)?\.(csv|xlsx)"
+    return re.fullmatch(pattern, source.name) is not None
+
+
+def tables_beside(path: Path) -> list[Source]:
+    """Find the tables of towers in a file's archive and folder, best first."""
+    packed = sources_in(path) if path.suffix == ".zip" else []
+    unpacked = (Source(str(file)) for file in path.parent.iterdir() if file.is_file())
+    return sorted(filter(is_table, [*packed, *unpacked]), key=priority)
+
+
+def priority(source: Source) -> tuple[bool, bool, str]:
+    """Sort tables: one made by hand before others, then those in the archive of a release."""
+    return source.name != "site_data.csv", not source.member, str(source)
+
+
 def is_missing(value: Any) -> bool:
     """Tell whether a field's value says that it is not known.
 
@@ -247,19 +323,33 @@ def _number(name: str, value: Any, site: str) -> float:
         raise MetadataError(f"{site}: {name} must be a number, found {value!r}") from None
 
 
-def _read_rows(path: str | os.PathLike[str]) -> tuple[set[str], list[dict[str, str]]]:
-    """Read the header and the rows of a text table, whichever its separator."""
+def _read_rows(path: str | os.PathLike[str] | Source) -> tuple[set[str], list[dict[str, str]]]:
+    """Read the header and the rows of a table, whichever its separator, or of an Excel sheet."""
+    source = path if isinstance(path, Source) else Source(os.fspath(path))
+    with source.open() as stream:
+        content = stream.read()
+    if source.name.endswith(".xlsx"):
+        return _read_sheet(content, source)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path}: not a table in UTF-8 text ({error}); save it as CSV") from error
+        raise FileFormatError(f"{source}: not a table in UTF-8 text ({error}); save it as CSV") from error
     header = text.partition("\n")[0]
     separator = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(io.StringIO(text), delimiter=separator, restval="")
     return set(reader.fieldnames or ()), list(reader)
 
 
-def _fields_of_table(rows: list[dict[str, str]], path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+def _read_sheet(content: bytes, source: Source) -> tuple[set[str], list[dict[str, str]]]:
+    """Read the header and the rows of the first sheet of an Excel file."""
+    try:
+        sheet = pd.read_excel(io.BytesIO(content), dtype=str, keep_default_na=False, engine="openpyxl")
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"{source}: truncated, or not an Excel file ({error})") from error
+    return set(sheet.columns), [dict(zip(sheet.columns, row, strict=True)) for row in sheet.values]
+
+
+def _fields_of_table(rows: list[dict[str, str]], path: object) -> dict[str, dict[str, Any]]:
     towers: dict[str, dict[str, Any]] = {}
     for row in rows:
         site = row["SITE_ID"]

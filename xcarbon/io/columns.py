@@ -20,6 +20,8 @@ import pyarrow.csv
 
 from xcarbon.errors import FileFormatError
 
+#: Bytes in which the last line of a file must lie.
+_BLOCK = 1 << 20
 _PARSERS: dict[pa.DataType, Callable[[str], float]] = {pa.float32(): float, pa.int64(): int}
 
 
@@ -55,11 +57,11 @@ class Source:
 
     @contextmanager
     def lines(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
-        """Open the lines that are not blank, as line number (from 1) and cells."""
+        """Open the lines that are not blank or comments, as line number (from 1) and cells."""
         with self.open() as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
             numbered = ((number, line.strip()) for number, line in enumerate(text, start=1))
-            yield ((number, line.split(",")) for number, line in numbered if line)
+            yield ((number, line.split(",")) for number, line in numbered if line and line[0] != "#")
 
 
 def read_columns(source: Source, types: Mapping[str, pa.DataType], missing: tuple[str, ...] = ()) -> pa.Table:
@@ -85,11 +87,13 @@ def read_columns(source: Source, types: Mapping[str, pa.DataType], missing: tupl
         If the file is truncated, a line has too many or too few cells, or a cell is not a number: with
         the line, the column and the text that was found.
     """
+    with source.lines() as lines:
+        line, _ = next(lines)
     with source.open() as stream:
         try:
             return pyarrow.csv.read_csv(
                 stream,
-                read_options=pyarrow.csv.ReadOptions(block_size=1 << 22),
+                read_options=pyarrow.csv.ReadOptions(block_size=1 << 22, skip_rows=line - 1),
                 parse_options=pyarrow.csv.ParseOptions(quote_char=False),  # a quarter faster
                 convert_options=pyarrow.csv.ConvertOptions(
                     include_columns=list(types), column_types=types, null_values=missing
@@ -143,3 +147,25 @@ def find_line(source: Source, row: int) -> int:
     with source.lines() as lines:
         line, _ = next(itertools.islice(lines, row + 1, None))
     return line
+
+
+def read_last_line(source: Source) -> list[str]:
+    """Read the last line that is not blank; of a plain file nothing but its end is read.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+
+    Returns
+    -------
+    list of str
+        Its cells.
+    """
+    end = b""
+    with source.open() as stream:
+        if stream.seekable() and not source.member:
+            stream.seek(max(0, stream.size() - _BLOCK))
+        while block := stream.read(_BLOCK):
+            end = (end + block)[-_BLOCK:]
+    return end.decode("utf-8", "replace").rstrip().rpartition("\n")[2].strip().split(",")

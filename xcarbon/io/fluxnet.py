@@ -1,61 +1,56 @@
-"""FLUXNET2015 files, half-hourly and hourly, to a Dataset of clock hours.
-
-From the file upwards: a source of bytes, the columns read from it, the survey of a file when it is
-opened, the values when they are computed, and the labels.
-"""
+"""The networks' files of towers, half-hourly and hourly, to a Dataset of clock hours."""
 
 from __future__ import annotations
 
-import datetime as dt
+import functools
 import itertools
 import os
-import re
-import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 import xarray as xr
 from numpy.typing import NDArray
 
 from xcarbon import conventions
 from xcarbon.conventions import HOUR, MISSING_FLAG, QC
-from xcarbon.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.errors import FileFormatError, MetadataError
 from xcarbon.io import badm
-from xcarbon.io.badm import SiteMetadata
-from xcarbon.io.columns import Source, find_line, read_columns
-from xcarbon.prep import clock
-from xcarbon.variables import MDS, VARIABLES, QualityScheme, quality_scheme
+from xcarbon.io.badm import Metadata, SiteMetadata
+from xcarbon.io.columns import Source
+from xcarbon.io.networks import (
+    EXAMPLE,
+    READABLE,
+    UNNAMED,
+    Release,
+    newest_first,
+    recognise,
+    sources_in,
+    walk,
+)
+from xcarbon.io.records import Hours, Record, read_hours, survey
+from xcarbon.prep.fuse import Option, fuse, place
+from xcarbon.variables import VARIABLES, common_scheme
 
 PathLike = str | os.PathLike[str]
-Metadata = PathLike | SiteMetadata | Mapping[str, Any]
 
-TIMESTAMP = "TIMESTAMP_START"
-#: Number that stands for a missing one, and how a missing cell can be written.
-MISSING = -9999
-_MISSING_CELLS = ("-9999", "-9999.0", "", "NA", "NaN")
-
-_NAME = re.compile(
-    r"FLX_(?P<site>[A-Z]{2}-\w{3})_FLUXNET2015_(SUBSET|FULLSET)_(?P<resolution>HH|HR|DD|WW|MM|YY)"
-    r"_\d{4}-\d{4}(_[\w-]+)?\.csv(\.gz)?"
-)
-_READABLE = ("HH", "HR")
-_WANTED = "open the half-hourly (HH) or hourly (HR) file"
-_REFERENCE = "Pastorello et al. 2020, Scientific Data 7, 225, doi:10.1038/s41597-020-0534-3"
 #: The towers of FLUXNET2015 that are not under CC-BY-4.0 but under its Tier Two policy.
 _TIER_TWO = {"RU-Sam", "RU-SkP", "RU-Tks", "RU-Vrk", "SE-St1", "ZA-Kru"}
+#: Flag of each hour's release, for each variable.
+RELEASE = "release"
 
 
 def open_fluxnet(
-    path_or_paths: PathLike | Iterable[PathLike], *, metadata: Metadata | None = None
+    path_or_paths: PathLike | Iterable[PathLike],
+    *,
+    metadata: Metadata | None = None,
+    uncertainty: bool = False,
 ) -> xr.Dataset:
-    r"""Open FLUXNET2015 files as one lazy, hourly, CF-compliant Dataset.
+    r"""Open the networks' files of towers as one lazy, hourly, CF-compliant Dataset.
 
     The header and the time stamps of each file are read and checked at once; the values are read
     when they are computed, all variables of a file in one task. Every computation therefore reads
@@ -64,21 +59,30 @@ def open_fluxnet(
     Parameters
     ----------
     path_or_paths : path-like or iterable of path-like
-        Half-hourly (HH) or hourly (HR) files of the SUBSET or FULLSET product, as ``.csv``,
-        ``.csv.gz``, or the ``.zip`` they are distributed in; one file per tower.
+        Half-hourly (HH) or hourly (HR) files of FLUXNET2015, AmeriFlux FLUXNET, AmeriFlux BASE, ICOS
+        L2, ICOS Warm Winter 2020, FLUXNET-CH4 or today's FLUXNET, recognised by their names (see
+        :mod:`xcarbon.io.networks`), as ``.csv``, ``.csv.gz``, or the ``.zip`` they are distributed
+        in; folders of such files; any other file with such columns.
     metadata : path-like, SiteMetadata or mapping, optional
         What is known of the towers: a table or BADM file (see
         :func:`xcarbon.io.badm.read_metadata`), the fields of one tower such as
         ``dict(site="DE-Tha", lat=50.96, lon=13.57, igbp="ENF")``, or such fields by site. Fields
         that are not given are taken from ``site_data.csv``, and then from ``*BIF*.csv``, beside
-        each file. ``site`` is required for a file whose name does not tell the tower.
+        each file or in its archive. ``site`` is required for a file whose name does not tell the
+        tower.
+    uncertainty : bool
+        Also read the random uncertainty of NEE and its percentiles over thresholds of friction
+        velocity, where they are there.
 
     Returns
     -------
     xarray.Dataset
         Float32 variables by code on ``(site, time)``, in the units that their attributes state,
-        with the column they come from in ``source_column``, and int8 ``<code>_QC`` where that
-        column has quality codes. Missing values are NaN, their codes -1. Half-hours are averaged
+        with the columns they come from in ``source_column``, and int8 ``<code>_QC`` where a column
+        can be gap-filled. Missing values are NaN, their codes -1. Where several columns, or several
+        releases of a tower, have a variable, the lower quality code wins hour by hour; of equals the
+        column that stands first in :data:`xcarbon.variables.VARIABLES`, and the newer release; if any
+        tower has several releases, ``release (site, code, time)`` tells which. Half-hours are averaged
         (precipitation is added, wind directions are averaged on the circle) on clock hours where
         both exist, with the worse of their codes. Time labels are the start of the hour in local
         standard time, from the first hour of any tower to the last of any; sites are sorted.
@@ -91,9 +95,8 @@ def open_fluxnet(
     FileNotFoundError
         If a file does not exist.
     FileFormatError
-        If a file is empty, truncated, daily or coarser, or not a FLUXNET file; if two files are
-        of the same tower; when values are computed, if a cell is not a number or the file has
-        been replaced by a longer or shorter one.
+        If a file is empty, truncated, daily or coarser, or not a FLUXNET file; when values are
+        computed, if a cell is not a number or the file has been replaced by another one.
     TimestampError
         If time stamps are absent, repeated, unsorted or irregular.
     MetadataError
@@ -117,281 +120,188 @@ def open_fluxnet(
     (array([[3.]], dtype=float32), array([[1]], dtype=int8))
     >>> folder.cleanup()
     """
-    paths = [path_or_paths] if isinstance(path_or_paths, str | os.PathLike) else list(path_or_paths)
+    paths = list(walk(path_or_paths))
     if not paths:
-        raise FileNotFoundError("there is no file to open: the list of paths is empty")
-    given = _given_metadata(metadata)
+        raise FileNotFoundError(f"there is no file to open: {path_or_paths!r} is empty")
+    given = badm.given_fields(metadata)
     only = next(iter(given)) if len(given) == len(paths) == 1 else ""
-    towers = sorted((_survey(Path(path), only) for path in paths), key=lambda tower: tower.site)
-    _check_sites(towers)
-    ds = _label(towers, _complete_metadata(towers, given))
-    names = ", ".join(tower.source.name for tower in towers)
-    return conventions.apply(
-        ds, history="xcarbon.open_fluxnet", source=f"FLUXNET files {names}", **_terms(towers)
-    )
+    releases = newest_first(release for path in paths for release in _releases_in(path, only))
+    records = [survey(release, uncertainty=uncertainty) for release in releases]
+    towers = group_towers(records)
+    ds = label(towers, _complete(towers, given))
+    names = ", ".join(source.name for tower in towers for source in tower.sources)
+    return conventions.apply(ds, history="xcarbon.open_fluxnet", source=f"files {names}", **terms(towers))
 
 
-# Files and headers
-
-
-def _locate(path: Path) -> Source:
-    """Find the half-hourly or hourly file of a tower, in a zip if it is one."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    absolute = str(path.absolute())  # a worker may run in another folder
-    if path.suffix != ".zip":
-        return Source(absolute)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise FileFormatError(f"{path}: truncated, or not a zip ({error})") from error
-    names = {member: _NAME.fullmatch(Path(member).name) for member in members}
-    found = [member for member, name in names.items() if name and name["resolution"] in _READABLE]
-    if len(found) != 1:
-        raise FileFormatError(
-            f"{path}: must hold exactly one half-hourly (HH) or hourly (HR) file of the SUBSET or "
-            f"FULLSET, but has {found or 'none'} among {members}"
+def _releases_in(path: Path, site: str) -> list[Release]:
+    """Tell the release of a file, of the ``site`` if its name does not tell; or those in an archive."""
+    sources = sources_in(path)
+    if path.suffix == ".zip":
+        found = [release for release in map(recognise, sources) if release]
+        readable = [release for release in found if release.resolution in READABLE]
+        if not readable:
+            raise FileFormatError(
+                f"{path}: holds no half-hourly (HH) or hourly (HR) file of a tower, but "
+                f"{[source.member for source in sources]}"
+            )
+        return readable
+    release = recognise(sources[0])
+    if release is None and not site:
+        raise MetadataError(
+            f"{path}: the tower is not in the name, which is not like {EXAMPLE}; pass "
+            "metadata=dict(site=..., ...)"
         )
-    return Source(absolute, found[0])
+    return [release or Release(sources[0], site, UNNAMED, READABLE[0])]
 
 
-def _read_header(source: Source) -> list[str]:
-    """Read the names of the columns, and make sure that these are of a file for open_fluxnet."""
-    with source.lines() as lines:
-        _, header = next(lines, (0, []))
-    start = repr(",".join(header)[:80])
-    if not header:
-        raise FileFormatError(f"{source}: the file is empty")
-    if not _choose_columns(header):
-        raise FileFormatError(f"{source}: not a FLUXNET file, for its header starts with {start}")
-    if TIMESTAMP not in header and "TIMESTAMP" in header:
-        raise FileFormatError(f"{source}: daily or coarser (TIMESTAMP); {_WANTED}")
-    if TIMESTAMP not in header:
-        raise TimestampError(f"{source}: no column {TIMESTAMP} in the header, which starts with {start}")
-    if len(set(header)) < len(header):
-        repeated = sorted({column for column in header if header.count(column) > 1})
-        raise FileFormatError(f"{source}: columns {repeated} stand in the header more than once")
-    return header
+def _complete(towers: list[Tower], given: badm.Fields) -> list[SiteMetadata]:
+    """Complete what the caller knows of towers from the tables beside their files."""
+    known = [tower.site for tower in towers]
+    if len(towers) == 1 and "" in given:
+        given = {known[0]: given[""]}
+    if given and given.keys().isdisjoint(known):
+        raise MetadataError(f"metadata tells of {list(given)[:5]}, but the files are of {known[:5]}")
+    tables = functools.cache(badm.read_fields)  # many towers, few tables
+    sites = []
+    for tower in towers:
+        beside = [table for source in tower.sources for table in badm.tables_beside(Path(source.path))]
+        fields = badm.merge_fields([given, *map(tables, beside)], tower.site)
+        sites.append(badm.build(tower.site, fields, str(tower.sources[0])))
+    return sites
 
 
-def _choose_columns(header: list[str]) -> dict[str, str]:
-    """Choose, for each variable, the best of its columns that are there."""
-    return {
-        code: next(column for column in variable.columns if column in header)
-        for code, variable in VARIABLES.items()
-        if not set(variable.columns).isdisjoint(header)
-    }
-
-
-# Time stamps
-
-
-def _check_stamps(stamps: NDArray[np.int64], source: Source) -> tuple[dt.datetime, int]:
-    """Make sure that stamps YYYYMMDDHHMM are regular; return the first and the step [minutes]."""
-    if stamps.size < 2:
-        raise FileFormatError(f"{source}: {stamps.size} rows under the header; at least two are needed")
-    first, second = _parse(stamps[0]), _parse(stamps[1])
-    if first is None or second is None:
-        raise _stamp_error(stamps, 0 if first is None else 1, 30, source)
-    step = int((second - first).total_seconds()) // 60
-    if step not in (30, 60):
-        raise _stamp_error(stamps, 1, 30, source)
-    if first.minute % step:
-        unit = "hour" if step == 60 else "half-hour"
-        raise TimestampError(f"{source}: the first stamp {stamps[0]} is not the start of a clock {unit}")
-    wrong = np.flatnonzero(stamps != _regular_stamps(first, step, stamps.size))
-    if wrong.size:
-        raise _stamp_error(stamps, int(wrong[0]), step, source)
-    return first, step
-
-
-def _parse(stamp: np.int64) -> dt.datetime | None:
-    """Read YYYYMMDDHHMM; None if it is not one."""
-    try:
-        found = dt.datetime.strptime(str(stamp), "%Y%m%d%H%M")
-    except ValueError:
-        return None
-    return found if stamp >= 1900_00_00_00_00 else None  # fewer digits can pass for a time, too
-
-
-def _regular_stamps(first: dt.datetime, step: int, count: int) -> NDArray[np.int64]:
-    """Write the stamps YYYYMMDDHHMM of ``count`` steps [minutes] from the first."""
-    minutes = first.hour * 60 + first.minute + step * np.arange(count)
-    days = np.datetime64(first, "D") + np.arange(minutes[-1] // 1440 + 1)
-    years, months = days.astype("M8[Y]"), days.astype("M8[M]")
-    year, month = years.astype("int64") + 1970, (months - years).astype("int64") + 1
-    dates = (year * 100 + month) * 100 + (days - months).astype("int64") + 1
-    of_day = np.arange(1440)
-    day, minute = np.divmod(minutes, 1440)
-    return dates[day] * 10_000 + (of_day // 60 * 100 + of_day % 60)[minute]
-
-
-def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source) -> TimestampError:
-    """Describe the stamp of a row, which does not follow from the one before it."""
-    place = f"{source}, line {find_line(source, row)}"
-    stamp, found = stamps[row], _parse(stamps[row])
-    if found is None:
-        kind = f"daily or coarser; {_WANTED}" if len(str(stamp)) in (4, 6, 8) else "not YYYYMMDDHHMM"
-        return TimestampError(f"{place}: {TIMESTAMP} {stamp} is {kind}")
-    before = _parse(stamps[row - 1])
-    assert before is not None  # the rows before are regular
-    jump = int((found - before).total_seconds()) // 60
-    fault = "repeats" if jump == 0 else "goes back after" if jump < 0 else "leaves a gap after"
-    message = f"{place}: {TIMESTAMP} {stamp} {fault} {stamps[row - 1]}, where steps are {step} minutes"
-    if abs(jump - step) == 60 and found.month in (3, 4, 9, 10, 11) and found.hour <= 4:
-        message += (
-            "; this looks like a change to or from daylight saving time, but FLUXNET files are in "
-            "local standard time all year round"
-        )
-    return TimestampError(message)
-
-
-# The survey of a file when it is opened, and its values when they are computed
+# Towers
 
 
 @dataclass(frozen=True, slots=True)
-class _Tower:
-    """What is known of a file before its values are read.
+class Tower:
+    """A tower with its records, the newest release first."""
+
+    site: str
+    records: tuple[Record, ...]
+
+    @property
+    def sources(self) -> list[Source]:
+        """Its files."""
+        return [record.release.source for record in self.records]
+
+    def columns(self, code: str) -> list[str]:
+        """Columns that hold a variable in any of its records."""
+        return [column for record in self.records for column in record.columns.get(code, ())]
+
+    @property
+    def names(self) -> set[str]:
+        """Names of its variables and their codes in the Dataset."""
+        values = {code for record in self.records for code in record.columns}
+        return values | {f"{code}{QC}" for record in self.records for code in record.coded}
+
+
+def group_towers(records: Iterable[Record]) -> list[Tower]:
+    """Group records, which are sorted by site and the newest first, to towers.
+
+    Of releases that their names put on a par the one that ends last is the newest, and a file with the
+    name, the hours and the variables of another one is a copy of it.
+    """
+    groups = itertools.groupby(records, lambda record: record.release.site)
+    return [Tower(site, tuple(_newest_first(of))) for site, of in groups]
+
+
+def _newest_first(records: Iterable[Record]) -> list[Record]:
+    """Sort records of a tower by what is in them, without copies."""
+    distinct: dict[Any, Record] = {}
+    for record in records:
+        key = (record.release.stem, record.first, record.rows, *record.columns)
+        distinct.setdefault(key, record)
+    return sorted(distinct.values(), key=lambda of: (of.release.rank, of.end), reverse=True)
+
+
+def labels(towers: Iterable[Tower]) -> list[str]:
+    """Name all releases of some towers, from old to new; a flag is a position in them."""
+    releases = [record.release for tower in towers for record in tower.records]
+    return list(dict.fromkeys(release.label for release in sorted(releases, key=lambda of: of.rank)))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A tower's values on the time axis of all towers.
 
     Attributes
     ----------
-    columns : dict
-        The column of each variable.
-    coded : tuple of str
-        Variables with a column of quality codes.
-    first : numpy.datetime64
-        Start of the first row [minutes].
-    rows : int
-        Number of time steps.
-    step : {30, 60}
-        Their length [minutes].
+    arrays : dict
+        Of each variable, of its codes as ``<code>_QC``, and of the position of its release as
+        ``<code>_release``; ``(time,)`` each.
+    audit : list of dict
+        Of each release: its name, its file, how many hours each of its columns gave to each variable
+        before fusion, how many hours the tower has from it, and the share of hours with equal halves.
     """
 
-    source: Source
-    site: str
-    columns: dict[str, str]
-    coded: tuple[str, ...]
-    first: np.datetime64
-    rows: int
-    step: int
-
-    @property
-    def start(self) -> np.datetime64:
-        """First hour."""
-        return self.first.astype("M8[h]")
-
-    @property
-    def half_past(self) -> bool:
-        """Whether the first row starts at half past."""
-        return bool(self.first != self.start)
-
-    @property
-    def hours(self) -> int:
-        """Number of clock hours."""
-        return self.rows if self.step == 60 else clock.hours_touched(self.rows, half_past=self.half_past)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of variables and codes in the Dataset."""
-        return [*self.columns, *(f"{code}{QC}" for code in self.coded)]
+    arrays: dict[str, NDArray[Any]]
+    audit: list[dict[str, Any]]
 
 
-def _survey(path: Path, site: str) -> _Tower:
-    """Read and check the header and the time stamps of a file."""
-    source = _locate(path)
-    name = _NAME.fullmatch(source.name)
-    if name and name["resolution"] not in _READABLE:
-        raise FileFormatError(f"{source}: daily or coarser ({name['resolution']}); {_WANTED}")
-    site = name["site"] if name else site
-    if not site:
-        raise MetadataError(
-            f"{source}: the tower is not in the name, which is not like "
-            "FLX_DE-Tha_FLUXNET2015_SUBSET_HH_1996-2014_1-4.csv; pass metadata=dict(site=..., ...)"
-        )
-    header = _read_header(source)
-    columns = _choose_columns(header)
-    stamps = read_columns(source, {TIMESTAMP: pa.int64()})[TIMESTAMP].to_numpy()
-    first, step = _check_stamps(stamps, source)
-    return _Tower(
-        source,
-        site,
-        columns,
-        tuple(code for code, column in columns.items() if f"{column}{QC}" in header),
-        np.datetime64(first, "m"),
-        stamps.size,
-        step,
-    )
+def read_tower(tower: Tower, start: np.datetime64, total: int, releases: Sequence[str]) -> Series:
+    """Read all records of a tower and fuse them.
+
+    Parameters
+    ----------
+    tower : Tower
+        The tower.
+    start : numpy.datetime64
+        First hour of the time axis.
+    total : int
+        Its number of hours.
+    releases : sequence of str
+        What the flags of the release count.
+
+    Returns
+    -------
+    Series
+        The lower quality code wins, of equals the newer release.
+    """
+    return fuse_records(tower.records, map(read_hours, tower.records), start, total, releases)
 
 
-def _read_hours(tower: _Tower) -> dict[str, NDArray[Any]]:
-    """Read all values of a file as clock hours, each array (hours,)."""
-    codes = {code: f"{tower.columns[code]}{QC}" for code in tower.coded}
-    types = dict.fromkeys([*tower.columns.values(), *codes.values()], pa.float32())
-    table = read_columns(tower.source, types, _MISSING_CELLS)
-    if table.num_rows != tower.rows:
-        raise FileFormatError(
-            f"{tower.source}: had {tower.rows} rows when it was opened, now has {table.num_rows}"
-        )
-    hours: dict[str, NDArray[Any]] = {}
-    for code, column in tower.columns.items():
-        variable = VARIABLES[code]
-        how: clock.Method = "direction" if variable.cyclic else variable.cell_method
-        hours[code] = _combine(_values(table[column]), how, tower)
-    for code, column in codes.items():
-        worst = _combine(_codes(_values(table[column]), column, tower.source), "worst", tower)
-        hours[f"{code}{QC}"] = np.where(np.isnan(hours[code]), MISSING_FLAG, worst)
-    return hours
+def fuse_records(
+    records: Sequence[Record],
+    hours: Iterable[Hours],
+    start: np.datetime64,
+    total: int,
+    releases: Sequence[str],
+) -> Series:
+    """Fuse what was read of a tower, see :func:`read_tower`; the newest release comes first."""
+    hours = list(hours)
+    befores = [int((record.start - start) / HOUR) for record in records]
+    flags = np.array([releases.index(record.release.label) for record in records], np.int8)
+    arrays: dict[str, NDArray[Any]] = {}
+    kept: list[dict[str, int]] = [{} for _ in hours]
+    for code in VARIABLES:
+        having = [index for index, of in enumerate(hours) if code in of.options]
+        if not having:
+            continue
+        fused = fuse([_place(hours[i].options[code], befores[i], total) for i in having])
+        arrays[code] = fused.values
+        arrays[f"{code}{QC}"] = fused.codes
+        arrays[f"{code}_{RELEASE}"] = np.where(fused.origin < 0, MISSING_FLAG, flags[having][fused.origin])
+        for position, index in enumerate(having):
+            kept[index][code] = int((fused.origin == position).sum())
+    return Series(arrays, [_audit(*of) for of in zip(records, hours, kept, strict=True)])
 
 
-def _values(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """Give numbers with NaN for what is missing, however -9999 was written."""
-    values = column.to_numpy()
-    return np.where(values == MISSING, np.float32(np.nan), values)
+def _place(option: Option, before: int, total: int) -> Option:
+    values = place(option.values, before, total, np.float32(np.nan))
+    return Option(values, place(option.codes, before, total, MISSING_FLAG))
 
 
-def _codes(values: NDArray[np.float32], column: str, source: Source) -> NDArray[np.int8]:
-    """Turn numbers to quality codes, -1 where missing."""
-    missing = np.isnan(values)
-    wrong = np.flatnonzero(~(missing | np.isin(values, MDS.flag_values)))
-    if wrong.size:
-        row = int(wrong[0])
-        raise FileFormatError(
-            f"{source}, line {find_line(source, row)}, column {column}: {values[row]:g} is not a "
-            "quality code (fractions are those of daily or coarser files)"
-        )
-    return np.where(missing, MISSING_FLAG, values).astype("int8")
-
-
-def _combine(values: NDArray[Any], how: clock.Method, tower: _Tower) -> NDArray[Any]:
-    return values if tower.step == 60 else clock.to_hours(values, how, half_past=tower.half_past)
-
-
-# The graph
-
-
-def _missing(name: str) -> np.float32 | np.int8:
-    """Give the missing value of a variable or of its codes, which also tells its type."""
-    return MISSING_FLAG if name.endswith(QC) else np.float32(np.nan)
-
-
-def _read_lazily(tower: _Tower, start: np.datetime64, total: int) -> dict[str, da.Array]:
-    """Map one task over the file and one over each of its arrays, all (1, total) from ``start``."""
-    hours = dask.delayed(_read_hours)(tower)
-    before = int((tower.start - start) / HOUR)
+def _audit(record: Record, hours: Hours, kept: dict[str, int]) -> dict[str, Any]:
     return {
-        name: da.from_delayed(
-            dask.delayed(_place)(hours, name, before, total), (1, total), _missing(name).dtype
-        )
-        for name in tower.names
+        "release": record.release.label,
+        "file": str(record.release.source),
+        "first_hour": str(record.start),
+        "hours": record.hours,
+        "columns": hours.taken,
+        "kept": kept,
+        "equal_halves": None if np.isnan(hours.equal_halves) else round(hours.equal_halves, 4),
     }
-
-
-def _place(hours: dict[str, NDArray[Any]], name: str, before: int, total: int) -> NDArray[Any]:
-    """Set one array (hours,) into the time axis of all towers, (1, total)."""
-    placed = np.full((1, total), _missing(name))
-    placed[0, before : before + hours[name].size] = hours[name]
-    return placed
 
 
 # Labels
@@ -399,44 +309,78 @@ def _place(hours: dict[str, NDArray[Any]], name: str, before: int, total: int) -
 _DIMS = ("site", "time")
 
 
-def _label(towers: list[_Tower], sites: list[SiteMetadata]) -> xr.Dataset:
-    """Put the towers' arrays under ``(site, time)``, on the hours from the first to the last."""
-    start = min(tower.start for tower in towers)
-    end = max(tower.start + tower.hours for tower in towers)
-    time = np.arange(start, end).astype("M8[ns]")
-    arrays = [_read_lazily(tower, start, time.size) for tower in towers]
+def missing_value(name: str) -> np.float32 | np.int8:
+    """Give the missing value of a variable or of its codes, which also tells its type."""
+    return np.float32(np.nan) if name in VARIABLES else MISSING_FLAG
+
+
+def time_axis(towers: Iterable[Tower]) -> NDArray[np.datetime64]:
+    """Give the hours from the first to the last of any tower."""
+    records = [record for tower in towers for record in tower.records]
+    start, end = min(record.start for record in records), max(record.end for record in records)
+    return np.arange(start, end).astype("M8[ns]")
+
+
+def label(towers: list[Tower], sites: list[SiteMetadata]) -> xr.Dataset:
+    """Put the towers' arrays, one task for each tower, under ``(site, time)``."""
+    time, releases = time_axis(towers), labels(towers)
+    start = time[0].astype("M8[h]")
+    series = [dask.delayed(read_tower)(tower, start, time.size, releases) for tower in towers]
     variables: dict[str, Any] = {}
     for code in VARIABLES:
-        having = [tower for tower in towers if code in tower.columns]
-        if having:
-            columns = sorted({tower.columns[code] for tower in having})
-            attrs: dict[str, Any] = {"source_column": ", ".join(columns)}
-            variables[code] = (_DIMS, _stack(arrays, code, time.size), attrs)
-        coded = [tower for tower in having if code in tower.coded]
-        if coded:
-            attrs = conventions.quality_attrs(code, _one_scheme(code, coded))
-            variables[f"{code}{QC}"] = (_DIMS, _stack(arrays, f"{code}{QC}", time.size), attrs)
-    return xr.Dataset(variables, _site_coordinates(sites) | {"time": time})
+        columns = list(dict.fromkeys(column for tower in towers for column in tower.columns(code)))
+        if not columns:
+            continue
+        attrs: dict[str, Any] = {"source_column": ", ".join(columns)}
+        variables[code] = (_DIMS, _stack(series, towers, code, time.size), attrs)
+        name = f"{code}{QC}"
+        if any(name in tower.names for tower in towers):
+            attrs = conventions.quality_attrs(code, common_scheme(columns))
+            variables[name] = (_DIMS, _stack(series, towers, name, time.size), attrs)
+    coords = site_coordinates(sites) | {"time": time}
+    if any(len(tower.records) > 1 for tower in towers):
+        codes = [code for code in VARIABLES if code in variables]
+        stacked = da.concatenate(
+            [_lazily(_pick_releases, of, codes, (1, len(codes), time.size)) for of in series]
+        )
+        variables[RELEASE] = (("site", "code", "time"), stacked, conventions.release_attrs(releases))
+        coords["code"] = codes
+    return xr.Dataset(variables, coords)
 
 
-def _stack(arrays: list[dict[str, da.Array]], name: str, total: int) -> da.Array:
+def _stack(series: list[Any], towers: list[Tower], name: str, total: int) -> da.Array:
     """Stack an array of each tower to (site, time), missing where a tower lacks it."""
-    shape = (1, total)
+    missing, shape = missing_value(name), (1, total)
     return da.concatenate(
-        [of[name] if name in of else da.full(shape, _missing(name), chunks=shape) for of in arrays]
+        [
+            _lazily(_pick, of, name, shape) if name in tower.names else da.full(shape, missing, chunks=shape)
+            for of, tower in zip(series, towers, strict=True)
+        ]
     )
 
 
-def _one_scheme(code: str, towers: list[_Tower]) -> QualityScheme:
-    """Make sure that a code means the same for all towers."""
-    schemes = {quality_scheme(tower.columns[code]).name: tower for tower in towers}
-    if len(schemes) > 1:
-        columns = " and ".join(f"{tower.columns[code]} in {tower.source}" for tower in schemes.values())
-        raise FileFormatError(f"quality codes of {columns} differ in meaning; open the files one by one")
-    return quality_scheme(towers[0].columns[code])
+def _lazily(function: Any, series: Any, key: Any, shape: tuple[int, ...]) -> da.Array:
+    """Map a function of a tower's series and a key to an array."""
+    dtype = missing_value(key).dtype if isinstance(key, str) else np.int8
+    return da.from_delayed(dask.delayed(function)(series, key), shape, dtype)
 
 
-def _site_coordinates(sites: list[SiteMetadata]) -> dict[str, Any]:
+def _pick(series: Series, name: str) -> NDArray[Any]:
+    return series.arrays[name][np.newaxis]
+
+
+def _pick_releases(series: Series, codes: Sequence[str]) -> NDArray[np.int8]:
+    return stack_releases(series, codes)[np.newaxis]
+
+
+def stack_releases(series: Series, codes: Sequence[str]) -> NDArray[np.int8]:
+    """Stack the flags of a tower's releases to (code, time), missing for codes that it lacks."""
+    total = next(iter(series.arrays.values())).size
+    missing = np.full(total, MISSING_FLAG)
+    return np.stack([series.arrays.get(f"{code}_{RELEASE}", missing) for code in codes])
+
+
+def site_coordinates(sites: list[SiteMetadata]) -> dict[str, Any]:
     """Give the coordinates along ``site``, without texts that no tower has."""
     columns: dict[str, Any] = {
         "site": np.array([site.site for site in sites]),
@@ -453,63 +397,17 @@ def _site_coordinates(sites: list[SiteMetadata]) -> dict[str, Any]:
     return {name: ("site", values) for name, values in columns.items()}
 
 
-def _terms(towers: list[_Tower]) -> dict[str, str]:
-    """Give licence and reference, if all files are of FLUXNET2015."""
-    if not all(_NAME.fullmatch(tower.source.name) for tower in towers):
-        return {}
-    tier_two = ", ".join(tower.site for tower in towers if tower.site in _TIER_TWO)
-    licence = f"CC-BY-4.0, but FLUXNET2015 Tier Two policy for {tier_two}" if tier_two else "CC-BY-4.0"
-    return {"license": licence, "references": _REFERENCE}
-
-
-# Metadata
-
-
-def _given_metadata(metadata: Metadata | None) -> Mapping[str, Mapping[str, Any]]:
-    """Bring what the caller knows to fields by site; the site is "" if it is not told."""
-    if metadata is None:
-        return {}
-    if isinstance(metadata, str | os.PathLike):
-        return badm.read_fields(metadata)
-    if isinstance(metadata, SiteMetadata):
-        return {metadata.site: asdict(metadata)}
-    if any(isinstance(known, Mapping | SiteMetadata) for known in metadata.values()):
-        return {
-            site: asdict(known) if isinstance(known, SiteMetadata) else known
-            for site, known in metadata.items()
-        }
-    return {metadata.get("site", ""): metadata}
-
-
-def _check_sites(towers: list[_Tower]) -> None:
-    """Make sure that no tower has two files; the towers are sorted."""
-    for one, other in itertools.pairwise(towers):
-        if one.site == other.site:
-            raise FileFormatError(
-                f"{one.source} and {other.source} are both of {one.site}; open one file per tower"
-            )
-
-
-def _complete_metadata(towers: list[_Tower], given: Mapping[str, Mapping[str, Any]]) -> list[SiteMetadata]:
-    """Complete what is given from the tables beside each file; a given field wins."""
-    known = [tower.site for tower in towers]
-    if len(towers) == 1 and "" in given:
-        given = {known[0]: given[""]}
-    if given and given.keys().isdisjoint(known):
-        raise MetadataError(f"metadata tells of {list(given)[:5]}, but the files are of {known[:5]}")
-    folders = {Path(tower.source.path).parent for tower in towers}
-    beside = {folder: _tables_in(folder) for folder in folders}
-    sites = []
-    for tower in towers:
-        fields: dict[str, Any] = {}
-        for table in (given, *beside[Path(tower.source.path).parent]):
-            found = table.get(tower.site, {})
-            fields = {key: value for key, value in found.items() if not badm.is_missing(value)} | fields
-        sites.append(badm.build(tower.site, fields, str(tower.source)))
-    return sites
-
-
-def _tables_in(folder: Path) -> list[dict[str, dict[str, Any]]]:
-    """Read the tables of metadata in a folder, best first."""
-    paths = [*folder.glob("site_data.csv"), *sorted(folder.glob("*BIF*.csv"))]
-    return [badm.read_fields(path) for path in paths]
+def terms(towers: Iterable[Tower]) -> dict[str, str]:
+    """Give the title, and licence and references as far as they are known of all files."""
+    releases = [record.release for tower in towers for record in tower.records]
+    licences = dict.fromkeys(release.product.license for release in releases)
+    references = dict.fromkeys(release.product.references for release in releases)
+    products = dict.fromkeys(release.product.name for release in releases)
+    found = {"title": f"flux towers of {', '.join(products)}"}
+    if all(licences):
+        tier_two = sorted({of.site for of in releases if of.product.name == "FLUXNET2015"} & _TIER_TWO)
+        policy = f", but FLUXNET2015 Tier Two policy for {', '.join(tier_two)}" if tier_two else ""
+        found["license"] = ", ".join(licences) + policy
+    if any(references):
+        found["references"] = "; ".join(filter(None, references))
+    return found

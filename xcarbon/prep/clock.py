@@ -72,6 +72,31 @@ def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
     return _KERNELS[how](*_halves(values, half_past, missing))
 
 
+def equal_halves(values: Array, *, half_past: bool = False) -> float:
+    """Tell how many hours have two equal halves, as data does that was hourly once.
+
+    Parameters
+    ----------
+    values : ndarray, shape (halves,)
+        Half-hourly measurements, NaN where missing.
+    half_past : bool
+        Whether the first half-hour starts at half past.
+
+    Returns
+    -------
+    float
+        Share [1] of the hours that have both halves, neither of them 0; NaN if there is none.
+
+    Examples
+    --------
+    >>> equal_halves(np.array([1.0, 1.0, 2.0, 3.0, 0.0, 0.0]))
+    0.5
+    """
+    first, second = _halves(values, half_past, np.nan)
+    both = ~(np.isnan(first) | np.isnan(second)) & (first != 0) & (second != 0)
+    return float((first[both] == second[both]).mean()) if both.any() else float("nan")
+
+
 def _halves(values: Array, half_past: bool, missing: float | np.int8) -> tuple[Array, Array]:
     """Split (..., halves) into the first and the second half of each hour, both (..., hours)."""
     halves = values.shape[-1]

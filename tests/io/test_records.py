@@ -1,0 +1,397 @@
+"""Which columns of a file hold which variable, its time stamps, and its values by the hour."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xcarbon.conventions import QC
+from xcarbon.errors import FileFormatError, TimestampError
+from xcarbon.io.columns import Source
+from xcarbon.io.networks import recognise
+from xcarbon.io.records import choose_columns, read_hours, survey
+from xcarbon.testing import synthetic_towers, write_release
+from xcarbon.variables import VARIABLES, is_gap_filled, quality_column, quality_scheme
+
+NAME = "FLX_DE-Tha_FLUXNET2015_FULLSET_HH_1996-2014_1-4.csv"
+BASE = "AMF_US-CRT_BASE_HH_2-5.csv"
+COMMENTS = "# Site: US-CRT\n# Version: 2-5\n"
+STAMPS = ["TIMESTAMP_START", "TIMESTAMP_END"]
+COLUMNS = [(code, column) for code, known in VARIABLES.items() for column in known.columns]
+
+
+def table(columns, start="1996-03-31", step=60):
+    """Make the text of a file; a column is a list of cells, numbers or text."""
+    rows = len(next(iter(columns.values())))
+    begin = pd.date_range(start, periods=rows, freq=f"{step}min")
+    times = zip(STAMPS, (begin, begin + pd.Timedelta(minutes=step)), strict=True)
+    stamps = {name: time.strftime("%Y%m%d%H%M") for name, time in times}
+    return pd.DataFrame(stamps | columns).to_csv(index=False)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write text as a release: plain, or packed as its name says."""
+
+    def _write(text, name=NAME):
+        path = tmp_path / name
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(NAME, text)
+            return recognise(Source(str(path), NAME))
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+        return recognise(Source(str(path)))
+
+    return _write
+
+
+@pytest.fixture
+def read(write):
+    """Write columns as an hourly file, and read the values and codes of one variable."""
+
+    def _read(code, **columns):
+        columns = {"PPFD_OUT": [1] * len(next(iter(columns.values())))} | columns
+        hours = read_hours(survey(write(table(columns)), uncertainty=True))
+        return hours.options[code]
+
+    return _read
+
+
+# Headers
+
+
+@pytest.mark.parametrize(("code", "column"), COLUMNS)
+def test_each_candidate_is_read_with_its_codes_or_without(read, code, column):
+    found = read(code, **{column: [1, 2, -9999], quality_column(column): [0, 3, -9999]})
+    np.testing.assert_array_equal(found.values, [1, 2, np.nan])
+    np.testing.assert_array_equal(found.codes, [0, 3, -1])
+    worst = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
+    np.testing.assert_array_equal(read(code, **{column: [1, -9999]}).codes, [worst, -1])
+
+
+@pytest.mark.parametrize(
+    ("column", "worst"),
+    [
+        *dict.fromkeys(("TA_F", "SW_IN_F", "VPD_F", "P_F", "PA_F", "WS_F", "RH_F"), 2).items(),
+        *dict.fromkeys(("LE_F", "H_F", "NEE_F", "FCH4_F", "SWC_F_MDS_1", "TS_F_MDS_5"), 3).items(),
+        *dict.fromkeys(("TA_F_MDS", "G_F_MDS", "NEE_VUT_REF", "GPP_NT_VUT_REF", "RECO_DT"), 3).items(),
+        *dict.fromkeys(("TA", "RH", "NEE", "FCH4", "USTAR", "SW_IN_POT", "SWC_1", "G"), 0).items(),
+    ],
+)
+def test_code_of_what_has_none(read, column, worst):
+    (code,) = (code for code, known in COLUMNS if known == column)
+    assert read(code, **{column: [1, 1]}).codes.tolist() == [worst, worst]
+
+
+@pytest.mark.parametrize("code", [code for code, known in VARIABLES.items() if len(known.columns) > 1])
+def test_of_several_candidates_the_lowest_code_wins_and_of_equals_the_first(read, code):
+    """Each hour has other codes: every candidate is the best of all once, and all are equal once."""
+    names = VARIABLES[code].columns
+    values = {name: [number] * (len(names) + 2) for number, name in enumerate(names)}
+    codes = {
+        quality_column(name): [*(0 if hour == number else 1 for hour in range(len(names))), 1, 2]
+        for number, name in enumerate(names)
+    }
+    values[names[0]][-1] = -9999  # missing never wins
+    found = read(code, **values, **codes)
+    np.testing.assert_array_equal(found.values, [*range(len(names)), 0, 1])
+    np.testing.assert_array_equal(found.codes, [*[0] * len(names), 1, 2])
+
+
+def test_measured_value_is_better_than_a_filled_one_without_codes(read):
+    """FLUXNET-CH4 has both beside each other."""
+    for code, filled, worst in [
+        ("TA", "TA_F", 2),
+        ("NEE", "NEE_F", 3),
+        ("LE", "LE_F", 3),
+        ("FCH4", "FCH4_F", 3),
+    ]:
+        found = read(code, **{code: [1, -9999], filled: [5, 6]})
+        np.testing.assert_array_equal(found.values, [1, 6])
+        np.testing.assert_array_equal(found.codes, [0, worst])
+
+
+@pytest.mark.parametrize("column", ["GPP_DT_VUT_REF", "RECO_NT_VUT_REF", "NEE_VUT_REF_RANDUNC"])
+def test_what_is_derived_from_nee_has_its_codes(read, column):
+    (code,) = (code for code, known in COLUMNS if known == column)
+    columns = {"NEE_VUT_REF": [1] * 5, "NEE_VUT_REF_QC": [0, 1, 2, 3, -9999]}
+    found = read(code, **columns, **{column: [5, 6, -9999, 7, 8]})
+    np.testing.assert_array_equal(found.values, [5, 6, np.nan, 7, 8])
+    np.testing.assert_array_equal(found.codes, [0, 1, -1, 3, 3])
+
+
+def test_audit_tells_how_many_hours_each_column_gave(write):
+    columns = {"TA_F": [1, 2, 3, 4], "TA_F_QC": [0, 1, 2, -9999], "TA": [5, 6, -9999, -9999]}
+    hours = read_hours(survey(write(table(columns))))
+    assert hours.taken == {"TA": {"TA_F": 3, "TA": 1}}
+
+
+def test_uncertainties_are_read_on_request(write):
+    columns = [f"NEE_VUT_{percentile}" for percentile in ("05", "16", "25", "50", "75", "84", "95")]
+    release = write(table({name: [1, 2] for name in ["NEE_VUT_REF", "NEE_VUT_REF_RANDUNC", *columns]}))
+    assert list(survey(release).columns) == ["NEE"]
+    assert list(survey(release, uncertainty=True).columns) == ["NEE", "NEE_RANDUNC", *columns]
+
+
+# AmeriFlux BASE
+
+
+def test_net_exchange_of_the_team_is_nee_and_the_flux_at_the_sensor_is_not():
+    assert choose_columns(["FC", "NEE_PI", "FC_1_1_1", "SC"]) == {"NEE": ("NEE_PI",)}
+    with pytest.raises(KeyError):
+        choose_columns(["FC", "TA"])["NEE"]
+
+
+def test_vertical_position_is_depth_in_the_soil_and_height_elsewhere():
+    header = [
+        "TS_1_2_1",
+        "TS_1_1_1",
+        "TS_2_1_1",
+        "TS_1_6_1",
+        "SWC_1_10_1",
+        "TA_1_2_1",
+        "TA_1_1_2",
+        "TA_1_1_1",
+    ]
+    header += ["TA_2_1_1", "TA_1_1_A", "G_2_1_1", "G_1_1_1", "TA_1_10_1", "TA_PI_F_1_1_1", "TA_1_1_1_SD"]
+    assert choose_columns(header) == {
+        "TA": ("TA_1_1_1", "TA_1_1_2", "TA_1_1_A", "TA_2_1_1", "TA_1_2_1", "TA_1_10_1"),
+        "TS_1": ("TS_1_1_1", "TS_2_1_1"),
+        "TS_2": ("TS_1_2_1",),
+        "G": ("G_1_1_1", "G_2_1_1"),
+    }
+
+
+def test_soil_without_a_position_is_the_shallowest():
+    assert choose_columns(["SWC", "TS"]) == {"SWC_1": ("SWC",), "TS_1": ("TS",)}
+
+
+def test_highest_sensor_counts_and_another_one_where_it_fails(write):
+    columns = {"TA_1_2_1": [1, 1, 1], "TA_1_1_1": [5, -9999, 5], "NEE_PI": [2, -9999, 3], "FC": [9, 9, 9]}
+    record = survey(write(COMMENTS + table(columns), BASE))
+    hours = read_hours(record)
+    np.testing.assert_array_equal(hours.options["TA"].values, [5, 1, 5])
+    np.testing.assert_array_equal(hours.options["TA"].codes, [0, 0, 0])
+    np.testing.assert_array_equal(hours.options["NEE"].values, [2, np.nan, 3])
+    assert record.coded == []
+    assert hours.taken["TA"] == {"TA_1_1_1": 2, "TA_1_2_1": 1}
+
+
+@pytest.mark.parametrize(("start", "line"), [("", 4), (COMMENTS, 6)])
+def test_errors_name_the_line_in_spite_of_comments(write, start, line):
+    text = table({"TA": [1, 2, 3, 4]})
+    wrong = [
+        (text.replace(",3\n", ",wet\n"), FileFormatError, f"line {line}, column TA: 'wet'"),
+        (text.replace("199603310200,", "199603310230,"), TimestampError, f"line {line}: TIMESTAMP_START"),
+        (text.replace(",3\n", "\n"), FileFormatError, f"line {line}: 2 cells under 3 columns"),
+    ]
+    for content, error, message in wrong:
+        with pytest.raises(error, match=message):
+            read_hours(survey(write(start + content, BASE)))
+    codes = table({"TA_F": [1] * 4, "TA_F_QC": [0, 1, 7, 0]})
+    with pytest.raises(FileFormatError, match=f"line {line}, column TA_F_QC: 7 is not a quality code"):
+        read_hours(survey(write(start + codes, BASE)))
+
+
+# Real headers
+
+
+def real_header(folder, name):
+    lines = (folder / "headers" / name).read_text().splitlines()
+    return [line for line in lines if line[0] != "#"], [line for line in lines if line[0] == "#"]
+
+
+def test_real_fullset_header_serves_all_but_methane_and_water_table(real_data, tmp_path):
+    header, _ = real_header(real_data, "fluxnet_fullset_hh.txt")
+    assert len(header) == 267
+    ds = synthetic_towers(1, seed=3, patches=False).isel(time=slice(48)).load()
+    path = write_release(ds, "SY-001", tmp_path, columns=header)
+    record = survey(recognise(Source(str(path))), uncertainty=True)
+    absent = {"DOY", "TOD", "WTD", "FCH4"}
+    assert set(record.columns) == set(VARIABLES) - absent
+    for code, columns in record.columns.items():
+        assert columns == tuple(name for name in VARIABLES[code].columns if name in header)
+        for column in columns:
+            expected = quality_column(column)
+            assert record.codes.get(column) == (expected if expected in header else None)
+    assert record.codes["RECO_DT_VUT_REF"] == record.codes["NEE_VUT_REF"] == "NEE_VUT_REF_QC"
+    hours = read_hours(record).options
+    for code in set(ds.data_vars) & set(VARIABLES) - absent:
+        np.testing.assert_allclose(hours[code].values, ds[code][0], rtol=1e-5, err_msg=code)
+        if f"{code}{QC}" in ds:
+            np.testing.assert_array_equal(hours[code].codes, ds[f"{code}{QC}"][0], err_msg=code)
+    for code in {"SWC_1", "TS_5", "NEE_RANDUNC"}:  # in the header, but in no row
+        assert np.isnan(hours[code].values).all() and (hours[code].codes == -1).all()
+
+
+def test_real_base_header(real_data, write):
+    header, comments = real_header(real_data, "ameriflux_base_hh.txt")
+    assert len(comments) == 2
+    columns = {name: [number, number] for number, name in enumerate(header) if name not in STAMPS}
+    record = survey(write("\n".join([*comments, table(columns, step=30)]), BASE))
+    hours = read_hours(record).options
+    assert set(hours) == {
+        *(
+            "TA",
+            "P",
+            "RH",
+            "PA",
+            "CO2",
+            "SW_IN",
+            "SW_OUT",
+            "LW_IN",
+            "LW_OUT",
+            "NETRAD",
+            "PPFD_IN",
+            "WS",
+            "WD",
+        ),
+        *("USTAR", "SWC_1", "TS_1", "WTD", "G", "H", "LE", "NEE", "FCH4"),
+    }
+    named = {"NEE": "NEE_PI", "SWC_1": "SWC", "TS_1": "TS_1_1_1", "G": "G_1_1_1"}
+    for code, option in hours.items():
+        number = header.index(named.get(code, code))
+        assert option.values.tolist() == [number * (2 if code == "P" else 1)]
+        assert option.codes.tolist() == [0]
+    assert record.columns["G"] == ("G_1_1_1", "G_2_1_1")
+    assert record.columns["TS_1"] == ("TS_1_1_1", "TS_2_1_1")
+
+
+# Time stamps
+
+
+def same(one, other):
+    assert (one.first, one.rows, one.step) == (other.first, other.rows, other.step)
+    assert (one.columns, one.codes) == (other.columns, other.codes)
+
+
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.gz", "a.zip"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n\n"])
+@pytest.mark.parametrize("start", ["", COMMENTS, "\ufeff"])
+def test_ends_tell_as_much_as_the_whole(write, name, ending, end, start):
+    text = (
+        start + table({"TA_F": range(7), "TA_F_QC": [0] * 7}, start="1999-12-31 22:30", step=30).strip() + end
+    )
+    release = write(text.replace("\n", ending), name)
+    whole = survey(release)
+    same(survey(release, whole=False), whole)
+    assert (whole.rows, whole.step, str(whole.first)) == (7, 30, "1999-12-31T22:30")
+    assert (str(whole.start), whole.half_past, whole.hours) == ("1999-12-31T22", True, 4)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    first=st.datetimes(pd.Timestamp("1990-01-01"), pd.Timestamp("2025-01-01")),
+    rows=st.integers(2, 60),
+    step=st.sampled_from([30, 60]),
+)
+def test_ends_tell_as_much_as_the_whole_at_any_time(write, first, rows, step):
+    start = pd.Timestamp(first).floor(f"{step}min")
+    release = write(table({"RH": [1] * rows}, start, step))
+    same(survey(release, whole=False), survey(release))
+    assert survey(release).rows == rows
+
+
+def text_of(stamps):
+    return "TIMESTAMP_START,TIMESTAMP_END,TA_F\n" + "".join(f"{stamp},0,1\n" for stamp in stamps)
+
+
+STAMP = [f"19960331{hour:02}{minute:02}" for hour, minute in itertools.product(range(5), (0, 30))]
+
+
+@pytest.mark.parametrize("cut", range(2, 16))
+def test_file_that_breaks_off_in_its_last_line_is_refused(write, cut):
+    """Wherever it breaks off, but in its last cell, where nobody can tell."""
+    broken = text_of(STAMP)[: -cut - 1]
+    assert broken.count("\n") == len(STAMP)
+    with pytest.raises(TimestampError, match=r"is the file truncated\?"):
+        survey(write(broken), whole=False)
+    with pytest.raises(FileFormatError):
+        survey(write(broken))
+
+
+@pytest.mark.parametrize(
+    ("stamps", "message"),
+    [
+        ([], "0 rows under the header; at least two are needed"),
+        (STAMP[:1], "1 rows under the header; at least two are needed"),
+        ([*STAMP, STAMP[0]], "the last TIMESTAMP_START 199603310000 does not follow from 199603310000"),
+        ([*STAMP, "199503310000"], "199503310000 does not follow"),
+        ([*STAMP, "199603310515"], "199603310515 does not follow from 199603310000 in steps of 30 minutes"),
+        ([*STAMP, "199613310000"], "199613310000 does not follow"),
+        ([*STAMP, "0"], "last TIMESTAMP_START 0 does not follow"),
+        ([*STAMP, "-9999"], "TIMESTAMP_START '-9999' is not YYYYMMDDHHMM"),
+        ([*STAMP, "1.99603E+11"], r"TIMESTAMP_START '1.99603E\+11' is not YYYYMMDDHHMM"),
+        ([*STAMP, "9" * 30], "TIMESTAMP_START '9{30}' is not YYYYMMDDHHMM"),
+        (["19960331", "19960401"], "line 2: TIMESTAMP_START 19960331 is daily or coarser"),
+        ([STAMP[0], STAMP[0], STAMP[1]], "line 3: TIMESTAMP_START 199603310000 repeats"),
+        ([STAMP[0], STAMP[3]], "line 3: .* leaves a gap"),
+    ],
+)
+def test_wrong_ends_are_named(write, stamps, message):
+    release = write(text_of(stamps))
+    with pytest.raises(TimestampError, match=message) as caught:
+        survey(release, whole=False)
+    assert str(release.source) in str(caught.value)
+    with pytest.raises(FileFormatError):
+        survey(release)
+
+
+def test_short_first_line_is_named(write):
+    text = "TA_F,TIMESTAMP_START\n1,199603310000\n2\n3,199603310100\n"
+    with pytest.raises(TimestampError, match="1 cells under 2 columns, in the line that starts with '2'"):
+        survey(write(text), whole=False)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "message"),
+    [
+        (STAMP[:4] + STAMP[5:], "line 6: TIMESTAMP_START 199603310230 leaves a gap after 199603310130"),
+        ([*STAMP[:4], STAMP[3], *STAMP[5:]], "line 6: TIMESTAMP_START 199603310130 repeats 199603310130"),
+        ([*STAMP[:4], STAMP[5], STAMP[4], *STAMP[6:]], "line 6: .* leaves a gap"),
+    ],
+)
+def test_fault_in_the_middle_is_found_when_values_are_read(write, stamps, message):
+    record = survey(write(text_of(stamps)), whole=False)
+    with pytest.raises(TimestampError, match=message):
+        read_hours(record)
+
+
+def test_file_with_too_few_rows_in_the_middle_is_no_longer_the_one_that_was_surveyed(write):
+    record = survey(write(text_of(STAMP)), whole=False)
+    write(text_of(STAMP[:6]))
+    with pytest.raises(FileFormatError, match=r"had 10 rows from 1996-03-31T00:00 .* now has 6"):
+        read_hours(record)
+
+
+# Hours
+
+
+@pytest.mark.parametrize(
+    ("columns", "share"),
+    [
+        ({"NEE_VUT_REF": [1, 1, 2, 3, 4, 4]}, 2 / 3),
+        ({"NEE_VUT_REF": [1, 1, 2, 3, 4, 4], "NEE_VUT_REF_QC": [0, 0, 0, 0, 1, 1]}, 0.5),
+        ({"TA_F": [1, 1, 2, 2, 3, 3]}, 1),
+        ({"TA_F": [1, 1, 2, 2, 3, 3], "NEE": [1, 2, 3, 4, -9999, 5]}, 0),
+        ({"RH": [1, 1, 2, 2, 3, 3]}, np.nan),
+    ],
+)
+def test_share_of_equal_halves_is_that_of_what_was_measured(write, columns, share):
+    np.testing.assert_allclose(read_hours(survey(write(table(columns, step=30)))).equal_halves, share)
+    assert np.isnan(read_hours(survey(write(table(columns, step=60)))).equal_halves)
+
+
+def test_code_of_an_hour_is_the_worse_of_its_halves_and_missing_with_its_value(write):
+    columns = {"TA_F": [1, 2, 3, 4, -9999, 6], "TA_F_QC": [0, 2, 1, 0, 0, 0], "TA": [-9999, 9, 9, 9, 9, 9]}
+    found = read_hours(survey(write(table(columns, step=30)))).options["TA"]
+    np.testing.assert_array_equal(found.values, [1.5, 9, 9])
+    np.testing.assert_array_equal(found.codes, [2, 0, 0])

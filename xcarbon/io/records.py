@@ -1,0 +1,418 @@
+"""One file of a tower: which columns hold which variable, its time stamps, and its values by the hour."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from xcarbon.conventions import MISSING_FLAG
+from xcarbon.errors import FileFormatError, TimestampError
+from xcarbon.io.columns import Source, find_line, read_columns, read_last_line
+from xcarbon.io.networks import READABLE, Release
+from xcarbon.prep import clock
+from xcarbon.prep.fuse import Option, fuse
+from xcarbon.variables import (
+    MDS,
+    VARIABLES,
+    Variable,
+    is_gap_filled,
+    quality_column,
+    quality_scheme,
+)
+
+TIMESTAMP = "TIMESTAMP_START"
+#: Number that stands for a missing one, and how a missing cell can be written.
+MISSING = -9999
+_MISSING_CELLS = ("-9999", "-9999.0", "", "NA", "NaN")
+_WANTED = "open the half-hourly (HH) or hourly (HR) file"
+#: Horizontal, vertical and replicate position of a sensor, as AmeriFlux BASE appends them to a code.
+_POSITION = r"_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a file before its values are read.
+
+    Attributes
+    ----------
+    release : Release
+        The file.
+    columns : dict
+        The columns of each variable, best first.
+    codes : dict
+        The column of quality codes of each column that has one.
+    first : numpy.datetime64
+        Start of the first row [minutes].
+    rows : int
+        Number of time steps.
+    step : {30, 60}
+        Their length [minutes].
+    """
+
+    release: Release
+    columns: dict[str, tuple[str, ...]]
+    codes: dict[str, str]
+    first: np.datetime64
+    rows: int
+    step: int
+
+    @property
+    def start(self) -> np.datetime64:
+        """First hour."""
+        return self.first.astype("M8[h]")
+
+    @property
+    def half_past(self) -> bool:
+        """Whether the first row starts at half past."""
+        return bool(self.first != self.start)
+
+    @property
+    def hours(self) -> int:
+        """Number of clock hours."""
+        return self.rows if self.step == 60 else clock.hours_touched(self.rows, half_past=self.half_past)
+
+    @property
+    def end(self) -> np.datetime64:
+        """Hour after the last."""
+        return self.start + self.hours
+
+    @property
+    def coded(self) -> list[str]:
+        """Variables that can be gap-filled and therefore have quality codes."""
+        return [
+            code
+            for code, columns in self.columns.items()
+            if any(column in self.codes or is_gap_filled(column) for column in columns)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """The values of a file, or of a tower, by the hour.
+
+    Attributes
+    ----------
+    options : dict
+        Values and quality codes of each variable, ``(hours,)`` each.
+    taken : dict
+        Number of hours that each variable has from each of its columns.
+    equal_halves : float
+        Share of hours whose two measured half-hours are exactly equal; NaN for hourly data.
+    """
+
+    options: dict[str, Option]
+    taken: dict[str, dict[str, int]] = field(default_factory=dict)
+    equal_halves: float = np.nan
+
+
+# Headers
+
+
+def survey(release: Release, *, whole: bool = True, uncertainty: bool = False) -> Record:
+    """Read and check the header and the time stamps of a file.
+
+    Parameters
+    ----------
+    release : Release
+        The file.
+    whole : bool
+        Check every time stamp; otherwise the first two and the last one alone, without reading what
+        is between. :func:`read_hours` checks them all anyway.
+    uncertainty : bool
+        Whether variables that tell how uncertain a flux is are to be read.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    FileFormatError
+        If the file is empty, truncated, daily or coarser, or has no column of the vocabulary.
+    TimestampError
+        If time stamps are absent, repeated, unsorted or irregular.
+    """
+    source = release.source
+    if release.resolution not in READABLE:
+        raise FileFormatError(f"{source}: daily or coarser ({release.resolution}); {_WANTED}")
+    header = _read_header(source)
+    columns = choose_columns(header, uncertainty=uncertainty)
+    codes = {column: quality_column(column) for of in columns.values() for column in of}
+    codes = {column: name for column, name in codes.items() if name in header}
+    first, rows, step = _survey_stamps(source) if whole else _survey_ends(source, header)
+    return Record(release, columns, codes, np.datetime64(first, "m"), rows, step)
+
+
+def _read_header(source: Source) -> list[str]:
+    """Read the names of the columns, and make sure that these are of a file of hours or half-hours."""
+    with source.lines() as lines:
+        _, header = next(lines, (0, []))
+    start = repr(",".join(header)[:80])
+    if not header:
+        raise FileFormatError(f"{source}: the file is empty")
+    if not choose_columns(header):
+        raise FileFormatError(f"{source}: not a FLUXNET file, for its header starts with {start}")
+    if TIMESTAMP not in header and "TIMESTAMP" in header:
+        raise FileFormatError(f"{source}: daily or coarser (TIMESTAMP); {_WANTED}")
+    if TIMESTAMP not in header:
+        raise TimestampError(f"{source}: no column {TIMESTAMP} in the header, which starts with {start}")
+    if len(set(header)) < len(header):
+        repeated = sorted({column for column in header if header.count(column) > 1})
+        raise FileFormatError(f"{source}: columns {repeated} stand in the header more than once")
+    return header
+
+
+def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str, tuple[str, ...]]:
+    """Find the columns of each variable.
+
+    Parameters
+    ----------
+    header : list of str
+        Names of the columns of a file.
+    uncertainty : bool
+        Whether variables that tell how uncertain a flux is are wanted.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        Best first: those that the vocabulary names, then what the team itself submitted (``_PI``),
+        then sensors by their position, the highest (in the soil the shallowest) first. In the soil
+        the vertical position is the depth.
+
+    Examples
+    --------
+    >>> choose_columns(["TA_F", "TA", "NEE_PI", "TS_1_1_1", "TS_2_1_1", "TS_1_2_1"])
+    {'TA': ('TA_F', 'TA'), 'TS_1': ('TS_1_1_1', 'TS_2_1_1'), 'TS_2': ('TS_1_2_1',), 'NEE': ('NEE_PI',)}
+    """
+    found = {
+        code: tuple(dict.fromkeys([*_named(variable, header), *_positioned(variable, header)]))
+        for code, variable in VARIABLES.items()
+        if uncertainty or not variable.is_uncertainty
+    }
+    return {code: columns for code, columns in found.items() if columns}
+
+
+def _named(variable: Variable, header: list[str]) -> list[str]:
+    """Columns of a variable that bear a name of the vocabulary, or their team's ending."""
+    code, depth = _split_depth(variable.code)
+    own = [f"{variable.code}_PI", *([code] if depth == 1 else [])]
+    return [column for column in (*variable.columns, *own) if column in header]
+
+
+def _positioned(variable: Variable, header: list[str]) -> list[str]:
+    """Columns of a variable that bear the position of their sensor."""
+    code, depth = _split_depth(variable.code)
+    matches = filter(None, (re.fullmatch(code + _POSITION, column) for column in header))
+    sensors = sorted(
+        (int(match["vertical"]), int(match["horizontal"]), match["replicate"], match.string)
+        for match in matches
+    )
+    return [column for vertical, *_, column in sensors if depth in (0, vertical)]
+
+
+def _split_depth(code: str) -> tuple[str, int]:
+    """Split the code of a soil variable, as TS_1, into its base and depth; others have depth 0."""
+    match = re.fullmatch(r"(SWC|TS)_(\d)", code)
+    return (match[1], int(match[2])) if match else (code, 0)
+
+
+# Time stamps
+
+
+def _survey_stamps(source: Source) -> tuple[dt.datetime, int, int]:
+    """Check all stamps; return the first, their number and the step [minutes]."""
+    stamps = read_columns(source, {TIMESTAMP: pa.int64()})[TIMESTAMP].to_numpy()
+    first, step = _check_stamps(stamps, source)
+    return first, stamps.size, step
+
+
+def _survey_ends(source: Source, header: list[str]) -> tuple[dt.datetime, int, int]:
+    """Check the first two stamps and the last; return the first, their number and the step [minutes]."""
+    with source.lines() as lines:
+        rows = [cells for _, cells in itertools.islice(lines, 1, 3)]
+    if len(rows) < 2:
+        raise TimestampError(f"{source}: {len(rows)} rows under the header; at least two are needed")
+    stamps = np.array([_stamp_of(cells, header, source) for cells in [*rows, read_last_line(source)]])
+    first, step = _check_stamps(stamps[:2], source)
+    end = _parse(stamps[2])
+    steps, rest = divmod(end - first, dt.timedelta(minutes=step)) if end else (0, dt.timedelta())
+    if steps < 1 or rest:
+        raise TimestampError(
+            f"{source}: the last {TIMESTAMP} {stamps[2]} does not follow from {stamps[0]} in steps of "
+            f"{step} minutes"
+        )
+    return first, steps + 1, step
+
+
+def _stamp_of(cells: list[str], header: list[str], source: Source) -> np.int64:
+    """Give the stamp of a row, which must be complete."""
+    if len(cells) != len(header):
+        start = repr(",".join(cells)[:40])
+        raise TimestampError(
+            f"{source}: {len(cells)} cells under {len(header)} columns, in the line that starts with "
+            f"{start}; is the file truncated?"
+        )
+    text = cells[header.index(TIMESTAMP)].strip()
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise TimestampError(f"{source}: {TIMESTAMP} {text!r} is not YYYYMMDDHHMM")
+    return np.int64(text)
+
+
+def _check_stamps(stamps: NDArray[np.int64], source: Source) -> tuple[dt.datetime, int]:
+    """Make sure that stamps YYYYMMDDHHMM are regular; return the first and the step [minutes]."""
+    if stamps.size < 2:
+        raise FileFormatError(f"{source}: {stamps.size} rows under the header; at least two are needed")
+    first, second = _parse(stamps[0]), _parse(stamps[1])
+    if first is None or second is None:
+        raise _stamp_error(stamps, 0 if first is None else 1, 30, source)
+    step = int((second - first).total_seconds()) // 60
+    if step not in (30, 60):
+        raise _stamp_error(stamps, 1, 30, source)
+    if first.minute % step:
+        unit = "hour" if step == 60 else "half-hour"
+        raise TimestampError(f"{source}: the first stamp {stamps[0]} is not the start of a clock {unit}")
+    wrong = np.flatnonzero(stamps != _regular_stamps(first, step, stamps.size))
+    if wrong.size:
+        raise _stamp_error(stamps, int(wrong[0]), step, source)
+    return first, step
+
+
+def _parse(stamp: np.int64) -> dt.datetime | None:
+    """Read YYYYMMDDHHMM; None if it is not one."""
+    try:
+        found = dt.datetime.strptime(str(stamp), "%Y%m%d%H%M")
+    except ValueError:
+        return None
+    return found if stamp >= 1900_00_00_00_00 else None  # fewer digits can pass for a time, too
+
+
+def _regular_stamps(first: dt.datetime, step: int, count: int) -> NDArray[np.int64]:
+    """Write the stamps YYYYMMDDHHMM of ``count`` steps [minutes] from the first."""
+    minutes = first.hour * 60 + first.minute + step * np.arange(count)
+    days = np.datetime64(first, "D") + np.arange(minutes[-1] // 1440 + 1)
+    years, months = days.astype("M8[Y]"), days.astype("M8[M]")
+    year, month = years.astype("int64") + 1970, (months - years).astype("int64") + 1
+    dates = (year * 100 + month) * 100 + (days - months).astype("int64") + 1
+    of_day = np.arange(1440)
+    day, minute = np.divmod(minutes, 1440)
+    return dates[day] * 10_000 + (of_day // 60 * 100 + of_day % 60)[minute]
+
+
+def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source) -> TimestampError:
+    """Describe the stamp of a row, which does not follow from the one before it."""
+    place = f"{source}, line {find_line(source, row)}"
+    stamp, found = stamps[row], _parse(stamps[row])
+    if found is None:
+        kind = f"daily or coarser; {_WANTED}" if len(str(stamp)) in (4, 6, 8) else "not YYYYMMDDHHMM"
+        return TimestampError(f"{place}: {TIMESTAMP} {stamp} is {kind}")
+    before = _parse(stamps[row - 1])
+    assert before is not None  # the rows before are regular
+    jump = int((found - before).total_seconds()) // 60
+    fault = "repeats" if jump == 0 else "goes back after" if jump < 0 else "leaves a gap after"
+    message = f"{place}: {TIMESTAMP} {stamp} {fault} {stamps[row - 1]}, where steps are {step} minutes"
+    if abs(jump - step) == 60 and found.month in (3, 4, 9, 10, 11) and found.hour <= 4:
+        message += (
+            "; this looks like a change to or from daylight saving time, but FLUXNET files are in "
+            "local standard time all year round"
+        )
+    return TimestampError(message)
+
+
+# Values
+
+
+def read_hours(record: Record) -> Hours:
+    """Read all values of a file, and bring them to clock hours.
+
+    Parameters
+    ----------
+    record : Record
+        The file.
+
+    Returns
+    -------
+    Hours
+        Where several columns hold a variable, the one with the lowest quality code counts, of equals
+        the first, hour by hour. What was measured has code 0. A gap-filled value without a code has
+        the worst of its family.
+
+    Raises
+    ------
+    FileFormatError
+        If a cell is not a number, a code is none, or the file has changed since it was surveyed.
+    TimestampError
+        If time stamps are repeated, unsorted or irregular.
+    """
+    source, choices = record.release.source, record.columns
+    numbers = {column for of in choices.values() for column in of} | set(record.codes.values())
+    types = {TIMESTAMP: pa.int64(), **dict.fromkeys(sorted(numbers), pa.float32())}
+    table = read_columns(source, types, _MISSING_CELLS)
+    stamps = table[TIMESTAMP].fill_null(0).to_numpy()
+    first, step = _check_stamps(stamps, source)
+    if (first, step, stamps.size) != (record.first.item(), record.step, record.rows):
+        raise FileFormatError(
+            f"{source}: had {record.rows} rows from {record.first} when it was opened, now has "
+            f"{stamps.size} from {np.datetime64(first, 'm')}"
+        )
+    options, taken = {}, {}
+    for code, columns in choices.items():
+        fused = fuse([_read_option(table, code, column, record) for column in columns])
+        options[code] = Option(fused.values, fused.codes)
+        counts = np.bincount(fused.origin[fused.origin >= 0], minlength=len(columns))
+        taken[code] = {column: int(count) for column, count in zip(columns, counts, strict=True)}
+    return Hours(options, taken, _equal_halves(table, record))
+
+
+def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Option:
+    """Bring one column, with its codes, to clock hours."""
+    values = _values(table[column])
+    worst = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
+    quality = np.where(np.isnan(values), MISSING_FLAG, np.int8(worst))
+    if column in record.codes:
+        name = record.codes[column]
+        codes = _codes(_values(table[name]), name, record.release.source)
+        quality = np.where(np.isnan(values) | (codes == MISSING_FLAG), quality, codes)
+    if record.step == 60:
+        return Option(values, quality)
+    variable = VARIABLES[code]
+    how: clock.Method = "direction" if variable.cyclic else variable.cell_method
+    hours = clock.to_hours(values, how, half_past=record.half_past)
+    quality = clock.to_hours(quality, "worst", half_past=record.half_past)
+    return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, quality))
+
+
+def _equal_halves(table: pa.Table, record: Record) -> float:
+    """Share of hours with equal halves, in a variable that is measured anew every half-hour."""
+    code = next((code for code in ("NEE", "TA") if code in record.columns), None)
+    if record.step == 60 or code is None:
+        return np.nan
+    column = record.columns[code][0]
+    values = _values(table[column])
+    if column in record.codes:
+        values = np.where(_values(table[record.codes[column]]) == 0, values, np.nan)
+    return clock.equal_halves(values, half_past=record.half_past)
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """Give numbers with NaN for what is missing, however -9999 was written."""
+    values = column.to_numpy()
+    return np.where(values == MISSING, np.float32(np.nan), values)
+
+
+def _codes(values: NDArray[np.float32], column: str, source: Source) -> NDArray[np.int8]:
+    """Turn numbers to quality codes, -1 where missing."""
+    missing = np.isnan(values)
+    wrong = np.flatnonzero(~(missing | np.isin(values, MDS.flag_values)))
+    if wrong.size:
+        row = int(wrong[0])
+        raise FileFormatError(
+            f"{source}, line {find_line(source, row)}, column {column}: {values[row]:g} is not a "
+            "quality code (fractions are those of daily or coarser files)"
+        )
+    return np.where(missing, MISSING_FLAG, values).astype("int8")
