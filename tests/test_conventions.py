@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-import netCDF4
 import numpy as np
+import pyproj
 import pytest
 import xarray as xr
-from compliance_checker.base import BaseCheck
-from compliance_checker.cf import appendix_f
-from compliance_checker.runner import CheckSuite
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xcarbon import conventions
 from xcarbon.errors import MetadataError, TimestampError, VariableError
 from xcarbon.testing import raise_on_compute, synthetic_towers
 from xcarbon.variables import CONSOLIDATED, PAPER_INPUTS, TARGETS
-
-#: It subtracts neighbours to see if they are in order, and fails where they are strings (site, band).
-CRASHES_ON_STRINGS = "check_coordinate_variables_strict_monotonicity"
-#: A day's patch stays in one piece: (site, day, band, y, x) rather than (site, band, day, y, x).
-OUR_ORDER = "not in the recommended order T, Z, Y, X"
-
-
-@pytest.fixture
-def findings(tmp_path, monkeypatch):
-    """Return a function that writes a Dataset to NetCDF, and lists what the checker finds wrong with it.
-
-    The suite is the one of our CF version. Of sinusoidal grids it asks for attributes named "l", "o",
-    "n", "g" ... since its table lacks a comma after "longitude_of_projection_origin"; so do all suites
-    from 1.7 on, and 1.6 knows no sinusoidal grid (nor 64-bit time). The comma is put in here.
-    """
-    _, *others = appendix_f.grid_mapping_dict17["sinusoidal"]
-    fixed = [("longitude_of_projection_origin",), *others]
-    monkeypatch.setitem(appendix_f.grid_mapping_dict17, "sinusoidal", fixed)
-    CheckSuite.load_all_available_checkers()
-
-    def check(ds: xr.Dataset) -> list[str]:
-        path = tmp_path / "towers.nc"
-        ds.to_netcdf(path)
-        suite = CheckSuite()
-        with netCDF4.Dataset(path) as file:
-            ((results, crashed),) = suite.run_all(file, ["cf:1.11"]).values()
-        assert set(crashed) <= {CRASHES_ON_STRINGS}
-        return [
-            message
-            for result in results
-            if result.weight >= BaseCheck.MEDIUM and result.value[0] < result.value[1]
-            for message in result.msgs
-        ]
-
-    return check
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +32,7 @@ def test_one_tower_is_cf(plain, findings):
 
 def test_towers_with_patches_are_cf(findings):
     ds = synthetic_towers(2, variables=["TA"]).isel(time=slice(240), day=slice(10))
-    found = findings(conventions.apply(ds, history="made for a test"))
-    assert [message for message in found if OUR_ORDER not in message] == []
+    assert findings(conventions.apply(ds, history="made for a test")) == []
 
 
 def test_prediction_is_cf(plain, findings):
@@ -207,3 +170,41 @@ def test_absent_variables_are_named(plain):
     conventions.check_variables(plain, ("TA", "NEE"), "a figure")
     with pytest.raises(VariableError, match=r"a figure needs \['WTD'\], but the Dataset only has \['TA',"):
         conventions.check_variables(plain, ("TA", "WTD"), "a figure")
+
+
+def test_patches_of_all_towers_share_axes_and_one_tower_stands_on_the_map():
+    ds = synthetic_towers(2, variables=["TA"])
+    assert not {"standard_name", "axis"} & (ds["x"].attrs.keys() | ds["y"].attrs.keys())
+    tower = conventions.georeference(ds.isel(site=1))
+    assert tower["x"].attrs["standard_name"] == "projection_x_coordinate"
+    for axis, size in (("x", conventions.PIXEL_SIZE), ("y", -conventions.PIXEL_SIZE)):
+        np.testing.assert_allclose(tower[axis].diff(axis), size)
+        np.testing.assert_allclose(tower[axis].mean(), ds[f"patch_{axis}"][1])
+    corner = tower["x"].values / conventions.PIXEL_SIZE
+    np.testing.assert_allclose(corner % 1, 0.5, atol=1e-6)
+    xr.testing.assert_identical(conventions.apply(tower), tower)
+
+
+def test_georeferenced_tower_is_cf(findings):
+    tower = conventions.georeference(synthetic_towers(2, variables=["TA"]).isel(site=0))
+    tower = tower.isel(time=slice(240), day=slice(10))
+    assert findings(conventions.apply(tower, history="cut out")) == []
+
+
+def test_patches_that_cannot_be_placed_are_an_error():
+    ds = synthetic_towers(2, variables=["TA"])
+    with pytest.raises(MetadataError, match=r"select one tower of \['SY-001' 'SY-002'\] first"):
+        conventions.georeference(ds)
+    tower = conventions.georeference(ds.isel(site=0))
+    with pytest.raises(MetadataError, match="cannot be placed: there are no coordinates patch_x and patch_y"):
+        conventions.georeference(tower)
+
+
+@given(lat=st.floats(-89, 89), lon=st.floats(-180, 180))
+def test_centre_of_a_patch_is_the_corner_nearest_to_the_tower(lat, lon):
+    grid = conventions.sinusoidal().attrs["crs_wkt"]
+    to_grid = pyproj.Transformer.from_crs("EPSG:4326", grid, always_xy=True)
+    place, centre = to_grid.transform(lon, lat), conventions.patch_centre(lat, lon)
+    assert np.abs(np.subtract(place, centre)).max() <= conventions.PIXEL_SIZE / 2 + 0.01
+    pixels = np.array(centre) / conventions.PIXEL_SIZE
+    np.testing.assert_allclose(pixels, np.rint(pixels), rtol=0, atol=1e-6)

@@ -10,9 +10,17 @@ import pyproj
 import pytest
 import xarray as xr
 
-from xcarbon.conventions import QC, REFLECTANCE_ENCODING, check_hourly, quality_attrs
+from xcarbon import open_fluxnet
+from xcarbon.conventions import (
+    MODIS_RADIUS,
+    QC,
+    REFLECTANCE_ENCODING,
+    check_hourly,
+    patch_centre,
+    quality_attrs,
+)
 from xcarbon.errors import OptionError, VariableError
-from xcarbon.testing import MODIS_RADIUS, raise_on_compute, synthetic_towers, write_fluxnet_csv
+from xcarbon.testing import raise_on_compute, synthetic_towers, write_fluxnet_csv, write_release
 from xcarbon.variables import PAPER_INPUTS, TARGETS, TIME_FEATURES, VARIABLES, quality_scheme
 
 EVERYTHING = [*PAPER_INPUTS, *TARGETS, "SW_IN_POT", "SWC_1", "TS_1"]
@@ -125,6 +133,8 @@ def test_spatial_ref_is_the_modis_grid(spoilt: xr.Dataset) -> None:
     assert attrs["semi_major_axis"] == attrs["semi_minor_axis"] == MODIS_RADIUS
     assert "Sinusoidal" in pyproj.CRS.from_wkt(attrs["crs_wkt"]).coordinate_operation.method_name
     assert spoilt["reflectance"].isel(site=0, day=0).rio.crs == attrs["crs_wkt"]
+    x, y = patch_centre(spoilt["lat"], spoilt["lon"])
+    assert (spoilt["patch_x"] == x).all() and (spoilt["patch_y"] == y).all()
 
 
 @pytest.mark.parametrize("codes", [["TAA"], ["SWC_5"]])
@@ -281,3 +291,70 @@ def test_fluxnet_csv_has_two_half_hours_for_each_hour(spoilt: xr.Dataset, tmp_pa
     assert np.allclose(hourly["P_F"].sum(min_count=2), tower["P"], atol=1e-5, equal_nan=True)
     assert np.allclose(hourly["NEE_VUT_REF"].mean(), tower["NEE"], atol=1e-3, equal_nan=True)
     assert np.array_equal(hourly["NEE_VUT_REF_QC"].max().fillna(-1), tower["NEE_QC"])
+
+
+PRODUCTS = {
+    "AmeriFlux-BASE": "AMF_SY-002_BASE_HH_1-5.csv",
+    "AmeriFlux-FLUXNET": "AMF_SY-002_FLUXNET_FULLSET_HH_2010-2010_3-5.csv",
+    "FLUXNET": "AMF_SY-002_FLUXNET_FLUXMET_HH_2010-2010_v1.3_r1.csv",
+    "FLUXNET-CH4": "FLX_SY-002_FLUXNET-CH4_HH_2010-2010_1-1.csv",
+    "FLUXNET2015_FULLSET": "FLX_SY-002_FLUXNET2015_FULLSET_HH_2010-2010_1-4.csv",
+    "FLUXNET2015_SUBSET": "FLX_SY-002_FLUXNET2015_SUBSET_HH_2010-2010_1-4.csv",
+    "ICOS-L2": "ICOSETC_SY-002_FLUXNET_HH_L2.csv",
+    "ICOS-Warm-Winter-2020": "FLX_SY-002_FLUXNET2015_FULLSET_HH_2010-2010_beta-3.csv",
+}
+
+
+@pytest.fixture(scope="module")
+def month(spoilt: xr.Dataset) -> xr.Dataset:
+    """A month in which values are filled and missing."""
+    return spoilt.isel(time=slice(24 * 190, 24 * 220))
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_release_has_the_name_and_the_values_of_its_product(
+    month: xr.Dataset, product: str, tmp_path: Path
+) -> None:
+    path = write_release(month, "SY-002", tmp_path, product)
+    assert path == tmp_path / PRODUCTS[product]
+    tower = month.sel(site=["SY-002"]).load()
+    metadata = {key: tower[key].item() for key in ("lat", "lon", "igbp")}
+    found = open_fluxnet(path, metadata=metadata).load()
+    assert found.attrs["source"] == f"files {path.name}"
+    has = {str(name) for name in tower.data_vars if name in VARIABLES}
+    has -= {
+        "AmeriFlux-BASE": {"SW_IN_POT", "GPP_DT", "GPP_NT", "RECO_DT", "RECO_NT"},
+        "FLUXNET-CH4": set(),
+    }.get(product, {"FCH4"})
+    assert {name for name in found.data_vars if name in VARIABLES} == has
+    for code in has:
+        flags = tower.get(f"{code}{QC}", xr.zeros_like(tower[code], "int8"))
+        is_whole = product not in ("AmeriFlux-BASE", "FLUXNET-CH4")
+        beside = product == "FLUXNET-CH4" and code not in ("CO2", "G", "SWC_1", "TS_1")
+        expected = tower[code] if is_whole or beside else tower[code].where(flags == 0)
+        np.testing.assert_array_equal(found[code], expected, err_msg=code)
+        if is_whole and f"{code}{QC}" in tower:
+            np.testing.assert_array_equal(found[f"{code}{QC}"], flags, err_msg=code)
+        elif f"{code}{QC}" in found and f"{code}{QC}" in tower:
+            measured = (flags == 0).values
+            assert ((found[f"{code}{QC}"] == 0).values == measured).all(), code
+
+
+def test_release_has_the_header_that_is_asked_for(month: xr.Dataset, tmp_path: Path) -> None:
+    header = ["TIMESTAMP_START", "TIMESTAMP_END", "NIGHT", "TA_F", "TA_F_QC", "TA_ERA"]
+    path = write_release(month, "SY-001", tmp_path, columns=header)
+    table = pd.read_csv(path)
+    assert table.columns.tolist() == header
+    assert (table[["NIGHT", "TA_ERA"]] == -9999).all(axis=None)
+    assert table["TIMESTAMP_START"].iloc[1] == 201007100030
+    hours = month["TA"].sel(site="SY-001").fillna(-9999)
+    np.testing.assert_array_equal(table["TA_F"].iloc[::2].astype("float32"), hours)
+    np.testing.assert_array_equal(table["TA_F"].iloc[1::2].astype("float32"), hours)
+
+
+def test_release_of_no_product_is_an_error(month: xr.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"no product 'FLUXNET2016'.*AmeriFlux-BASE"):
+        write_release(month, "SY-001", tmp_path, "FLUXNET2016")
+    with pytest.raises(KeyError):
+        write_release(month, "SY-999", tmp_path)
+    assert not list(tmp_path.iterdir())

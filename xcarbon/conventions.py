@@ -7,12 +7,13 @@ so they are free on Dask-backed Datasets.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike, NDArray
 
 from xcarbon.errors import MetadataError, TimestampError, VariableError
 from xcarbon.variables import (
@@ -38,6 +39,15 @@ REFLECTANCE_ENCODING = {
     "_FillValue": np.int16(-32768),
 }
 
+#: Radius of the sphere of the MODIS sinusoidal grid [m].
+MODIS_RADIUS = 6371007.181
+#: Rows and columns of that grid at 500 m: 18 by 36 tiles of 2400 by 2400 pixels around the globe.
+GRID_SHAPE = (43200, 86400)
+#: Width of its pixels [m].
+PIXEL_SIZE = 2 * np.pi * MODIS_RADIUS / GRID_SHAPE[1]
+#: Pixels along a patch.
+PATCH_PIXELS = 8
+
 _COORDINATES: dict[str, dict[str, str]] = {
     "site": {"cf_role": "timeseries_id", "long_name": "tower identifier"},
     "lat": {"standard_name": "latitude", "long_name": "latitude of the tower", "units": "degrees_north"},
@@ -53,6 +63,11 @@ _COORDINATES: dict[str, dict[str, str]] = {
         "comment": "; ".join(f"{code}: {name}" for code, name in IGBP_CLASSES.items()),
     },
     "utc_offset": {"long_name": "local standard time minus UTC", "units": "hours"},
+    "equal_halves": {
+        "long_name": "share of hours whose two measured half-hours are exactly equal",
+        "units": "1",
+        "comment": "near 1 where hourly data was handed in as half-hourly",
+    },
     "site_name": {"standard_name": "platform_name", "long_name": "name of the tower"},
     "citation": {"long_name": "how the tower's team asks to be cited"},
     "doi": {"long_name": "digital object identifier of the tower's data"},
@@ -73,25 +88,49 @@ _COORDINATES: dict[str, dict[str, str]] = {
         "long_name": "MODIS band",
         "comment": "; ".join(f"{band}: {low}-{high} nm" for band, (low, high) in REFLECTANCE_BANDS.items()),
     },
+    "code": {"long_name": "FLUXNET base code of the variable"},
     "x": {
         "standard_name": "projection_x_coordinate",
-        "long_name": "distance of the pixel centre east of the tower on the grid",
+        "long_name": "easting of the pixel centre on the grid",
         "units": "m",
         "axis": "X",
     },
     "y": {
         "standard_name": "projection_y_coordinate",
-        "long_name": "distance of the pixel centre north of the tower on the grid",
+        "long_name": "northing of the pixel centre on the grid",
         "units": "m",
         "axis": "Y",
     },
+    "patch_x": {
+        "standard_name": "projection_x_coordinate",
+        "long_name": "easting of the patch's centre, the grid corner nearest the tower",
+        "units": "m",
+    },
+    "patch_y": {
+        "standard_name": "projection_y_coordinate",
+        "long_name": "northing of the patch's centre, the grid corner nearest the tower",
+        "units": "m",
+    },
     "spatial_ref": {"long_name": "grid of the satellite product"},
+}
+
+#: Axes that the patches of all towers share. They are no coordinates of the projection, those of the
+#: patch's centre are.
+_SHARED_AXES: dict[str, dict[str, str]] = {
+    "x": {
+        "long_name": "distance east of the patch's centre, the grid corner nearest the tower",
+        "units": "m",
+    },
+    "y": {
+        "long_name": "distance north of the patch's centre, the grid corner nearest the tower",
+        "units": "m",
+    },
 }
 
 _PATCHES: dict[str, dict[str, Any]] = {
     "reflectance": {
         "standard_name": "surface_bidirectional_reflectance",
-        "long_name": "nadir BRDF-adjusted surface reflectance around the tower",
+        "long_name": "surface reflectance around the tower",
         "units": "1",
     },
     "snow": {
@@ -150,6 +189,16 @@ def quality_attrs(code: str, scheme: QualityScheme = MDS) -> dict[str, Any]:
     }
 
 
+def release_attrs(releases: Sequence[str]) -> dict[str, Any]:
+    """Give the CF attributes of the flags that tell which release an hour of a variable is from."""
+    return {
+        "long_name": "release that the value comes from",
+        "flag_values": np.arange(-1, len(releases), dtype="int8"),
+        "flag_meanings": " ".join(["missing", *releases]),
+        "comment": "of several releases the lower quality code counts, of equals the newer release",
+    }
+
+
 def time_bounds(time: xr.DataArray) -> xr.DataArray:
     """Return the start and end of each hour.
 
@@ -165,6 +214,85 @@ def time_bounds(time: xr.DataArray) -> xr.DataArray:
     """
     start = time.values
     return xr.DataArray(np.stack([start, start + HOUR], axis=1), dims=("time", "bnds"))
+
+
+def sinusoidal() -> xr.DataArray:
+    """Give the grid mapping of the MODIS land products."""
+    import rioxarray  # noqa: F401 - registers .rio
+
+    crs = f"+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R={MODIS_RADIUS} +units=m +no_defs"
+    return xr.DataArray(0).rio.write_crs(crs)["spatial_ref"]
+
+
+def patch_grid() -> dict[str, Any]:
+    """Give the coordinates that the patches of all towers share: ``band``, ``y``, ``x``, ``spatial_ref``."""
+    offset = (np.arange(PATCH_PIXELS) - (PATCH_PIXELS - 1) / 2) * PIXEL_SIZE
+    return {"band": list(REFLECTANCE_BANDS), "y": -offset, "x": offset, "spatial_ref": sinusoidal()}
+
+
+def patch_centre(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Find the centre of a tower's patch: the corner of pixels that is nearest to the tower on the grid.
+
+    The grid is sinusoidal, :math:`x = R \lambda \cos \varphi`, :math:`y = R \varphi`, with latitude
+    :math:`\varphi` and longitude :math:`\lambda` of the tower taken as those on a sphere of radius
+    :data:`MODIS_RADIUS`, as the MODIS products take them.
+
+    Parameters
+    ----------
+    lat : array_like
+        Latitude [degrees_north].
+    lon : array_like
+        Longitude [degrees_east].
+
+    Returns
+    -------
+    x, y : numpy.ndarray
+        Easting and northing on the grid [m], of the shape of ``lat``.
+
+    Examples
+    --------
+    >>> x, y = patch_centre(50.9626, 13.5651)  # DE-Tha
+    >>> float(x / PIXEL_SIZE), float(y / PIXEL_SIZE)
+    (2050.0, 12231.0)
+    """
+    phi, lam = np.radians(lat), np.radians(lon)
+    x, y = lam * np.cos(phi) * MODIS_RADIUS, phi * MODIS_RADIUS
+    return np.rint(x / PIXEL_SIZE) * PIXEL_SIZE, np.rint(y / PIXEL_SIZE) * PIXEL_SIZE
+
+
+def georeference(ds: xr.Dataset) -> xr.Dataset:
+    """Put the patches of one tower on the map.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Patches of one tower, with ``x`` and ``y`` [m] from the patch's centre at ``patch_x`` and
+        ``patch_y`` [m], scalars.
+
+    Returns
+    -------
+    xarray.Dataset
+        With ``x`` and ``y`` on the MODIS sinusoidal grid [m], for ``.rio`` and whatever else reads
+        georeferenced data; without ``patch_x`` and ``patch_y``.
+
+    Raises
+    ------
+    MetadataError
+        If there is more than one tower, or the place of the patch is not known.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> tower = georeference(synthetic_towers(2).isel(site=0))
+    >>> tower["reflectance"].isel(day=0).rio.reproject("EPSG:4326").rio.crs.to_epsg()
+    4326
+    """
+    if not {"patch_x", "patch_y"} <= set(ds.coords):
+        raise MetadataError("the patch cannot be placed: there are no coordinates patch_x and patch_y")
+    if ds["patch_x"].ndim:
+        raise MetadataError(f"select one tower of {ds['site'].values[:5]} first: ds.sel(site=...)")
+    on_grid = {axis: (axis, ds[axis].values + ds[f"patch_{axis}"].values) for axis in ("x", "y")}
+    return apply(ds.drop_vars(["patch_x", "patch_y"]).assign_coords(on_grid))
 
 
 def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Dataset:
@@ -212,6 +340,8 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
     elif key.endswith(QC) and base in VARIABLES:
         array.attrs = quality_attrs(base) | array.attrs
         _complete_flags(array)
+    elif key in _SHARED_AXES and "patch_x" in ds.coords:
+        array.attrs = dict(_SHARED_AXES[key])
     elif key in _COORDINATES:
         array.attrs |= _COORDINATES[key]
     elif key in _PATCHES:
@@ -221,7 +351,7 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
         array.encoding = {"units": TIME_UNITS, "calendar": "standard", "dtype": "int64"}
     elif key == "day":
         array.encoding = {"units": DAY_UNITS, "calendar": "standard", "dtype": "int32"}
-    elif key in ("x", "y"):
+    elif key in ("x", "y", "patch_x", "patch_y"):
         array.encoding = {"_FillValue": None}
     elif key == "reflectance":
         array.encoding = dict(REFLECTANCE_ENCODING)

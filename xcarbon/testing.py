@@ -8,20 +8,23 @@ whatever runs on them runs on measurements. Their numbers are plausible and noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 import xarray as xr
 from numpy.typing import NDArray
 
-from xcarbon.conventions import MISSING_FLAG, QC, apply, quality_attrs
+from xcarbon.conventions import MISSING_FLAG, QC, apply, patch_centre, patch_grid, quality_attrs
 from xcarbon.errors import OptionError, VariableError
 from xcarbon.simulation import (
     PATCH_PIXELS,
@@ -41,17 +44,15 @@ from xcarbon.variables import (
     TARGETS,
     TIME_FEATURES,
     VARIABLES,
+    is_gap_filled,
+    quality_column,
     variable,
 )
 
-__all__ = ["raise_on_compute", "synthetic_towers", "write_fluxnet_csv"]
+__all__ = ["raise_on_compute", "synthetic_towers", "write_fluxnet_csv", "write_release"]
 
 #: Hours in a chunk: a (leap) year.
 CHUNK_HOURS = 8784
-#: Width of a pixel [m].
-PIXEL_SIZE = 463.312716528
-#: The radius of the sphere of the MODIS sinusoidal grid [m].
-MODIS_RADIUS = 6371007.181
 
 
 def synthetic_towers(
@@ -190,25 +191,156 @@ def write_fluxnet_csv(ds: xr.Dataset, site: str, path: str | PathLike[str]) -> P
     ...     print(file.read_text().partition("\n")[0])
     TIMESTAMP_START,TIMESTAMP_END,TA_F,TA_F_QC
     """
+    _write_cells(_half_hours(ds, site, _CODED), path)
+    return Path(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a network writes a tower.
+
+    ``gap_filled`` tells where filled values are: among the measured ones with codes, beside them in
+    columns of their own (``_F``) without codes, or nowhere. ``renames`` has the columns that are not
+    called as one would expect, None for variables that are not there.
+    """
+
+    gap_filled: Literal["among", "beside", "nowhere"] = "among"
+    renames: Mapping[str, str | None] = field(default_factory=dict)
+    comment: str = ""
+
+
+_CODED = _Form()
+_FLUXNET = _Form(renames={"FCH4": None})
+_METHANE = _Form("beside", {"SWC_1": "SWC"})
+_BASE = _Form(
+    "nowhere",
+    {
+        "NEE": "NEE_PI", "TA": "TA_1_1_1", "G": "G_1_1_1", "SWC_1": "SWC_1_1_1", "TS_1": "TS_1_1_1",
+        **dict.fromkeys(("SW_IN_POT", "GPP_DT", "GPP_NT", "RECO_DT", "RECO_NT")),
+    },
+    "# Site: {site}\n# Version: 1-5\n",
+)  # fmt: skip
+#: Name and form of the half-hourly file of each product.
+_RELEASES = {
+    "AmeriFlux-BASE": ("AMF_{site}_BASE_HH_1-5", _BASE),
+    "FLUXNET2015_SUBSET": ("FLX_{site}_FLUXNET2015_SUBSET_HH_{years}_1-4", _FLUXNET),
+    "FLUXNET2015_FULLSET": ("FLX_{site}_FLUXNET2015_FULLSET_HH_{years}_1-4", _FLUXNET),
+    "FLUXNET-CH4": ("FLX_{site}_FLUXNET-CH4_HH_{years}_1-1", _METHANE),
+    "ICOS-Warm-Winter-2020": ("FLX_{site}_FLUXNET2015_FULLSET_HH_{years}_beta-3", _FLUXNET),
+    "AmeriFlux-FLUXNET": ("AMF_{site}_FLUXNET_FULLSET_HH_{years}_3-5", _FLUXNET),
+    "ICOS-L2": ("ICOSETC_{site}_FLUXNET_HH_L2", _FLUXNET),
+    "FLUXNET": ("AMF_{site}_FLUXNET_FLUXMET_HH_{years}_v1.3_r1", _FLUXNET),
+}
+#: How files write a missing number.
+_MISSING = -9999
+
+
+def write_release(
+    ds: xr.Dataset,
+    site: str,
+    folder: str | PathLike[str],
+    product: str = "FLUXNET2015_FULLSET",
+    *,
+    columns: Sequence[str] | None = None,
+) -> Path:
+    """Write a tower as a network's product, in its form and under its name.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        As for :func:`write_fluxnet_csv`.
+    site : str
+        The tower to write.
+    folder : path-like
+        Where to.
+    product : str
+        ``"FLUXNET2015_FULLSET"``, ``"FLUXNET2015_SUBSET"``, ``"ICOS-Warm-Winter-2020"``, ``"ICOS-L2"``,
+        ``"AmeriFlux-FLUXNET"`` and ``"FLUXNET"`` have gap-filled values with codes. ``"FLUXNET-CH4"``
+        has measured values, and beside them gap-filled ones without codes. ``"AmeriFlux-BASE"`` has
+        measured values alone, under two lines of comment. What a product does not have is left out.
+    columns : sequence of str, optional
+        The header. Columns that the tower does not have are missing throughout.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    KeyError
+        If there is no such tower.
+    OptionError
+        If there is no such product.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> ds = synthetic_towers(1, variables=["TA", "NEE"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_release(ds, "SY-001", folder, "AmeriFlux-BASE")
+    ...     print(file.name, file.read_text().splitlines()[:3])
+    AMF_SY-001_BASE_HH_1-5.csv ['# Site: SY-001', '# Version: 1-5', 'TIMESTAMP_START,TIMESTAMP_END,...
+    """
+    if product not in _RELEASES:
+        raise OptionError(f"there is no product {product!r}; the products are {sorted(_RELEASES)}")
+    name, form = _RELEASES[product]
+    cells = _half_hours(ds, site, form)
+    if columns is not None:
+        missing = np.full(2 * ds.sizes["time"], _MISSING)
+        cells = {column: cells.get(column, missing) for column in columns}
+    first, last = ds["time"].dt.year.values[[0, -1]]
+    path = Path(folder, name.format(site=site, years=f"{first}-{last}") + ".csv")
+    _write_cells(cells, path, form.comment.format(site=site))
+    return path
+
+
+def _half_hours(ds: xr.Dataset, site: str, form: _Form) -> dict[str, NDArray[Any]]:
+    """Make the columns of a file of half-hours, each hour twice."""
     codes = [code for code in VARIABLES if code in ds and code not in TIME_FEATURES]
     names = [name for code in codes for name in (code, f"{code}{QC}") if name in ds]
     tower = ds[names].sel(site=site).load()
-    half_hour = np.timedelta64(30, "m")
-    begin = np.repeat(tower["time"].values, 2)
-    begin[1::2] += half_hour
-    columns: dict[str, Any] = {
-        "TIMESTAMP_START": pd.DatetimeIndex(begin).strftime("%Y%m%d%H%M"),
-        "TIMESTAMP_END": pd.DatetimeIndex(begin + half_hour).strftime("%Y%m%d%H%M"),
-    }
+    begin = np.repeat(tower["time"].values.astype("M8[m]"), 2)
+    begin[1::2] += 30
+    cells = {"TIMESTAMP_START": _stamps(begin), "TIMESTAMP_END": _stamps(begin + 30)}
     for code in codes:
-        column = variable(code).columns[0]
         share = 0.5 if variable(code).cell_method == "sum" else 1.0
-        columns[column] = np.repeat(tower[code].values.astype(float) * share, 2)
-        if f"{code}{QC}" in tower:
-            flags = np.repeat(tower[f"{code}{QC}"].values, 2).astype(int)
-            columns[f"{column}{QC}"] = np.where(flags == MISSING_FLAG, -9999, flags)
-    pd.DataFrame(columns).to_csv(path, index=False, na_rep="-9999", float_format="%.6g")
-    return Path(path)
+        values = np.repeat(tower[code].values.astype("float32") * np.float32(share), 2)
+        flags = np.repeat(tower[f"{code}{QC}"].values.astype("int16"), 2) if f"{code}{QC}" in tower else None
+        for column, numbers in _columns(code, values, flags, form).items():
+            cells.setdefault(column, numbers)
+    return cells
+
+
+def _columns(
+    code: str, values: NDArray[np.float32], flags: NDArray[np.int16] | None, form: _Form
+) -> dict[str, NDArray[Any]]:
+    """Make the columns of a variable."""
+    known = variable(code).columns
+    column = form.renames.get(code, known[0] if form.gap_filled == "among" else code)
+    values = np.where(np.isnan(values), np.float32(_MISSING), values)
+    if column is None:
+        return {}
+    if flags is None or (form.gap_filled != "among" and is_gap_filled(column)):
+        return {column: values}
+    if form.gap_filled == "among":
+        return {column: values, quality_column(column): np.where(flags == MISSING_FLAG, _MISSING, flags)}
+    measured = {column: np.where(flags == 0, values, np.float32(_MISSING))}
+    filled = f"{column}_F"
+    return measured | ({filled: values} if form.gap_filled == "beside" and filled in known else {})
+
+
+def _stamps(minutes: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    """Write times as YYYYMMDDHHMM."""
+    return pd.DatetimeIndex(minutes).strftime("%Y%m%d%H%M").to_numpy().astype("int64")
+
+
+def _write_cells(cells: dict[str, NDArray[Any]], path: str | PathLike[str], comment: str = "") -> None:
+    """Write columns, and before their names a comment; a name that ends in .gz compresses the file."""
+    table = pa.table(cells)
+    with pa.output_stream(str(path)) as stream:
+        stream.write(f"{comment}{','.join(cells)}\n".encode())
+        pyarrow.csv.write_csv(table, stream, pyarrow.csv.WriteOptions(include_header=False))
 
 
 # --- The Dataset: what is drawn at once, and what is left to Dask -------------
@@ -284,7 +416,7 @@ def _patch_dataset(sites: list[Site], period: Period, *, gaps: bool) -> xr.Datas
     day = period.days
     shape = (day.size, len(PATCH_BANDS), PATCH_PIXELS, PATCH_PIXELS)
     stack = _per_site(tower_patches, sites, shape, period=period, gaps=gaps)
-    offset = (np.arange(PATCH_PIXELS) - (PATCH_PIXELS - 1) / 2) * PIXEL_SIZE
+    patch_x, patch_y = patch_centre([site.lat for site in sites], [site.lon for site in sites])
     dims = ("site", "day", "y", "x")
     snow, water = (stack[:, :, PATCH_BANDS.index(flag)].astype("int8") for flag in ("snow", "water"))
     return xr.Dataset(
@@ -296,19 +428,5 @@ def _patch_dataset(sites: list[Site], period: Period, *, gaps: bool) -> xr.Datas
             "snow": (dims, snow),
             "water": (dims, water),
         },
-        coords={
-            "day": day,
-            "band": list(REFLECTANCE_BANDS),
-            "y": -offset,
-            "x": offset,
-            "spatial_ref": _sinusoidal(),
-        },
+        coords=patch_grid() | {"day": day, "patch_x": ("site", patch_x), "patch_y": ("site", patch_y)},
     )
-
-
-def _sinusoidal() -> xr.DataArray:
-    """Grid mapping of the MODIS land products."""
-    import rioxarray  # noqa: F401 - registers .rio
-
-    crs = f"+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R={MODIS_RADIUS} +units=m +no_defs"
-    return xr.DataArray(0).rio.write_crs(crs)["spatial_ref"]
