@@ -1,0 +1,497 @@
+"""ERA5 and ERA5-Land, hourly, to the drivers of a model on a grid.
+
+A stamp of the source is an instant in UTC; a label of the data model is the start of an hour. What an
+hour is follows from what is stamped at its start and at its end, so each chunk along time is given the
+first stamp of the next one, and one task makes the hours of a chunk.
+
+From the arrays upwards: kernels on blocks, the graph, the files, and the labels.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xcarbon import conventions
+from xcarbon.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
+from xcarbon.variables import VARIABLES
+
+PathLike = str | os.PathLike[str]
+Array = NDArray[np.floating[Any]]
+Accumulated = Literal["hour", "day"]
+
+
+def open_era5(
+    path_or_paths: PathLike | Iterable[PathLike],
+    *,
+    chunks: Any = "auto",
+    accumulated: Accumulated | None = None,
+) -> xr.Dataset:
+    """Open hourly ERA5 or ERA5-Land as drivers on a grid, lazily.
+
+    Parameters
+    ----------
+    path_or_paths : path-like or iterable of path-like
+        NetCDF files of the Climate Data Store, old or new, or Zarr stores; with short names (``t2m``,
+        ``d2m``, ``sp``, ``tp``, ``ssrd``, ``strd``, ``u10``, ``v10``) or long ones
+        (``2m_temperature`` ...). Several are joined in time and by variable; their grids must agree.
+    chunks : int, dict or "auto"
+        Dask chunks of the source, as in :func:`xarray.open_dataset`.
+    accumulated : {"hour", "day"}, optional
+        What ``tp``, ``ssrd`` and ``strd`` are sums over: the hour that ends at the stamp (ERA5), or the
+        time since 00 UTC, where the stamp of 00 UTC holds the whole day before (ERA5-Land). Default:
+        ``"day"`` if the attributes of a file mention ERA5-Land or cells are less than 0.15 degree
+        apart (ERA5-Land has 0.1, ERA5 0.25 or 0.28), else ``"hour"``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Float32 on ``(time, lat, lon)``, as far as the sources are there: ``TA`` [degC], ``RH`` [%] and
+        ``VPD`` [hPa] (both need ``t2m`` and ``d2m``), ``PA`` [kPa], ``P`` [mm], ``SW_IN`` and ``LW_IN``
+        [W m-2], ``WS`` [m s-1] and ``WD`` [degree, where the wind comes from] (both need ``u10`` and
+        ``v10``). ``DOY`` [1] and ``TOD`` [hours] on ``(time, lon)`` are in mean solar time, which is UTC
+        plus ``utc_offset (lon)`` = lon / 15 [hours], without the equation of time. ``lon`` lies in
+        -180..180.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file does not exist.
+    FileFormatError
+        If a file is not on ``(time, latitude, longitude)``, files do not fit together, or it cannot be
+        told what sums are over; when values are computed, if these are no sums of that kind.
+    TimestampError
+        If stamps are not hourly, or leave gaps.
+    VariableError
+        If there is no driver in the files.
+    MetadataError
+        If a source is in other units than those of ERA5.
+
+    Notes
+    -----
+    Hours are labelled at their start, in UTC: a sum stamped 13:00 belongs to the label 12:00. State is
+    stamped at an instant, and the mean of an hour is the mean of its two ends; humidity and wind speed
+    are computed at the instants first, and ``WD`` is the direction of the mean vector. The last stamp
+    therefore only closes an hour. Differences of sums since 00 UTC that are slightly negative, which is
+    the rounding of packed files, are zero.
+
+    Where ERA5 and ERA5T overlap along ``expver``, the final value (1) goes before the preliminary (5).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> stamps = np.arange("2022-07-01", "2022-07-02", dtype="datetime64[h]").astype("M8[ns]")
+    >>> grid = {"time": stamps, "latitude": [48.0, 47.75], "longitude": [8.0, 8.25]}
+    >>> source = xr.Dataset({"t2m": (list(grid), np.full((24, 2, 2), 293.15))}, grid)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     source.to_netcdf(f"{folder}/era5.nc")
+    ...     ds = open_era5(f"{folder}/era5.nc").load()
+    >>> dict(ds["TA"].sizes), ds["TA"].dtype, ds["TA"].values[0, 0, 0]
+    ({'time': 23, 'lat': 2, 'lon': 2}, dtype('float32'), np.float32(20.0))
+    """
+    paths = [path_or_paths] if isinstance(path_or_paths, str | os.PathLike) else list(path_or_paths)
+    if not paths:
+        raise FileNotFoundError("there is no file to open: the list of paths is empty")
+    if accumulated not in (None, "hour", "day"):
+        raise OptionError(f"accumulated={accumulated!r} is not allowed; it takes 'hour' or 'day'")
+    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    files = [_open(path, chunks) for path in paths]
+    fields = _align_chunks(_wrap_longitudes(_join(files, where)), where)
+    drivers = [driver for driver in _DRIVERS if all(source in fields for source in driver.sources)]
+    if not drivers:
+        raise _no_driver(list(fields.data_vars), where)
+    if accumulated is None and any(driver.of_sums for driver in drivers):
+        accumulated = _recognise(files, fields, where)
+    return _label(fields, drivers, accumulated, where)
+
+
+# Kernels: what is stamped at the ends of hours, (hours + 1, ...), to hours, (hours, ...)
+
+
+def saturation_vapour_pressure(temperature: Array) -> Array:
+    """Saturation vapour pressure over water.
+
+    Parameters
+    ----------
+    temperature : numpy.ndarray
+        Temperature of the air, or of its dew point for the vapour pressure itself [K], of any shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``6.1121 exp(17.502 (T - 273.16) / (T - 32.19))`` [hPa]: equation 7.5 of part IV of the IFS
+        documentation (cycle 41r2), with the parameters of Buck (1981) for water, to which the dew point
+        of ERA5 refers.
+
+    Examples
+    --------
+    >>> saturation_vapour_pressure(np.array([273.16, 293.15])).round(2)
+    array([ 6.11, 23.36])
+    """
+    return 6.1121 * np.exp(17.502 * (temperature - 273.16) / (temperature - 32.19))
+
+
+def _celsius(temperature: Array) -> Array:
+    return temperature - 273.15
+
+
+def _relative_humidity(temperature: Array, dew_point: Array) -> Array:
+    ratio = saturation_vapour_pressure(dew_point) / saturation_vapour_pressure(temperature)
+    return np.clip(100 * ratio, 0, 100)
+
+
+def _vapour_pressure_deficit(temperature: Array, dew_point: Array) -> Array:
+    deficit = saturation_vapour_pressure(temperature) - saturation_vapour_pressure(dew_point)
+    return np.maximum(deficit, 0)
+
+
+def _kilopascals(pressure: Array) -> Array:
+    return pressure / 1000
+
+
+def _mean_of_ends(values: Array) -> Array:
+    return (values[:-1] + values[1:]) / 2
+
+
+def _mean(*ends: Array, instant: Callable[..., Array]) -> NDArray[np.float32]:
+    """Mean of a quantity that is computed at the instants."""
+    return _mean_of_ends(instant(*ends)).astype(np.float32)
+
+
+def _direction(u: Array, v: Array) -> NDArray[np.float32]:
+    """Where the mean wind comes from [degree, 0..360); a calm has no direction."""
+    u, v = _mean_of_ends(u), _mean_of_ends(v)
+    degrees = (np.degrees(np.arctan2(-u, -v)) % 360).astype(np.float32)
+    degrees[degrees == 360] = 0  # the remainder of a tiny negative angle
+    return np.where((u == 0) & (v == 0), np.float32(np.nan), degrees)
+
+
+def _amount(
+    sums: Array, first_of_day: NDArray[np.bool_], *, code: str, factor: float, accumulated: Accumulated
+) -> NDArray[np.float32]:
+    """Amount of each hour from sums over the hour, or since 00 UTC."""
+    amounts = sums[1:]
+    if accumulated == "day":
+        amounts = amounts - np.where(first_of_day[:, None, None], 0, sums[:-1])
+    amounts = amounts * factor
+    _check_amounts(amounts, code, accumulated)
+    return np.maximum(amounts, 0).astype(np.float32)
+
+
+def _check_amounts(amounts: Array, code: str, accumulated: Accumulated) -> None:
+    """Refuse what only sums of the other kind can give: far below zero, or beyond belief."""
+    variable = VARIABLES[code]
+    assert variable.bounds is not None  # it is a predictor
+    upper = variable.bounds.upper
+    wrong = amounts[(amounts < -0.01 * upper) | (amounts > upper)]
+    if wrong.size:
+        kinds = {"hour": "over the hour", "day": "since 00 UTC"}
+        other = "day" if accumulated == "hour" else "hour"
+        raise FileFormatError(
+            f"{code} would be {wrong[0]:g} {variable.units}: the source does not hold sums "
+            f"{kinds[accumulated]} but perhaps {kinds[other]}; pass accumulated={other!r}"
+        )
+
+
+def _solar_time(stamps: NDArray[np.datetime64], lon: Array) -> NDArray[np.datetime64]:
+    """Mean solar time [seconds], (hours, longitudes): the sun turns by one degree in 240 seconds."""
+    return stamps.astype("M8[s]")[:, None] + np.rint(lon * 240).astype("m8[s]")
+
+
+def _day_of_year(stamps: NDArray[np.datetime64], lon: Array) -> NDArray[np.float32]:
+    local = _solar_time(stamps, lon)
+    return ((local.astype("M8[D]") - local.astype("M8[Y]")).astype("int64") + 1).astype(np.float32)
+
+
+def _time_of_day(stamps: NDArray[np.datetime64], lon: Array) -> NDArray[np.float32]:
+    local = _solar_time(stamps, lon)
+    return ((local - local.astype("M8[D]")) / conventions.HOUR).astype(np.float32)
+
+
+# What is made of what
+
+
+@dataclass(frozen=True, slots=True)
+class _Driver:
+    """A variable, the sources it needs, and the kernel that makes it from their instants or sums."""
+
+    code: str
+    sources: tuple[str, ...]
+    kernel: Callable[..., NDArray[np.float32]]
+    of_sums: bool = False
+    comment: str = "mean of the values at the two ends of the hour"
+
+
+def _state(code: str, sources: tuple[str, ...], instant: Callable[..., Array]) -> _Driver:
+    return _Driver(code, sources, functools.partial(_mean, instant=instant))
+
+
+def _sum(code: str, source: str, factor: float) -> _Driver:
+    """``factor`` brings sums [m, J m-2] to the amount of an hour in the units of the variable."""
+    return _Driver(code, (source,), functools.partial(_amount, code=code, factor=factor), of_sums=True)
+
+
+#: Long name and units of the sources, by their short names.
+_SOURCES = {
+    "t2m": ("2m_temperature", "K"),
+    "d2m": ("2m_dewpoint_temperature", "K"),
+    "sp": ("surface_pressure", "Pa"),
+    "tp": ("total_precipitation", "m"),
+    "ssrd": ("surface_solar_radiation_downwards", "J m-2"),
+    "strd": ("surface_thermal_radiation_downwards", "J m-2"),
+    "u10": ("10m_u_component_of_wind", "m s-1"),
+    "v10": ("10m_v_component_of_wind", "m s-1"),
+}
+
+_DRIVERS = (
+    _state("TA", ("t2m",), _celsius),
+    _sum("P", "tp", 1000),
+    _state("RH", ("t2m", "d2m"), _relative_humidity),
+    _state("VPD", ("t2m", "d2m"), _vapour_pressure_deficit),
+    _state("PA", ("sp",), _kilopascals),
+    _sum("SW_IN", "ssrd", 1 / 3600),
+    _sum("LW_IN", "strd", 1 / 3600),
+    _state("WS", ("u10", "v10"), np.hypot),
+    _Driver("WD", ("u10", "v10"), _direction, comment="direction of the mean wind vector"),
+)
+
+
+def _no_driver(found: list[Any], where: str) -> VariableError:
+    known = "; ".join(f"{driver.code} from {' and '.join(driver.sources)}" for driver in _DRIVERS)
+    names = ", ".join(f"{short} or {name}" for short, (name, _) in _SOURCES.items())
+    return VariableError(f"{where}: no driver can be made of {found}; xcarbon makes {known}, named {names}")
+
+
+# The graph
+
+
+def _map_hours(
+    fields: xr.Dataset, drivers: list[_Driver], accumulated: Accumulated | None
+) -> dict[str, da.Array]:
+    """One task per driver and chunk, ``(hours, lat, lon)``."""
+    used = {source for driver in drivers for source in driver.sources}
+    # Each chunk along time and the first stamp of the next one.
+    ends = {name: da.overlap.overlap(fields[name].data, {0: (0, 1)}, {0: "none"}) for name in used}
+    hours = _hour_chunks(fields)
+    starts = fields["time"].values[:-1]
+    first_of_day = da.from_array(starts == starts.astype("M8[D]"), chunks=(hours,))
+    arrays = {}
+    for driver in drivers:
+        operands: list[Any] = [part for name in driver.sources for part in (ends[name], "tyx")]
+        kernel = driver.kernel
+        if driver.of_sums:
+            operands += [first_of_day, "t"]
+            kernel = functools.partial(kernel, accumulated=accumulated)
+        arrays[driver.code] = da.blockwise(
+            kernel,
+            "tyx",
+            *operands,
+            adjust_chunks={"t": hours},
+            align_arrays=False,
+            meta=np.empty((0, 0, 0), np.float32),
+        )
+    return arrays
+
+
+def _map_solar_time(fields: xr.Dataset) -> dict[str, da.Array]:
+    """Day of year and time of day, ``(hours, lon)``, in chunks that fit the drivers."""
+    stamps = da.from_array(fields["time"].values[:-1], chunks=(_hour_chunks(fields),))
+    lon = da.from_array(fields["lon"].values, chunks=(fields.chunksizes["lon"],))
+    meta = np.empty((0, 0), np.float32)
+    return {
+        code: da.blockwise(kernel, "tx", stamps, "t", lon, "x", meta=meta)
+        for code, kernel in {"DOY": _day_of_year, "TOD": _time_of_day}.items()
+    }
+
+
+def _hour_chunks(fields: xr.Dataset) -> tuple[int, ...]:
+    """Chunks of hours: those of the stamps, but the last stamp only closes an hour."""
+    *sizes, last = fields.chunksizes["time"]
+    return (*sizes, last - 1)
+
+
+# Files
+
+_DIMS = ("time", "lat", "lon")
+_RENAMED = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
+
+
+def _open(path: PathLike, chunks: Any) -> xr.Dataset:
+    """Open a file as sources under their short names on ``(time, lat, lon)``."""
+    try:
+        with warnings.catch_warnings():
+            # Stores of others may lack the index that opens them in one read.
+            warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
+            engine = "zarr" if os.path.isdir(path) else None
+            file = xr.open_dataset(path, chunks=chunks, engine=engine)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path} cannot be opened as NetCDF or Zarr: {error}") from error
+    named = {
+        short: file[name] for short, names in _SOURCES.items() for name in (names[0], short) if name in file
+    }
+    if not named:
+        raise _no_driver(list(file.data_vars), str(path))
+    fields = xr.Dataset({short: array.reset_coords(drop=True) for short, array in named.items()})
+    fields = fields.rename({old: new for old, new in _RENAMED.items() if old in fields.dims})
+    fields = _merge_versions(fields).assign_attrs(file.attrs)
+    for short, array in fields.items():
+        _check_source(array, _SOURCES[str(short)][1], f"{path}: {short}")
+    fields["time"] = fields["time"].astype("M8[ns]")
+    return fields.transpose(*_DIMS)
+
+
+def _merge_versions(fields: xr.Dataset) -> xr.Dataset:
+    """Keep the final value (experiment version 1) where there is one, else the preliminary (5)."""
+    if "expver" in fields.dims:
+        versions = sorted(fields["expver"].values)
+        final, *others = (fields.sel(expver=version, drop=True) for version in versions)
+        for preliminary in others:
+            final = final.fillna(preliminary)
+        fields = final
+    single = [dim for dim, size in fields.sizes.items() if size == 1 and dim not in _DIMS]
+    return fields.squeeze(single, drop=True)
+
+
+def _check_source(array: xr.DataArray, units: str, where: str) -> None:
+    """Make sure that a source is on a grid with stamps, in the units of ERA5 if it tells them."""
+    if not set(array.dims) == set(array.indexes) == set(_DIMS) or not array.size:
+        raise FileFormatError(
+            f"{where} is on {dict(array.sizes)}; xcarbon reads (time, latitude, longitude) and dims of size 1"
+        )
+    if not np.issubdtype(array["time"].dtype, np.datetime64):
+        raise TimestampError(f"{where}: the time axis is {array['time'].dtype}, not time stamps")
+    found = array.attrs.get("units", units)
+    if found.replace("**", "") != units:
+        raise MetadataError(f"{where} has units {found!r}, but in ERA5 it has {units!r}: convert it")
+
+
+def _join(files: list[xr.Dataset], where: str) -> xr.Dataset:
+    """Join files in time and by variable, and make sure that they fill an hourly axis."""
+    files = sorted(files, key=lambda file: file["time"].values[0])
+    names = dict.fromkeys(name for file in files for name in file.data_vars)
+    how: dict[str, Any] = {"join": "exact", "compat": "override", "combine_attrs": "drop"}
+    try:
+        fields = [
+            xr.concat([file[name] for file in files if name in file], "time", coords="minimal", **how)
+            for name in names
+        ]
+        joined = xr.merge(fields, **how)
+    except xr.AlignmentError as error:
+        raise FileFormatError(
+            f"{where}: the files do not fit together, for their grids or the stamps of their variables "
+            f"differ: {error}"
+        ) from error
+    conventions.check_hourly(joined["time"], where)
+    return joined
+
+
+def _wrap_longitudes(fields: xr.Dataset) -> xr.Dataset:
+    """Bring longitudes from 0..360 to -180..180, ascending."""
+    lon = fields["lon"].values
+    fields = fields.assign_coords(lon=np.where(lon > 180, lon - 360, lon))
+    seam = np.flatnonzero(np.diff(fields["lon"].values) < 0)
+    return fields.roll(lon=-int(seam[0]) - 1, roll_coords=True) if seam.size else fields
+
+
+def _align_chunks(fields: xr.Dataset, where: str) -> xr.Dataset:
+    """Give all sources the chunks of the first one, and no hour of its own to the last stamp."""
+    if fields.sizes["time"] < 2:
+        raise TimestampError(f"{where}: there is one stamp, but an hour needs both its ends")
+    chunks = dict(next(iter(fields.data_vars.values())).chunksizes)
+    *sizes, last = chunks["time"]
+    if last == 1:
+        chunks["time"] = (*sizes[:-1], sizes[-1] + 1)
+    return fields.chunk(chunks)
+
+
+def _recognise(files: list[xr.Dataset], fields: xr.Dataset, where: str) -> Accumulated:
+    """Tell what sums are over, from attributes and the distance of cells; see :func:`open_era5`."""
+    text = " ".join(str(value) for file in files for value in file.attrs.values()).lower()
+    if "era5-land" in text.replace("_", "-").replace(" ", "-"):
+        return "day"
+    steps = [abs(np.diff(fields[dim].values)) for dim in ("lat", "lon") if fields.sizes[dim] > 1]
+    if not steps:
+        raise FileFormatError(
+            f"{where}: a single cell does not tell whether sums are over the hour, as in ERA5, or since "
+            "00 UTC, as in ERA5-Land; pass accumulated='hour' or accumulated='day'"
+        )
+    return "day" if min(np.median(step) for step in steps) < 0.15 else "hour"
+
+
+# Labels
+
+_COORDINATES = {
+    "time": {
+        "standard_name": "time",
+        "long_name": "start of the averaging hour in UTC",
+        "axis": "T",
+        "bounds": "time_bnds",
+        "units_metadata": "leap_seconds: none",
+    },
+    "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
+    "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
+    "utc_offset": {
+        "long_name": "mean solar time minus UTC",
+        "units": "hours",
+        "comment": "lon / 15, without the equation of time",
+    },
+}
+_SOLAR = {
+    "cell_methods": "time: point",
+    "comment": "at the start of the hour in mean solar time, UTC plus utc_offset",
+}
+_SUMS = {"hour": "from sums over the hour", "day": "from differences of sums since 00 UTC"}
+_REFERENCES = (
+    "Hersbach et al. 2020, doi:10.1002/qj.3803 (ERA5); "
+    "Muñoz-Sabater et al. 2021, doi:10.5194/essd-13-4349-2021 (ERA5-Land)"
+)
+
+
+def _label(
+    fields: xr.Dataset, drivers: list[_Driver], accumulated: Accumulated | None, where: str
+) -> xr.Dataset:
+    """Put the arrays under names, coordinates and CF attributes."""
+    variables: dict[str, Any] = {}
+    arrays = _map_hours(fields, drivers, accumulated)
+    for driver in drivers:
+        comment = _SUMS[accumulated] if driver.of_sums and accumulated else driver.comment
+        attrs = {"source_column": ", ".join(driver.sources), "comment": comment}
+        attrs = conventions.variable_attrs(driver.code) | attrs
+        variables[driver.code] = (_DIMS, arrays[driver.code], attrs)
+    for code, array in _map_solar_time(fields).items():
+        variables[code] = (("time", "lon"), array, conventions.variable_attrs(code) | _SOLAR)
+    ds = xr.Dataset(
+        variables,
+        coords={
+            "time": fields["time"].values[:-1],
+            "lat": fields["lat"].values,
+            "lon": fields["lon"].values,
+            "utc_offset": ("lon", (fields["lon"].values / 15).astype("float32")),
+        },
+        attrs={
+            "Conventions": conventions.CONVENTIONS,
+            "title": "Hourly drivers from ERA5 reanalysis",
+            "source": f"ERA5 files {where}",
+            "references": _REFERENCES,
+            "acknowledgement": "Contains modified Copernicus Climate Change Service information",
+        },
+    )
+    for name, attrs in _COORDINATES.items():
+        ds[name].attrs = dict(attrs)
+    ds = ds.assign_coords(time_bnds=conventions.time_bounds(ds["time"]))
+    for name in ("lat", "lon"):
+        ds[name].encoding = {"_FillValue": None}
+    for name in ("time", "time_bnds"):
+        ds[name].encoding = {"units": conventions.TIME_UNITS, "calendar": "standard", "dtype": "int64"}
+    return conventions.log(ds, "xcarbon.io.era5.open_era5")
