@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import xcarbon
+from xcarbon.checks import cf_findings_in_file
 from xcarbon.testing import synthetic_towers
 
 # Busy machines are slow now and then; what a test takes in all is watched elsewhere.
@@ -39,6 +40,18 @@ def real_towers(real_data: Path) -> xr.Dataset:
 def towers() -> xr.Dataset:
     """Twelve synthetic towers of one year with patches, in memory but chunked."""
     return synthetic_towers(12, seed=1).persist()
+
+
+@pytest.fixture
+def findings(tmp_path: Path) -> Callable[[xr.Dataset], list[str]]:
+    """Return a function that writes a Dataset to NetCDF, and lists what of it is not CF."""
+
+    def check(ds: xr.Dataset) -> list[str]:
+        path = tmp_path / "checked.nc"
+        ds.to_netcdf(path)
+        return [finding.message for finding in cf_findings_in_file(path)]
+
+    return check
 
 
 @pytest.fixture(autouse=True)
