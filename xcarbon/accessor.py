@@ -14,6 +14,7 @@ from xcarbon.prep.split import Split, split
 from xcarbon.scoring import score
 
 if TYPE_CHECKING:
+    from xcarbon.checks import Report
     from xcarbon.models.bundle import CarbonModel
 
 
@@ -51,6 +52,24 @@ class CarbonAccessor:
     def to_store(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write a Zarr store; see :func:`xcarbon.io.store.to_store`."""
         return to_store(self._ds, path, overwrite=overwrite)
+
+    def to_netcdf(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write all towers to one NetCDF file; see :func:`xcarbon.io.netcdf.write_netcdf`."""
+        from xcarbon.io.netcdf import write_netcdf
+
+        return write_netcdf(self._ds, path, overwrite=overwrite)
+
+    def to_sites(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
+        """Write a NetCDF file for each tower; see :func:`xcarbon.io.netcdf.write_sites`."""
+        from xcarbon.io.netcdf import write_sites
+
+        return write_sites(self._ds, folder, overwrite=overwrite)
+
+    def check(self) -> Report:
+        """Look for what is wrong with these towers; see :func:`xcarbon.checks.check`."""
+        from xcarbon.checks import check
+
+        return check(self._ds)
 
     @property
     def plot(self) -> CarbonPlot:

@@ -36,21 +36,39 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    old = temporary.with_name(f"{temporary.name}-old")
     try:
         yield temporary
-        if path.is_dir():
-            # A folder cannot replace a full one in a single step: the old one steps aside first.
-            path.rename(old)
-        try:
-            temporary.replace(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        move_into_place(temporary, path)
     finally:
-        for leftover in (temporary, old):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Give a complete file or folder its name, in the place of what bears it.
+
+    Parameters
+    ----------
+    temporary : pathlib.Path
+        What was written, beside ``path``.
+    path : pathlib.Path
+        Its name; if the step fails, what was there stays.
+    """
+    old = path.with_name(f".{path.name}-{secrets.token_hex(4)}-old")
+    if path.is_dir():
+        # A folder cannot replace a full one in a single step: the old one steps aside first.
+        path.rename(old)
+    try:
+        temporary.replace(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    finally:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -43,19 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 1 after an error that was reported, 130 after Ctrl-C.
+        Exit status: 0, 1 after an error that was reported or found, 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     try:
         with xcarbon.set_options(progress=not arguments.quiet):
-            arguments.run(arguments)
+            status: int = arguments.run(arguments)
     except (XCarbonError, FileNotFoundError) as error:
         print(f"xcarbon: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print(f"xcarbon: {stop or 'interrupted'}", file=sys.stderr)
         return 130
-    return 0
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +76,32 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
     demo.add_argument("--quiet", action="store_true", help="no progress bars")
     demo.set_defaults(run=_demo)
+
+    build = commands.add_parser(
+        "build",
+        help="raw files of towers and satellites to a store, on one core or on a cluster",
+        description="Read, harmonise and fuse what the networks distribute, cut satellite patches around the "
+        "towers, and write one Zarr store. The same command goes on where it was stopped, and builds anew "
+        "what has changed.",
+    )
+    build.add_argument("raw", type=Path, help="folder of releases, tables of towers and MODIS files")
+    build.add_argument("store", type=Path, help="Zarr store to write or to bring up to date")
+    build.add_argument("--metadata", type=Path, help="table of the towers' coordinates, beside those in RAW")
+    build.add_argument("--uncertainty", action="store_true", help="keep the uncertainties of NEE, too")
+    build.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
+    build.add_argument("--strict", action="store_true", help="stop at the first bad file")
+    build.add_argument("--quiet", action="store_true", help="no progress bars")
+    build.set_defaults(run=_build)
+
+    check = commands.add_parser(
+        "check",
+        help="what is wrong with a store, or worth knowing",
+        description="Report CF findings, the coverage of each variable, and known traps such as clocks that "
+        "disagree with the sun. The exit status is 1 if there is an error among the findings.",
+    )
+    check.add_argument("store", type=Path, help="Zarr store of towers")
+    check.add_argument("--quiet", action="store_true", help="no progress bars")
+    check.set_defaults(run=_check)
     return parser
 
 
@@ -86,7 +112,26 @@ def _positive(text: str) -> int:
     return value
 
 
-def _demo(arguments: argparse.Namespace) -> None:
+def _build(arguments: argparse.Namespace) -> int:
+    report = xcarbon.build(
+        arguments.raw,
+        arguments.store,
+        metadata=arguments.metadata,
+        uncertainty=arguments.uncertainty,
+        scheduler=arguments.scheduler,
+        strict=arguments.strict,
+    )
+    print(report)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    report = xcarbon.check(xcarbon.open_store(arguments.store))
+    print(report)
+    return int(report.has_errors)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
     """The main job, end to end."""
     start = time.monotonic()
     out: Path = arguments.out
@@ -136,6 +181,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     print(f"\nwrote {out}/nee.nc, {out}/nee.png and {out}/run/model in {time.monotonic() - start:.0f} s")
     if arguments.data is None:
         print("The towers were synthetic: these scores say that the line works, not how good the model is.")
+    return 0
 
 
 def _busiest_weeks(towers: xr.Dataset) -> xr.Dataset:

@@ -8,8 +8,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.delayed import Delayed
 
 from xcarbon import conventions
 from xcarbon.atomic import replacing
@@ -102,15 +104,63 @@ def to_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
         raise StoreError(f"{path} exists: pass overwrite=True to replace it")
     if path.exists() and not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
         raise StoreError(f"{path} is no Zarr store and is not replaced: remove it, or choose another path")
-    whole = {"site": 1, **{dim: -1 for dim in ds.dims if dim != "site"}}
     ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.store.to_store")
+    whole = {"site": 1, **{dim: -1 for dim in ds.dims if dim != "site"}}
     ds = ds.chunk(whole).assign_coords(ds.coords)  # a coordinate stays one chunk, one file
-    with replacing(path) as folder, progress_bar("writing"), warnings.catch_warnings():
-        # Zarr has yet to standardise strings, and the index that opens a store in one read.
-        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
-        ds.to_zarr(folder, mode="w", zarr_format=3, encoding=_encoding(ds), consolidated=True)
+    with replacing(path) as folder, progress_bar("writing"):
+        _write(ds, folder).compute()
     return path
+
+
+def write_template(ds: xr.Dataset, folder: Path) -> None:
+    """Write all of a store but its values, which :func:`write_site` writes site by site.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Towers of the data model with their attributes, on Dask; nothing of it is computed.
+    folder : pathlib.Path
+        The folder to write.
+    """
+    # One task an array instead of one a site: to describe thousands that never run takes minutes.
+    empty = {name: array.copy(data=da.zeros_like(array.data, chunks=-1)) for name, array in ds.items()}
+    _write(conventions.apply(ds.drop_encoding().assign(empty)), folder)
+
+
+def write_site(ds: xr.Dataset, folder: Path, index: int) -> None:
+    """Write the values of one site into a store that has its template.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Variables of the template with a ``site`` of length 1 and all its days and hours, in memory.
+    folder : pathlib.Path
+        The store. Every site has files of its own: several may be written at a time.
+    index : int
+        Position of the site.
+    """
+    region = {str(dim): slice(0, size) for dim, size in ds.sizes.items()}
+    region["site"] = slice(index, index + 1)
+    # Attributes and coordinates are the template's: to write them here would be a race.
+    values = ds.drop_vars(list(ds.coords)).drop_attrs()
+    with warnings.catch_warnings():
+        _ignore_zarr_warnings()
+        values.to_zarr(folder, mode="r+", region=region)
+
+
+def _write(ds: xr.Dataset, folder: Path) -> Delayed:
+    """Write metadata and coordinates at once, and the values when the result is computed."""
+    with warnings.catch_warnings():
+        _ignore_zarr_warnings()
+        return ds.to_zarr(
+            folder, mode="w", zarr_format=3, encoding=_encoding(ds), consolidated=True, compute=False
+        )
+
+
+def _ignore_zarr_warnings() -> None:
+    """Zarr has yet to standardise strings, and the index that opens a store in one read."""
+    warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+    warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
 
 
 def _encoding(ds: xr.Dataset) -> dict[Any, dict[str, Any]]:

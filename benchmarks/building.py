@@ -1,0 +1,215 @@
+"""How fast raw files become a store, beside a plain loop with pandas, and how that grows with towers.
+
+The files are as large as real ones: 267 columns of ten years of half-hours, and ten years of daily patches.
+A few are generated, the others are hard links to them under other names.
+"""
+
+import argparse
+import contextlib
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import xarray as xr
+from dask.distributed import Client, LocalCluster
+
+import xcarbon
+from benchmarks.reading import DATA, write_fullset
+from xcarbon.conventions import PIXEL_SIZE, patch_centre
+
+HEADER = DATA / "headers" / "fluxnet_fullset_hh.txt"
+#: What is kept of a file: value columns, the sum, and columns of quality codes.
+MEANS = [
+    "TA_F", "VPD_F", "PA_F", "WS_F", "SW_IN_F", "LW_IN_F", "SW_IN_POT", "SW_OUT", "LW_OUT", "NETRAD", "PPFD_IN",
+    "PPFD_OUT", "RH", "WD", "USTAR", "CO2_F_MDS", "G_F_MDS", "H_F_MDS", "LE_F_MDS", "NEE_VUT_REF",
+    "GPP_DT_VUT_REF", "GPP_NT_VUT_REF", "RECO_DT_VUT_REF", "RECO_NT_VUT_REF",
+    *(f"{code}_F_MDS_{depth}" for code in ("TS", "SWC") for depth in range(1, 6)),
+]  # fmt: skip
+LAT, LON = 50.96, 13.57
+
+
+def site_name(index: int) -> str:
+    """Identifier of a tower: XX-A00, XX-A01, ..."""
+    return f"XX-{chr(65 + index // 100)}{index % 100:02}"
+
+
+def write_raw(folder: Path, towers: int, years: int, kinds: int = 3) -> None:
+    """Write files of as many towers, ``kinds`` of them different."""
+    columns = HEADER.read_text().split()
+    for index in range(towers):
+        site = folder / site_name(index)
+        site.mkdir(parents=True)
+        csv = f"FLX_{site.name}_FLUXNET2015_FULLSET_HH_1996-{1995 + years}_1-4.csv"
+        if index < kinds:
+            write_fullset(site / csv, columns, years)
+            write_patches(site / "MCD43A4.061_500m_aid0001.nc", years, index)
+            continue
+        model = folder / site_name(index % kinds)
+        for path in model.iterdir():
+            os.link(path, site / (csv if path.suffix == ".csv" else path.name))
+    rows = [f"{site_name(index)},{LAT},{LON},100,ENF,1" for index in range(towers)]
+    header = "SITE_ID,LOCATION_LAT,LOCATION_LON,LOCATION_ELEV,IGBP,UTC_OFFSET"
+    (folder / "site_data.csv").write_text("\n".join([header, *rows]))
+
+
+def write_patches(path: Path, years: int, seed: int, pixels: int = 10) -> None:
+    """Write a daily series around the towers as AppEEARS exports it."""
+    rng = np.random.default_rng(seed)
+    day = np.arange("1996-01-01", f"{1996 + years}-01-01", dtype="M8[D]").astype("M8[ns]")
+    x, y = patch_centre(LAT, LON)
+    offset = (np.arange(pixels) - (pixels - 1) / 2) * PIXEL_SIZE
+    shape = (day.size, pixels, pixels)
+    layers = {
+        f"Nadir_Reflectance_Band{band}": (
+            ("time", "ydim", "xdim"),
+            rng.integers(100, 5000, shape, "int16"),
+            {"scale_factor_": 0.0001, "grid_mapping": "crs"},
+        )
+        for band in range(1, 8)
+    }
+    grid = {"grid_mapping_name": "sinusoidal", "earth_radius": 6371007.181, "longitude_of_central_meridian": 0.0}
+    ds = xr.Dataset(layers, {"time": day, "ydim": y - offset, "xdim": x + offset, "crs": ((), 0, grid)})
+    fill = {name: {"_FillValue": np.int16(32767), "zlib": True, "complevel": 1} for name in layers}
+    ds.to_netcdf(path, encoding=fill)
+
+
+# The alternative
+
+
+def build_with_pandas(folder: Path, out: Path) -> None:
+    """Do for each tower what people write first: read, average by the hour, merge, save."""
+    out.mkdir()
+    for csv in sorted(folder.glob("*/*.csv")):
+        table = pd.read_csv(csv, na_values=-9999)
+        table["hour"] = pd.to_datetime(table["TIMESTAMP_START"], format="%Y%m%d%H%M").dt.floor("h")
+        groups = table.groupby("hour")
+        codes = [f"{column}_QC" for column in [*MEANS, "P_F"] if f"{column}_QC" in table]
+        hours = groups[MEANS].mean().merge(groups[["P_F"]].sum(), on="hour").merge(groups[codes].max(), on="hour")
+        hours.to_parquet(out / f"{csv.parent.name}.parquet")
+        with xr.open_dataset(csv.parent / "MCD43A4.061_500m_aid0001.nc") as patches:
+            square = patches.isel(ydim=slice(1, 9), xdim=slice(1, 9)) * 1e-4
+            square.drop_vars("crs").to_dataframe().unstack(["ydim", "xdim"]).to_parquet(
+                out / f"{csv.parent.name}-patches.parquet"
+            )
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this process and all threads that it starts on one core."""
+    cores, threads = os.sched_getaffinity(0), pa.cpu_count()
+    os.sched_setaffinity(0, {min(cores)})
+    pa.set_cpu_count(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        pa.set_cpu_count(threads)
+
+
+def rows_per_second(raw: Path, years: int, towers: int) -> tuple[float, float]:
+    """Half-hours a second on one core: with xcarbon, and with pandas."""
+    rows = towers * years * 365.25 * 48
+    with tempfile.TemporaryDirectory() as folder, one_core(), xcarbon.set_options(progress=False):
+        start = time.perf_counter()
+        xcarbon.build(raw, Path(folder, "store.zarr"))
+        ours = time.perf_counter() - start
+        start = time.perf_counter()
+        build_with_pandas(raw, Path(folder, "pandas"))
+        theirs = time.perf_counter() - start
+        check(Path(folder))
+    return rows / ours, rows / theirs
+
+
+def check(folder: Path) -> None:
+    """Make sure that both give the same."""
+    ds = xcarbon.open_store(folder / "store.zarr").sel(site=site_name(0))
+    hours = pd.read_parquet(folder / "pandas" / f"{site_name(0)}.parquet")
+    halves = hours["H_F_MDS"].to_numpy()[ds["H"].notnull().values]
+    np.testing.assert_allclose(ds["H"].values[ds["H"].notnull().values], halves, rtol=1e-5, atol=1e-5)
+    patches = pd.read_parquet(folder / "pandas" / f"{site_name(0)}-patches.parquet")
+    band = patches["Nadir_Reflectance_Band3"].to_numpy().reshape(-1, 8, 8)
+    np.testing.assert_allclose(ds["reflectance"].sel(band="B3").values, band, rtol=1e-5, atol=1e-5)
+
+
+class Building:
+    """Two towers of three years, on one core."""
+
+    timeout = 900
+    years, towers = 3, 2
+
+    def setup_cache(self) -> Path | None:
+        """Write the files into the folder that asv throws away afterwards."""
+        if not HEADER.exists():
+            return None
+        raw = Path("raw").absolute()
+        write_raw(raw, self.towers, self.years)
+        return raw
+
+    def setup(self, raw: Path | None) -> None:
+        """Skip where the names of the columns are absent."""
+        if raw is None:
+            raise NotImplementedError(f"no header of a FULLSET file in {DATA}")
+
+    def track_build(self, raw: Path) -> float:
+        """Time a loop over towers with read_csv, groupby and merge against ``xcarbon.build``."""
+        ours, theirs = rows_per_second(raw, self.years, self.towers)
+        return ours / theirs
+
+    track_build.unit = "x faster than a loop with pandas"  # type: ignore[attr-defined]
+
+
+# The scale of a real build, which takes too long for asv
+
+
+def build_on_processes(raw: Path, store: Path, processes: int) -> tuple[float, float, float]:
+    """Build on a cluster: seconds, and peak memory [GB] of the largest worker and of this process."""
+    shutil.rmtree(store, ignore_errors=True)
+    with (
+        LocalCluster(processes, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(pa.set_cpu_count, 1)
+        start = time.perf_counter()
+        xcarbon.build(raw, store)
+        seconds = time.perf_counter() - start
+        workers = client.run(peak_memory)
+    return seconds, max(workers.values()), peak_memory()
+
+
+def peak_memory() -> float:
+    """Largest memory that this process ever had [GB]."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def main() -> None:
+    """Print rows a second beside pandas, and how time and memory grow with towers and processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where raw files and stores are written")
+    parser.add_argument("--towers", type=int, nargs="+", default=[24, 96, 385])
+    parser.add_argument("--years", type=int, default=10)
+    arguments = parser.parse_args()
+    raw = arguments.folder / "raw-10"
+    if not raw.exists():
+        write_raw(raw, 10, arguments.years)
+    ours, theirs = rows_per_second(raw, arguments.years, 10)
+    print(f"10 towers on one core: {ours:,.0f} rows/s, pandas {theirs:,.0f} rows/s, {ours / theirs:.1f} times")
+    print(f"{'towers':>8}{'processes':>10}{'seconds':>9}{'s/tower':>9}{'worker [GB]':>13}{'client [GB]':>13}")
+    for towers in arguments.towers:
+        raw = arguments.folder / f"raw-{towers}"
+        if not raw.exists():
+            write_raw(raw, towers, arguments.years)
+        for processes in (2, 1) if towers == min(arguments.towers) else (2,):
+            seconds, worker, client = build_on_processes(raw, arguments.folder / "store.zarr", processes)
+            row = f"{towers:8}{processes:10}{seconds:9.0f}{seconds / towers:9.2f}{worker:13.2f}{client:13.2f}"
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

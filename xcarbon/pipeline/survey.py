@@ -1,0 +1,172 @@
+"""The first stage: which files there are, which towers they are of, and where those stand."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xcarbon.errors import XCarbonError
+from xcarbon.io import badm, modis
+from xcarbon.io.badm import Metadata, SiteMetadata
+from xcarbon.io.columns import Source
+from xcarbon.io.fluxnet import Tower, group_towers
+from xcarbon.io.modis import Raster
+from xcarbon.io.modis_files import scan_file
+from xcarbon.io.networks import READABLE, Release, newest_first, recognise, sources_in, walk
+from xcarbon.io.records import Record, survey
+from xcarbon.pipeline.workers import map_unordered
+
+PathLike = str | os.PathLike[str]
+
+#: Counts up when the same input would be built to other values.
+FORMAT = 1
+#: What goes wrong with a file, rather than with the program.
+BAD = (XCarbonError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file or tower that is not in the store, and why."""
+
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason if self.where in self.reason else f"{self.where}: {self.reason}"
+
+
+@dataclass(slots=True)
+class Found:
+    """Files by what they are."""
+
+    releases: list[Release] = field(default_factory=list)
+    tables: list[Source] = field(default_factory=list)
+    rasters: list[Raster] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def find(raw: PathLike | Iterable[PathLike]) -> Found:
+    """Sort all files by their names."""
+    found = Found()
+    models: dict[Any, Raster] = {}
+    for path in walk(raw):
+        try:
+            sources = sources_in(path)
+        except BAD as error:
+            found.problems.append(Problem(str(path), str(error)))
+            continue
+        releases = [of for of in map(recognise, sources) if of and of.resolution in READABLE]
+        tables = [source for source in sources if badm.is_table(source)]
+        found.releases += releases
+        found.tables += tables
+        if not (releases or tables or path.suffix == ".zip"):
+            try:
+                found.rasters += scan_file(str(path), models)
+            except BAD as error:
+                found.problems.append(Problem(str(path), str(error)))
+    found.releases = newest_first(found.releases)
+    found.tables.sort(key=badm.priority)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the store will be.
+
+    Attributes
+    ----------
+    towers : list of Tower
+        Sorted by site.
+    sites : list of SiteMetadata
+        Of each tower.
+    rasters : list of list of Raster
+        Of each tower, those that cover it.
+    uncertainty : bool
+        Whether uncertainties are kept.
+    """
+
+    towers: list[Tower]
+    sites: list[SiteMetadata]
+    rasters: list[list[Raster]]
+    uncertainty: bool
+
+    def without(self, failed: set[str]) -> Plan:
+        """Leave towers out."""
+        keep = [tower.site not in failed for tower in self.towers]
+        towers = list(itertools.compress(self.towers, keep))
+        sites = list(itertools.compress(self.sites, keep))
+        rasters = list(itertools.compress(self.rasters, keep))
+        return Plan(towers, sites, rasters, self.uncertainty)
+
+    @property
+    def days(self) -> NDArray[np.datetime64]:
+        """Days on which any tower may have a patch."""
+        none = np.array([], "M8[D]")
+        days = (
+            modis.patch_days(of, *_place(site)) for of, site in zip(self.rasters, self.sites, strict=True)
+        )
+        return np.unique(np.concatenate([none, *days]))
+
+    def fingerprint(self, index: int) -> str:
+        """Tell the inputs of a tower from any others."""
+        paths = [source.path for source in self.towers[index].sources]
+        paths += [raster.path for raster in self.rasters[index]]
+        stats = [(path, os.stat(path)) for path in paths]
+        inputs = [(Path(path).name, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+        parts = [FORMAT, self.uncertainty, *_place(self.sites[index]), *inputs]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _place(site: SiteMetadata) -> tuple[float, float]:
+    return site.lat, site.lon
+
+
+def survey_towers(
+    found: Found, metadata: Metadata | None, pool: Executor, *, uncertainty: bool
+) -> tuple[Plan, list[Problem]]:
+    """Look into each file of a tower, and find out where the towers are."""
+    problems: list[Problem] = []
+    records = {}
+    survey_one = functools.partial(_survey, uncertainty=uncertainty)
+    for release, record in map_unordered(pool, survey_one, found.releases, "surveying"):
+        if isinstance(record, Problem):
+            problems.append(record)
+        else:
+            records[release] = record
+    tables = [badm.given_fields(metadata)]
+    for table in found.tables:
+        try:
+            tables.append(badm.read_fields(table))
+        except BAD as error:
+            problems.append(Problem(str(table), str(error)))
+    plan, areas = Plan([], [], [], uncertainty), modis.by_area(found.rasters)
+    for tower in group_towers(records[release] for release in found.releases if release in records):
+        try:
+            fields = badm.merge_fields(tables, tower.site)
+            site = badm.build(tower.site, fields, str(tower.sources[0]))
+        except XCarbonError as error:
+            problems.append(Problem(tower.site, str(error)))
+            continue
+        plan.towers.append(tower)
+        plan.sites.append(site)
+        plan.rasters.append(modis.covering(areas, *_place(site)))
+    return plan, problems
+
+
+def _survey(release: Release, *, uncertainty: bool) -> Record | Problem:
+    """Survey one file, on a worker."""
+    try:
+        return survey(release, whole=False, uncertainty=uncertainty)
+    except BAD as error:
+        return Problem(str(release.source), str(error))

@@ -1,0 +1,62 @@
+"""Where work is done: a Dask cluster, or the threads of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from dask.system import CPU_COUNT
+
+from xcarbon import options
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def executor(scheduler: str | None) -> Iterator[Executor]:
+    """Give the cluster that is asked for, or connected, or else threads."""
+    client = _client(scheduler)
+    if client is not None:
+        try:
+            yield client.get_executor(pure=False)
+        finally:
+            if scheduler:
+                client.close()
+        return
+    pool = ThreadPoolExecutor(CPU_COUNT)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, too, the towers under way are completed
+
+
+def _client(scheduler: str | None) -> Any:
+    from distributed import Client, get_client
+
+    if scheduler:
+        return Client(scheduler)
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+def map_unordered(
+    pool: Executor, function: Callable[[Item], Result], items: Sequence[Item], what: str
+) -> Iterator[tuple[Item, Result]]:
+    """Give items with their results as they come, with progress."""
+    from tqdm import tqdm
+
+    futures = {pool.submit(function, item): item for item in items}
+    try:
+        done = as_completed(futures)
+        for future in tqdm(done, what, len(items), unit="tower", disable=not options.OPTIONS["progress"]):
+            yield futures[future], future.result()
+    except (KeyboardInterrupt, CancelledError):
+        raise KeyboardInterrupt(f"stopped while {what}; the same command goes on from here") from None
+    finally:
+        for future in futures:
+            future.cancel()
