@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xcarbon.conventions import HOUR, MISSING_FLAG, QC
+from xcarbon.conventions import HOUR, MISSING_FLAG, PATCH_PIXELS, QC
 from xcarbon.variables import (
     PAPER_INPUTS,
     PATCH_BANDS,
@@ -30,8 +30,6 @@ Generator = np.random.Generator
 
 #: Every code that can be simulated.
 SIMULATED = (*PAPER_INPUTS[2:], *TARGETS, "SW_IN_POT", "SWC_1", "TS_1")
-#: Pixels along each side of a patch.
-PATCH_PIXELS = 8
 #: Independent streams of random numbers of a tower.
 _SITE, _WEATHER, _FLUX, _GAPS, _PATCH = range(5)
 

@@ -24,10 +24,17 @@ import pyarrow.csv
 import xarray as xr
 from numpy.typing import NDArray
 
-from xcarbon.conventions import MISSING_FLAG, QC, apply, patch_centre, patch_grid, quality_attrs
+from xcarbon.conventions import (
+    MISSING_FLAG,
+    PATCH_PIXELS,
+    QC,
+    apply,
+    patch_centre,
+    patch_grid,
+    quality_attrs,
+)
 from xcarbon.errors import OptionError, VariableError
 from xcarbon.simulation import (
-    PATCH_PIXELS,
     SIMULATED,
     Period,
     Site,

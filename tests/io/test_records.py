@@ -145,6 +145,7 @@ def test_uncertainties_are_read_on_request(write):
 
 def test_net_exchange_of_the_team_is_nee_and_the_flux_at_the_sensor_is_not():
     assert choose_columns(["FC", "NEE_PI", "FC_1_1_1", "SC"]) == {"NEE": ("NEE_PI",)}
+    assert choose_columns(["NEE_PI_1_1_1", "NEE_PI_F"]) == {"NEE": ("NEE_PI_1_1_1",)}
     with pytest.raises(KeyError):
         choose_columns(["FC", "TA"])["NEE"]
 
@@ -395,3 +396,11 @@ def test_code_of_an_hour_is_the_worse_of_its_halves_and_missing_with_its_value(w
     found = read_hours(survey(write(table(columns, step=30)))).options["TA"]
     np.testing.assert_array_equal(found.values, [1.5, 9, 9])
     np.testing.assert_array_equal(found.codes, [2, 0, 0])
+
+
+def test_hour_without_a_value_has_no_code(write):
+    """Two opposite directions have no mean."""
+    columns = {"WD": [0, 180, 90, 90], "WD_QC": [0, 0, 0, 1]}
+    found = read_hours(survey(write(table(columns, step=30)))).options["WD"]
+    np.testing.assert_array_equal(found.values, [np.nan, 90])
+    np.testing.assert_array_equal(found.codes, [-1, 1])

@@ -98,3 +98,8 @@ def test_share_of_equal_halves_agrees_with_a_loop(values, half_past):
 def test_halves_are_those_of_clock_hours(values, half_past, share):
     found = equal_halves(np.array(values, "float32"), half_past=half_past)
     assert found == share or (math.isnan(found) and math.isnan(share))
+
+
+def test_error_of_an_hour_is_smaller_than_those_of_its_halves():
+    halves = np.array([3, 4, 1, np.nan], "float32")
+    np.testing.assert_array_equal(to_hours(halves, "error"), np.array([2.5, np.nan], "float32"))

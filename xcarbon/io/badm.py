@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from xcarbon.conventions import check_igbp
 from xcarbon.errors import FileFormatError, MetadataError
 from xcarbon.io.columns import Source
 from xcarbon.io.networks import sources_in
+from xcarbon.prep.sun import hours_between
 
 #: Names in BADM, and in the plain table, of the fields of :class:`SiteMetadata`.
 _FIELDS = {
@@ -88,7 +90,8 @@ class SiteMetadata:
             raise MetadataError(f"{place} look swapped, for a latitude lies between -90 and 90")
         if not (abs(self.lat) <= 90 and abs(self.lon) <= 180):
             raise MetadataError(f"{place} are not on Earth: they lie in -90..90 and -180..180")
-        if _hours_apart(self.utc_offset, self.lon) > 2 and _hours_apart(self.utc_offset, self.lat) < 1.5:
+        off, swapped = (abs(hours_between(self.utc_offset, degrees / 15)) for degrees in (self.lon, self.lat))
+        if off > 2 and swapped < 1.5:
             # True clocks are up to 1.9 h off the sun (CN-Dan); a wrong sign (US-Me6) fits neither.
             raise MetadataError(
                 f"{place} look swapped: the UTC offset of {self.utc_offset:g} h fits a longitude "
@@ -102,11 +105,6 @@ class SiteMetadata:
 #: What a caller may know of towers: a table, the fields of one tower, or fields by site.
 Metadata = str | os.PathLike[str] | SiteMetadata | Mapping[str, Any]
 Fields = Mapping[str, Mapping[str, Any]]
-
-
-def _hours_apart(utc_offset: float, lon: float) -> float:
-    """Hours between a clock and the sun at a longitude, on the circle of 24; NaN if unknown."""
-    return abs((utc_offset - lon / 15 + 12) % 24 - 12)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, SiteMetadata]:
@@ -279,6 +277,39 @@ def merge_fields(tables: Iterable[Fields], site: str) -> dict[str, Any]:
         known = table.get(site, {})
         merged = {key: value for key, value in known.items() if not is_missing(value)} | merged
     return merged
+
+
+def site_coordinates(sites: list[SiteMetadata]) -> dict[str, Any]:
+    """Give the coordinates along ``site``, without texts that no tower has.
+
+    Parameters
+    ----------
+    sites : list of SiteMetadata
+        The towers in order.
+
+    Returns
+    -------
+    dict
+        Coordinates of a Dataset by name.
+
+    Examples
+    --------
+    >>> site_coordinates([SiteMetadata("DE-Tha", lat=50.96, lon=13.57, igbp="ENF")])["lat"]
+    ('site', array([50.96]))
+    """
+    columns: dict[str, Any] = {
+        "site": np.array([site.site for site in sites]),
+        "lat": np.array([site.lat for site in sites], "float64"),
+        "lon": np.array([site.lon for site in sites], "float64"),
+        "elevation": np.array([site.elevation for site in sites], "float32"),
+        "igbp": np.array([site.igbp for site in sites]),
+        "utc_offset": np.array([site.utc_offset for site in sites], "float32"),
+    }
+    for name in ("site_name", "citation", "doi"):
+        texts = [getattr(site, name) for site in sites]
+        if any(texts):
+            columns[name] = np.array(texts)
+    return {name: ("site", values) for name, values in columns.items()}
 
 
 def is_table(source: Source) -> bool:

@@ -54,7 +54,6 @@ from xcarbon.errors import FileFormatError, MetadataError, TimestampError
 from xcarbon.io import badm, unpickle
 from xcarbon.io.badm import Metadata
 from xcarbon.io.columns import Source
-from xcarbon.io.fluxnet import site_coordinates
 from xcarbon.variables import PATCH_BANDS, REFLECTANCE_BANDS, VARIABLES, Bounds
 
 Array = NDArray[Any]
@@ -149,7 +148,7 @@ def open_carbonsense(path: str | os.PathLike[str], *, metadata: Metadata | None 
         raise MetadataError(f"metadata tells of {list(given)[:5]}, but {path} has {list(told)[:5]}")
     sites = [badm.build(site, badm.merge_fields([given, told], site), str(place)) for site in told]
     return conventions.apply(
-        _label(towers).assign_coords(site_coordinates(sites)),
+        _label(towers).assign_coords(badm.site_coordinates(sites)),
         history="xcarbon.open_carbonsense",
         source=f"CarbonSense {'v2' if place.is_file() else 'v1'}, {place.name}",
         license="CC-BY-4.0",

@@ -337,7 +337,7 @@ def label(towers: list[Tower], sites: list[SiteMetadata]) -> xr.Dataset:
         if any(name in tower.names for tower in towers):
             attrs = conventions.quality_attrs(code, common_scheme(columns))
             variables[name] = (_DIMS, _stack(series, towers, name, time.size), attrs)
-    coords = site_coordinates(sites) | {"time": time}
+    coords = badm.site_coordinates(sites) | {"time": time}
     if any(len(tower.records) > 1 for tower in towers):
         codes = [code for code in VARIABLES if code in variables]
         stacked = da.concatenate(
@@ -378,23 +378,6 @@ def stack_releases(series: Series, codes: Sequence[str]) -> NDArray[np.int8]:
     total = next(iter(series.arrays.values())).size
     missing = np.full(total, MISSING_FLAG)
     return np.stack([series.arrays.get(f"{code}_{RELEASE}", missing) for code in codes])
-
-
-def site_coordinates(sites: list[SiteMetadata]) -> dict[str, Any]:
-    """Give the coordinates along ``site``, without texts that no tower has."""
-    columns: dict[str, Any] = {
-        "site": np.array([site.site for site in sites]),
-        "lat": np.array([site.lat for site in sites], "float64"),
-        "lon": np.array([site.lon for site in sites], "float64"),
-        "elevation": np.array([site.elevation for site in sites], "float32"),
-        "igbp": np.array([site.igbp for site in sites]),
-        "utc_offset": np.array([site.utc_offset for site in sites], "float32"),
-    }
-    for name in ("site_name", "citation", "doi"):
-        texts = [getattr(site, name) for site in sites]
-        if any(texts):
-            columns[name] = np.array(texts)
-    return {name: ("site", values) for name, values in columns.items()}
 
 
 def terms(towers: Iterable[Tower]) -> dict[str, str]:

@@ -6,6 +6,7 @@ share, counted from its upper left corner; nothing is resampled.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -268,11 +269,25 @@ def _open_netcdf(path: str, name: Name | None) -> list[Raster]:
         y, x = (ds[dim].values for dim in array.dims[-2:])
         step = (x[-1] - x[0]) / (x.size - 1), (y[0] - y[-1]) / (y.size - 1)
         corner = x[0] - step[0] / 2, y[0] + step[1] / 2
-        area = _area(path, array.rio.crs, corner, step, (y.size, x.size))
+        area = _area(path, _grid_mapping(array), corner, step, (y.size, x.size))
         days = np.array([name.day]) if name.day is not None else _days(ds)
         if array.size != days.size * y.size * x.size:
             raise FileFormatError(f"{path}: {array.name} is {dict(array.sizes)}, but days are {days[:3]}")
         return [Raster(path, "netcdf", name.product, days, layers, area, name.rank)]
+
+
+def _grid_mapping(array: xr.DataArray) -> CRS | None:
+    """Read the CRS of an array, of which thousands of files state the same in the same words."""
+    mapping = array.coords.get(array.rio.grid_mapping)
+    attrs = {} if mapping is None else mapping.attrs
+    return _parse_crs(tuple((key, tuple(np.atleast_1d(value).tolist())) for key, value in attrs.items()))
+
+
+@functools.lru_cache(maxsize=100)
+def _parse_crs(attrs: tuple[tuple[str, tuple[Any, ...]], ...]) -> CRS | None:
+    words = {key: value[0] if len(value) == 1 else list(value) for key, value in attrs}
+    crs: CRS | None = xr.DataArray(0, {"spatial_ref": ((), 0, words)}).rio.crs
+    return crs
 
 
 def _open_subsets(path: str, ds: xr.Dataset) -> list[Raster]:

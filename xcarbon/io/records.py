@@ -32,7 +32,7 @@ MISSING = -9999
 _MISSING_CELLS = ("-9999", "-9999.0", "", "NA", "NaN")
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
 #: Horizontal, vertical and replicate position of a sensor, as AmeriFlux BASE appends them to a code.
-_POSITION = r"_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)"
+_POSITION = r"(_PI)?_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,11 +380,16 @@ def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Opt
         quality = np.where(np.isnan(values) | (codes == MISSING_FLAG), quality, codes)
     if record.step == 60:
         return Option(values, quality)
-    variable = VARIABLES[code]
-    how: clock.Method = "direction" if variable.cyclic else variable.cell_method
-    hours = clock.to_hours(values, how, half_past=record.half_past)
+    hours = clock.to_hours(values, _method(VARIABLES[code]), half_past=record.half_past)
     quality = clock.to_hours(quality, "worst", half_past=record.half_past)
     return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, quality))
+
+
+def _method(variable: Variable) -> clock.Method:
+    """Tell how two half-hours of a variable are combined."""
+    if variable.standard_name and variable.standard_name.endswith("standard_error"):
+        return "error"
+    return "direction" if variable.cyclic else variable.cell_method
 
 
 def _equal_halves(table: pa.Table, record: Record) -> float:

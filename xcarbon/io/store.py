@@ -142,7 +142,7 @@ def write_site(ds: xr.Dataset, folder: Path, index: int) -> None:
     region = {str(dim): slice(0, size) for dim, size in ds.sizes.items()}
     region["site"] = slice(index, index + 1)
     # Attributes and coordinates are the template's: to write them here would be a race.
-    values = ds.drop_vars(list(ds.coords)).drop_attrs()
+    values = xr.Dataset({name: (array.dims, array.values) for name, array in ds.items()})
     with warnings.catch_warnings():
         _ignore_zarr_warnings()
         values.to_zarr(folder, mode="r+", region=region)

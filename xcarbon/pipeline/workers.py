@@ -34,7 +34,7 @@ def executor(scheduler: str | None) -> Iterator[Executor]:
 
 
 def _client(scheduler: str | None) -> Any:
-    from distributed import Client, get_client
+    from dask.distributed import Client, get_client
 
     if scheduler:
         return Client(scheduler)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xcarbon.conventions import MISSING_FLAG
 
 Array = NDArray[Any]
-Method = Literal["mean", "sum", "direction", "worst"]
+Method = Literal["mean", "sum", "direction", "error", "worst"]
 
 #: Two directions this close to opposite [degree] have no mean.
 _OPPOSITE = 1e-3
@@ -46,8 +46,9 @@ def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
     ----------
     values : ndarray, shape (..., halves)
         Half-hourly values without gaps in time; missing ones are NaN, missing codes -1.
-    how : {"mean", "sum", "direction", "worst"}
-        Average, add, average directions [degree] on the circle, or keep the larger quality code.
+    how : {"mean", "sum", "direction", "error", "worst"}
+        Average, add, average directions [degree] on the circle, give the standard error of the average
+        of two values with independent errors, or keep the larger quality code.
     half_past : bool
         Whether the first half-hour starts at half past.
 
@@ -129,9 +130,14 @@ def _worst(first: Array, second: Array) -> Array:
     return np.where(either_missing, MISSING_FLAG, np.maximum(first, second))
 
 
+def _error(first: Array, second: Array) -> Array:
+    return np.hypot(first, second) / 2
+
+
 _KERNELS: dict[Method, Callable[[Array, Array], Array]] = {
     "mean": _mean,
     "sum": _sum,
     "direction": _direction,
+    "error": _error,
     "worst": _worst,
 }
