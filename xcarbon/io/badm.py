@@ -270,6 +270,39 @@ def given_fields(metadata: Metadata | None) -> Fields:
     return {metadata.get("site", ""): metadata}
 
 
+def fields_of(known: Fields, sites: list[str]) -> Fields:
+    """Make sure that what a caller knows is of some of the towers at hand.
+
+    Parameters
+    ----------
+    known : mapping of str to mapping
+        From :func:`given_fields`.
+    sites : list of str
+        The towers at hand.
+
+    Returns
+    -------
+    mapping of str to mapping
+        Fields that did not tell their site are those of the only tower.
+
+    Raises
+    ------
+    MetadataError
+        If they are of other towers, or it is not clear of which.
+
+    Examples
+    --------
+    >>> fields_of({"": {"lat": 50.96}}, ["DE-Tha"])
+    {'DE-Tha': {'lat': 50.96}}
+    """
+    if "" in known and len(sites) == 1:
+        known = {sites[0]: known[""]}
+    if known and known.keys().isdisjoint(sites):
+        told = list(known)[:5] if "" not in known else "one tower, but not of which"
+        raise MetadataError(f"metadata tells of {told}, but the files are of {sites[:5]}")
+    return known
+
+
 def merge_fields(tables: Iterable[Fields], site: str) -> dict[str, Any]:
     """Merge what several tables say of a tower; the first that knows a field counts."""
     merged: dict[str, Any] = {}

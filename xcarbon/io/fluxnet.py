@@ -156,11 +156,7 @@ def _releases_in(path: Path, site: str) -> list[Release]:
 
 def _complete(towers: list[Tower], given: badm.Fields) -> list[SiteMetadata]:
     """Complete what the caller knows of towers from the tables beside their files."""
-    known = [tower.site for tower in towers]
-    if len(towers) == 1 and "" in given:
-        given = {known[0]: given[""]}
-    if given and given.keys().isdisjoint(known):
-        raise MetadataError(f"metadata tells of {list(given)[:5]}, but the files are of {known[:5]}")
+    given = badm.fields_of(given, [tower.site for tower in towers])
     tables = functools.cache(badm.read_fields)  # many towers, few tables
     sites = []
     for tower in towers:

@@ -144,7 +144,8 @@ def survey_towers(
             problems.append(record)
         else:
             records[release] = record
-    tables = [badm.given_fields(metadata)]
+    sites = sorted({release.site for release in records})
+    tables = [badm.fields_of(badm.given_fields(metadata), sites)] if sites else []
     for table in found.tables:
         try:
             tables.append(badm.read_fields(table))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from dask.system import CPU_COUNT
 
 from xcarbon import options
+from xcarbon.errors import XCarbonError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,8 +56,10 @@ def map_unordered(
         done = as_completed(futures)
         for future in tqdm(done, what, len(items), unit="tower", disable=not options.OPTIONS["progress"]):
             yield futures[future], future.result()
-    except (KeyboardInterrupt, CancelledError):
+    except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped while {what}; the same command goes on from here") from None
+    except CancelledError:
+        raise XCarbonError(f"the cluster gave up while {what}; the same command goes on from here") from None
     finally:
         for future in futures:
             future.cancel()
