@@ -39,6 +39,8 @@ numpydoc_show_class_members = False
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+# Figures stand in the pages, whatever backend the shell asks for.
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
@@ -52,3 +54,19 @@ html_title = f"xcarbon {release}"
 html_theme_options = {"navigation_with_keys": False}
 html_sidebars = {"**": []}  # a handful of pages, all of them in the header
 html_static_path = ["_static"]
+
+#: Docstrings may name a function by where it lives; the pages have it under its public name.
+_HOMES = {f"xcarbon.{home}.{name}": f"xcarbon.{name}" for name, home in xcarbon._HOMES.items()}
+
+
+def _link_public_name(app, env, node, content):
+    target = node.get("reftarget", "")
+    public = _HOMES.get(target) or _HOMES.get(f"{node.get('py:module')}.{target}")
+    if public:
+        return env.get_domain("py").resolve_xref(
+            env, node["refdoc"], app.builder, "obj", public, node, content
+        )
+
+
+def setup(app):
+    app.connect("missing-reference", _link_public_name)

@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster
 
 import xcarbon
 from xcarbon import open_fluxnet, open_store
+from xcarbon.checks import cf_findings
 from xcarbon.errors import FileFormatError, StoreError, XCarbonError
 from xcarbon.pipeline import build, read_audit, towers
 from xcarbon.pipeline.survey import find, survey_towers
@@ -126,6 +127,12 @@ def test_releases_of_a_tower_are_fused(raw, store, series):
     assert flags.attrs["flag_meanings"] == "missing FLUXNET2015_1-4 ICOS-L2"
     assert set(np.unique(flags.sel(site="SY-001"))) >= {0, 1}
     assert set(np.unique(flags.sel(site="SY-002"))) <= {-1, 0}
+
+
+def test_fused_store_is_cf(raw, store, series):
+    write_fluxnet_csv(series.isel(time=slice(24)), "SY-001", raw / name("SY-001", version="1-5"))
+    run(raw, store)
+    assert cf_findings(open_store(store)) == []
 
 
 def test_uncertainty_is_kept_on_request(raw, store):

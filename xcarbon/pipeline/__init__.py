@@ -62,9 +62,8 @@ class BuildReport:
     problems: tuple[Problem, ...]
 
     def __str__(self) -> str:
-        lines = [f"{self.store}: {len(self.built)} towers built, {len(self.kept)} kept"]
-        if self.problems:
-            lines += [f"{len(self.problems)} problems:", *(f"  {problem}" for problem in self.problems)]
+        lines = [f"{self.store}: towers built: {len(self.built)}, kept: {len(self.kept)}"]
+        lines += ["problems:", *(f"  {problem}" for problem in self.problems)] if self.problems else []
         return "\n".join(lines)
 
 

@@ -49,6 +49,7 @@ def map_unordered(
     pool: Executor, function: Callable[[Item], Result], items: Sequence[Item], what: str
 ) -> Iterator[tuple[Item, Result]]:
     """Give items with their results as they come, with progress."""
+    from dask.distributed import KilledWorker
     from tqdm import tqdm
 
     futures = {pool.submit(function, item): item for item in items}
@@ -58,6 +59,11 @@ def map_unordered(
             yield futures[future], future.result()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped while {what}; the same command goes on from here") from None
+    except KilledWorker as error:
+        raise XCarbonError(
+            f"workers died again and again while {what}, most likely of too little memory ({error}); the "
+            "same command goes on from here"
+        ) from error
     except CancelledError:
         raise XCarbonError(f"the cluster gave up while {what}; the same command goes on from here") from None
     finally:
