@@ -199,7 +199,7 @@ def build_on_processes(raw: Path, store: Path, processes: int) -> tuple[float, f
     """Build on a cluster: seconds, and peak memory [GB] of the largest worker and of this process."""
     shutil.rmtree(store, ignore_errors=True)
     with (
-        LocalCluster(processes, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         client.run(pa.set_cpu_count, 1)

@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
     print(xcarbon.build(raw, alone))
 
     with (
-        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,  # connected: whatever computes from here on, computes there
     ):
         kill_a_worker(client, store)

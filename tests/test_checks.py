@@ -276,7 +276,7 @@ def test_without_the_checker_a_note_says_how_to_get_it(clean, monkeypatch):
     monkeypatch.setitem(sys.modules, "compliance_checker.base", None)
     (note,) = cf_findings(clean)
     assert note.severity == "note"
-    assert "pip install compliance-checker" in note.message
+    assert "xcarbon[check]" in note.message
 
 
 def test_captured_output_survives_the_checker(clean):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import sys
 import pytest
 import xarray as xr
 
-from xcarbon import CarbonModel, cli
+import xcarbon
+from tests.test_inference import make
+from xcarbon import CarbonModel, cli, training
 from xcarbon.cli import main
 
 
@@ -51,9 +54,49 @@ def test_demo_on_a_store_of_real_towers(real_data, tmp_path, capsys, monkeypatch
         assert towers in ds.attrs["title"]
 
 
+def test_train_predict_and_score(towers, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = dict(network={"width": 16, "cross_blocks": 1, "self_layers": 1}, batch_size=8, val_windows=8)
+    monkeypatch.setattr(training, "fit", functools.partial(training.fit, **small))
+    summer = towers[["TA", "SW_IN", "NEE", "TA_QC", "NEE_QC"]].sel(time=slice("2010-07-01", "2010-07-14"))
+    summer.carbon.to_store("towers.zarr")
+    train = ["train", "towers.zarr", "run", "--steps", "1", "--quiet"]
+    assert main(train) == 0
+    assert "wrote run/model, trained on" in capsys.readouterr().out
+    assert main(train) == 0  # goes on, where there is nothing left to do
+    assert main(["predict", "run/model", "towers.zarr", "nee.nc", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["score", "nee.nc", "towers.zarr", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    known = len(CarbonModel.load("run/model").sites)
+    assert said.startswith(f"NEE at {12 - known} towers that the model was not trained on, {known} left out")
+    assert "nse" in said and "\nall " in said
+
+
+def test_predict_on_a_month_of_era5_in_several_files(real_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
+        corner = month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
+    for part, hours in {"a": slice(100), "b": slice(100, None)}.items():
+        corner.isel(time=hours).to_netcdf(f"era5-{part}.nc")
+    make(("DOY", "TOD", "TA", "SW_IN"), ()).save("model")
+    assert main(["predict", "model", "era5-*.nc", "nee.zarr", "--quiet"]) == 0
+    ds = xcarbon.io.grid.open_grid("nee.zarr")
+    assert ds["NEE"].shape == (743, 2, 2) and ds["NEE"][7:].notnull().all()
+    assert "Copernicus" in ds.attrs["acknowledgement"]
+    assert main(["predict", "model", "era5-a.nc", "nee.zarr"]) == 1
+    assert "nee.zarr exists" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["demo", "--data", "nowhere.zarr"], "nowhere.zarr"), (["demo", "--data", "."], "cannot be opened")],
+    [
+        (["demo", "--data", "nowhere.zarr"], "nowhere.zarr"),
+        (["demo", "--data", "."], "cannot be opened"),
+        (["predict", "nowhere", "towers.zarr", "nee.nc"], "nowhere is not a model folder"),
+        (["score", "nowhere.nc", "towers.zarr"], "nowhere.nc"),
+        (["train", "nowhere.zarr", "run"], "nowhere.zarr"),
+    ],
 )
 def test_errors_are_one_line_and_a_status(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

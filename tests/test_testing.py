@@ -20,6 +20,7 @@ from xcarbon.conventions import (
     quality_attrs,
 )
 from xcarbon.errors import OptionError, VariableError
+from xcarbon.prep.humidity import saturation_vapour_pressure
 from xcarbon.testing import raise_on_compute, synthetic_towers, write_fluxnet_csv, write_release
 from xcarbon.variables import PAPER_INPUTS, TARGETS, TIME_FEATURES, VARIABLES, quality_scheme
 
@@ -177,7 +178,7 @@ def test_seasons_follow_the_hemisphere(truth: xr.Dataset) -> None:
 
 
 def test_humidity_agrees_with_vapour_pressure_deficit(truth: xr.Dataset) -> None:
-    saturation = 6.112 * np.exp(17.62 * truth["TA"] / (243.12 + truth["TA"]))
+    saturation = saturation_vapour_pressure(truth["TA"])
     assert np.allclose(truth["VPD"], saturation * (1 - truth["RH"] / 100), atol=0.01)
     assert truth["RH"].where(truth["P"] > 0).min() > 90
 

@@ -45,6 +45,18 @@ class CarbonAccessor:
         """Predict net ecosystem exchange [umol m-2 s-1] lazily; see :func:`xcarbon.inference.predict`."""
         return self.predict("NEE", model)
 
+    def predict_to(
+        self,
+        target: str,
+        model: CarbonModel | str | os.PathLike[str],
+        path: str | os.PathLike[str],
+        **settings: Any,
+    ) -> Path:
+        """Predict a flux and write it, resumably; see :func:`xcarbon.prediction_files.predict_to`."""
+        from xcarbon.prediction_files import predict_to
+
+        return predict_to(self._ds, target, model, path, **settings)
+
     def score(self, prediction: xr.DataArray, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
         """Score a prediction against these towers; see :func:`xcarbon.scoring.score`."""
         return score(self._ds, prediction, by, **settings)

@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 
 import xcarbon
 from xcarbon import conventions
 from xcarbon.atomic import replacing
-from xcarbon.errors import XCarbonError
+from xcarbon.errors import LeakageError, VariableError, XCarbonError
+from xcarbon.io.formats import open_data
 from xcarbon.options import progress_bar
+from xcarbon.variables import TARGETS
 
 #: A small batch and a higher rate than the paper's: minutes instead of days.
 DEMO_TRAINING = {
@@ -102,6 +105,44 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("store", type=Path, help="Zarr store of towers")
     check.add_argument("--quiet", action="store_true", help="no progress bars")
     check.set_defaults(run=_check)
+
+    train = commands.add_parser(
+        "train",
+        help="train EcoPerceiver on the towers of a store",
+        description="Split towers by class, train on some, and choose the best weights on others. The same "
+        "command goes on where it was stopped. The model is written to RUN/model.",
+    )
+    train.add_argument("store", help="Zarr store or NetCDF file of towers")
+    train.add_argument("run_folder", metavar="run", type=Path, help="folder of the run")
+    train.add_argument("--target", default="NEE", help="what to predict [%(default)s]")
+    train.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
+    train.add_argument("--steps", type=_positive, help="of training, if the paper's are too many")
+    train.add_argument("--quiet", action="store_true", help="no progress bars")
+    train.set_defaults(run=_train)
+
+    predict = commands.add_parser(
+        "predict",
+        help="predict a flux at towers or on a grid, on one core or on a cluster",
+        description="Apply a model to every hour, region by region. The same command goes on where it was "
+        "stopped.",
+    )
+    predict.add_argument("model", type=Path, help="folder of a trained model")
+    predict.add_argument("data", nargs="+", help="towers or a grid: Zarr, NetCDF, ERA5 files")
+    predict.add_argument("out", type=Path, help="what to write, ending in .zarr or .nc")
+    predict.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
+    predict.add_argument("--quiet", action="store_true", help="no progress bars")
+    predict.set_defaults(run=_predict)
+
+    score = commands.add_parser(
+        "score",
+        help="compare a prediction with what towers measured",
+        description="Nash-Sutcliffe efficiency, RMSE and bias at towers that the model was not trained on.",
+    )
+    score.add_argument("prediction", help="what xcarbon predict wrote")
+    score.add_argument("store", help="Zarr store or NetCDF file of towers")
+    score.add_argument("--by", default="igbp", help="coordinate to group by [%(default)s]")
+    score.add_argument("--quiet", action="store_true", help="no progress bars")
+    score.set_defaults(run=_score)
     return parser
 
 
@@ -129,6 +170,49 @@ def _check(arguments: argparse.Namespace) -> int:
     report = xcarbon.check(xcarbon.open_store(arguments.store))
     print(report)
     return int(report.has_errors)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    run: Path = arguments.run_folder
+    train, val, _ = open_data(arguments.store).carbon.split(seed=arguments.seed)
+    train.carbon.fit(
+        val=val,
+        target=arguments.target,
+        seed=arguments.seed,
+        max_steps=arguments.steps,
+        run_dir=run,
+        resume=(run / "run.json").exists(),
+    )
+    print(f"wrote {run}/model, trained on {_count(train)}, chosen on {_count(val)}")
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    model = xcarbon.CarbonModel.load(arguments.model)
+    ds = open_data(arguments.data)
+    ds.carbon.predict_to(model.target, model, arguments.out, scheduler=arguments.scheduler)
+    print(f"wrote {arguments.out}")
+    return 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    prediction, towers = open_data(arguments.prediction), open_data(arguments.store)
+    targets = [str(name) for name in prediction.data_vars if name in TARGETS]
+    if len(targets) != 1 or "site" not in prediction.dims:
+        found = f"{targets} on {tuple(prediction.dims)}"
+        raise VariableError(f"{arguments.prediction} must hold one flux at towers, found {found}")
+    flux = prediction[targets[0]]
+    known = flux["site"].isin(str(flux.attrs.get("training_sites", "")).split())
+    if known.all():
+        raise LeakageError(f"the model of {arguments.prediction} was trained on all of its towers")
+    flux = flux.isel(site=np.flatnonzero(~known))
+    with progress_bar("scoring"):
+        scores, overall = dask.compute(
+            towers.carbon.score(flux, arguments.by), towers.carbon.score(flux, by=None)
+        )
+    print(f"{targets[0]} at {_count(flux)} that the model was not trained on, {int(known.sum())} left out")
+    print(_table(scores, overall))
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -218,7 +302,7 @@ def _pyplot() -> Any:
     return matplotlib.pyplot
 
 
-def _count(towers: xr.Dataset) -> str:
+def _count(towers: xr.Dataset | xr.DataArray) -> str:
     number = towers.sizes["site"]
     return f"{number} tower{'s' if number != 1 else ''}"
 

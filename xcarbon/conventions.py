@@ -20,6 +20,7 @@ from xcarbon.variables import (
     IGBP_CLASSES,
     MDS,
     REFLECTANCE_BANDS,
+    TIME_FEATURES,
     VARIABLES,
     QualityScheme,
 )
@@ -114,6 +115,30 @@ _COORDINATES: dict[str, dict[str, str]] = {
     "spatial_ref": {"long_name": "grid of the satellite product"},
 }
 
+#: Coordinates that tell where a value belongs.
+_PLACE = ("lat", "lon")
+#: What differs where values are on the cells of a grid instead of at towers.
+_GRID_COORDINATES: dict[str, dict[str, str]] = {
+    "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
+    "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
+    "utc_offset": {
+        "long_name": "mean solar time minus UTC",
+        "units": "hours",
+        "comment": "lon / 15, without the equation of time",
+    },
+    "time": {
+        "standard_name": "time",
+        "long_name": "start of the averaging hour in UTC",
+        "axis": "T",
+        "bounds": "time_bnds",
+        "units_metadata": "leap_seconds: none",
+    },
+}
+_SOLAR = {
+    "cell_methods": "time: point",
+    "comment": "at the start of the hour in mean solar time, UTC plus lon / 15 hours",
+}
+
 #: Axes that the patches of all towers share. They are no coordinates of the projection, those of the
 #: patch's centre are.
 _SHARED_AXES: dict[str, dict[str, str]] = {
@@ -197,6 +222,18 @@ def release_attrs(releases: Sequence[str]) -> dict[str, Any]:
         "flag_meanings": " ".join(["missing", *releases]),
         "comment": "of several releases the lower quality code counts, of equals the newer release",
     }
+
+
+def is_grid(ds: xr.Dataset | xr.DataArray) -> bool:
+    """Tell whether values are on the cells of a grid of ``lat`` and ``lon``."""
+    return {"lat", "lon"} <= set(ds.dims) and "site" not in ds.dims
+
+
+def is_utc(ds: xr.Dataset | xr.DataArray) -> bool:
+    """Tell whether ``time`` is in UTC, as on grids and where it says so; else it is local standard time."""
+    place = {dim for name in _PLACE if name in ds.coords for dim in ds[name].dims}
+    place |= set(_PLACE) & set(ds.dims)
+    return bool(place - {"site", "time"}) or "UTC" in str(ds["time"].attrs.get("long_name", ""))
 
 
 def time_bounds(time: xr.DataArray) -> xr.DataArray:
@@ -301,8 +338,8 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
     Parameters
     ----------
     ds : xarray.Dataset
-        Variables named by code on ``(site, time)``, codes of quality as ``<code>_QC``, patches on
-        ``(site, day, band, y, x)``; any subset.
+        Variables named by code on ``(site, time)`` or on a grid of ``time``, ``lat`` and ``lon``, codes of
+        quality as ``<code>_QC``, patches on ``(site, day, band, y, x)``; any subset.
     history : str, optional
         One line for the ``history`` attribute; the time is put before it.
     **root : str
@@ -312,7 +349,8 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
     -------
     xarray.Dataset
         A new Dataset with the same (lazy) values. Attributes of variables that say more than the
-        vocabulary (such as a source column, or the flag meanings of a quality scheme) are kept.
+        vocabulary (such as a source column, or the flag meanings of a quality scheme) are kept. Of towers
+        ``time`` is local standard time, of grids UTC.
 
     Raises
     ------
@@ -324,7 +362,8 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
         ds = ds.assign_coords(time_bnds=time_bounds(ds["time"]))
     for name in [*ds.data_vars, *ds.coords]:
         _describe(ds, name)
-    ds.attrs = {"Conventions": CONVENTIONS, "featureType": "timeSeries", **root, **ds.attrs}
+    kind = {} if is_grid(ds) else {"featureType": "timeSeries"}
+    ds.attrs = {"Conventions": CONVENTIONS, **kind, **root, **ds.attrs}
     ds.attrs["Conventions"] = CONVENTIONS
     return log(ds, history) if history else ds
 
@@ -332,16 +371,21 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
 def _describe(ds: xr.Dataset, name: Hashable) -> None:
     """Set the attributes and encoding of one variable of ``ds`` in place."""
     array, key = ds[name], str(name)
-    base = key.removesuffix(QC)
+    base, on_grid = key.removesuffix(QC), is_grid(ds)
     if key in VARIABLES:
         check_units(ds, (key,))
-        array.attrs = variable_attrs(key) | array.attrs
+        solar = _SOLAR if on_grid and key in TIME_FEATURES else {}
+        array.attrs = variable_attrs(key) | array.attrs | solar
         _link_ancillary(ds, array)
     elif key.endswith(QC) and base in VARIABLES:
         array.attrs = quality_attrs(base) | array.attrs
         _complete_flags(array)
+    elif key == "release" and "flag_values" in array.attrs:
+        _complete_flags(array)
     elif key in _SHARED_AXES and "patch_x" in ds.coords:
         array.attrs = dict(_SHARED_AXES[key])
+    elif on_grid and key in _GRID_COORDINATES:
+        array.attrs |= _GRID_COORDINATES[key]
     elif key in _COORDINATES:
         array.attrs |= _COORDINATES[key]
     elif key in _PATCHES:
@@ -351,7 +395,7 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
         array.encoding = {"units": TIME_UNITS, "calendar": "standard", "dtype": "int64"}
     elif key == "day":
         array.encoding = {"units": DAY_UNITS, "calendar": "standard", "dtype": "int32"}
-    elif key in ("x", "y", "patch_x", "patch_y"):
+    elif key in ("x", "y", "patch_x", "patch_y") or (on_grid and key in _PLACE):
         array.encoding = {"_FillValue": None}
     elif key == "reflectance":
         array.encoding = dict(REFLECTANCE_ENCODING)

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xcarbon.conventions import HOUR, MISSING_FLAG, PATCH_PIXELS, QC
+from xcarbon.prep.humidity import saturation_vapour_pressure
 from xcarbon.variables import (
     PAPER_INPUTS,
     PATCH_BANDS,
@@ -209,11 +210,6 @@ def _logistic(values: Array) -> Array:
     return 1 / (1 + np.exp(-values))
 
 
-def _saturation_pressure(temperature: Array) -> Array:
-    """Magnus' formula [hPa] of a temperature [degC]."""
-    return 6.112 * np.exp(17.62 * temperature / (243.12 + temperature))
-
-
 def _annual_cosine(lat: float, day_of_year: Array, warmest: float) -> Array:
     """1 on the warmest day (given for the north) and -1 half a year later."""
     peak = warmest if lat >= 0 else warmest - 182.6
@@ -267,7 +263,7 @@ def _humidity(rng: Generator, slow: Array, temperature: Array, cloud: Array, rai
     """Relative humidity and deficit of air whose dew point follows the slow temperature."""
     dew_point = slow - 8 + 5 * cloud + 2 * _ar1(rng, slow.size, 48)
     dew_point = np.where(rain > 0, temperature - 0.4, np.minimum(dew_point, temperature))
-    saturation, vapour = _saturation_pressure(temperature), _saturation_pressure(dew_point)
+    saturation, vapour = saturation_vapour_pressure(temperature), saturation_vapour_pressure(dew_point)
     return {"RH": 100 * vapour / saturation, "VPD": saturation - vapour}
 
 
@@ -297,7 +293,7 @@ def _soil(air: Mapping[str, Array]) -> dict[str, Array]:
 def _radiation(site: Site, air: Mapping[str, Array], fapar: Array) -> dict[str, Array]:
     """Balance of radiation at the surface."""
     kelvin = air["TA"] + _KELVIN
-    vapour = _saturation_pressure(air["TA"]) - air["VPD"]
+    vapour = saturation_vapour_pressure(air["TA"]) - air["VPD"]
     clear = 1.24 * (vapour / kelvin) ** (1 / 7)
     longwave_in = np.minimum(clear * (1 + 0.35 * air["cloud"]), 1) * _STEFAN_BOLTZMANN * kelvin**4
     surface = kelvin + 0.008 * air["SW_IN"] - 3 * (1 - air["cloud"]) * (air["SW_IN"] == 0)

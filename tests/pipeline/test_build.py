@@ -184,7 +184,7 @@ def stop(monkeypatch):
     """Stop a build after some towers, which one thread builds one after the other."""
 
     def _stop(after, error=KeyboardInterrupt):
-        monkeypatch.setattr("xcarbon.pipeline.workers.CPU_COUNT", 1)
+        monkeypatch.setattr("xcarbon.workers.CPU_COUNT", 1)
         monkeypatch.setattr("xcarbon.pipeline.build_tower", hook := Stop(after, error))
         return hook
 
@@ -352,7 +352,7 @@ def test_worker_killed_in_the_middle_changes_nothing(raw, store, tmp_path):
     alone = tmp_path / "alone.zarr"
     run(raw, alone)
     with (
-        LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         work = store.with_name(f".{store.name}.building")

@@ -148,3 +148,44 @@ def test_other_units_are_an_error(towers, code):
 def test_time_axis_with_a_gap_is_an_error(towers):
     with pytest.raises(TimestampError, match="hourly without gaps"):
         model_inputs(towers.isel(time=[0, 1, 3]), ["TA"])
+
+
+# Grids
+
+
+@pytest.fixture
+def grid() -> xr.Dataset:
+    rng = np.random.default_rng(0)
+    time = np.datetime64("2010-07-01", "ns") + np.arange(50) * np.timedelta64(1, "h")
+    axes = {"time": time, "lat": [50.0, 49.0, 48.0], "lon": [-120.0, 0.1, 15.0, 100.0]}
+    ds = xr.Dataset({"TA": (tuple(axes), rng.uniform(0, 30, (50, 3, 4)).astype("float32"))}, axes)
+    return ds.assign(CO2=("time", rng.uniform(400, 420, 50)), TA_QC=(ds["TA"] > 25).astype("int8") * 2)
+
+
+def test_cell_of_a_grid_gives_what_a_tower_in_solar_time_gives(grid):
+    variables = ["DOY", "TOD", "TA", "CO2", "P"]
+    with raise_on_compute():
+        inputs = model_inputs(grid.chunk(time=20, lat=2), variables)
+    assert inputs["hourly"].dims == ("lat", "lon", "time", "variable")
+    assert inputs["hourly"].chunks == ((2, 1), (4,), (20, 20, 10), (5,))
+    assert inputs["local_time"].chunks == ((20, 20, 10), (4,))
+    for lon in range(4):
+        cell = grid.isel(lat=1, lon=lon)
+        solar = cell["time"].values + np.rint(cell["lon"].values * 240).astype("m8[s]")
+        tower = cell.drop_vars(["lat", "lon"]).assign_coords(time=solar)
+        expected = model_inputs(tower, variables)["hourly"].isel(site=0)
+        np.testing.assert_array_equal(inputs["hourly"].isel(lat=1, lon=lon), expected)
+        np.testing.assert_array_equal(inputs["local_time"].isel(lon=lon), solar)
+
+
+def test_grid_in_memory_is_cut_and_chunks_of_a_lazy_one_are_kept(grid, monkeypatch):
+    monkeypatch.setattr("xcarbon.prep.inputs.CELLS", 2)
+    monkeypatch.setattr("xcarbon.prep.inputs.CELL_HOURS", 30)
+    chunks = {"lat": (2, 1), "lon": (2, 2), "time": (30, 20)}
+    assert model_inputs(grid, ["TA"])["hourly"].chunks[:3] == tuple(chunks.values())
+    assert model_inputs(grid.chunk(), ["TA"])["hourly"].chunks[:3] == ((3,), (4,), (50,))
+
+
+def test_models_do_not_learn_from_grids(grid):
+    with pytest.raises(VariableError, match=r"needs towers on \(site, time\), found \['lat', 'lon'\]"):
+        model_inputs(grid.assign(NEE=grid["TA"].drop_attrs()), ["TA"], target="NEE")

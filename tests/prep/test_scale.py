@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xcarbon.errors import BoundsError
-from xcarbon.prep.scale import scale, time_features
+from xcarbon.errors import BoundsError, MetadataError
+from xcarbon.prep.scale import local_time, scale, time_features
+from xcarbon.testing import raise_on_compute
 from xcarbon.variables import TARGETS, VARIABLES
 
-PREDICTORS = [code for code in VARIABLES if code not in TARGETS]
+PREDICTORS = [code for code, variable in VARIABLES.items() if variable.bounds]
 VALUES = hnp.arrays(
     st.sampled_from(["float32", "float64"]),
     hnp.array_shapes(max_dims=3, max_side=5),
@@ -87,3 +88,41 @@ def test_time_features_scale_by_the_papers_formulas():
 def test_time_of_day_counts_half_hours():
     time = xr.DataArray(np.array(["2010-01-01T12:30"], "datetime64[ns]"), dims="time")
     assert time_features(time)["TOD"].item() == 12.5
+
+
+def test_time_of_day_counts_seconds():
+    time = xr.DataArray(np.array(["2010-12-31T23:59:59"], "datetime64[s]"), dims="time")
+    assert time_features(time)["TOD"].item() == pytest.approx(24 - 1 / 3600, abs=1e-5)
+    assert time_features(time)["DOY"].item() == 365
+
+
+@given(lon=st.lists(st.floats(-180, 360), min_size=1, max_size=4), hour=st.integers(0, 24 * 366))
+def test_local_time_of_cells_is_that_of_the_sun(lon, hour):
+    time = np.datetime64("2011-12-31", "ns") + (hour + np.arange(3)) * np.timedelta64(1, "h")
+    ds = xr.Dataset({"TA": (("time", "lon"), np.zeros((3, len(lon))))}, {"time": time, "lon": lon}).chunk(
+        time=2
+    )
+    with raise_on_compute():
+        local = local_time(ds)
+        features = time_features(local)
+    assert local.chunks[0] == (2, 1)
+    flat = pd.DatetimeIndex(np.add.outer(time, np.rint(np.array(lon) * 240).astype("m8[s]")).ravel())
+    np.testing.assert_array_equal(local.values.ravel(), flat)
+    np.testing.assert_array_equal(features["DOY"].values.ravel(), flat.day_of_year)
+    hours = flat.hour + flat.minute / 60 + flat.second / 3600
+    np.testing.assert_allclose(features["TOD"].values.ravel(), hours, atol=1e-5)
+
+
+def test_local_time_of_towers_is_their_time(towers):
+    assert local_time(towers).identical(towers["time"])
+    assert local_time(towers.isel(site=0, drop=True)).identical(towers["time"])
+
+
+def test_local_time_is_never_taken_for_utc(towers):
+    ds = xr.Dataset({"TA": ("lat", [1.0])}, {"lat": [50.0], "time": towers["time"].values})
+    with pytest.raises(MetadataError, match="needs a coordinate 'lon'"):
+        local_time(ds)
+    says = towers["time"].assign_attrs(long_name="start of the averaging hour in UTC")
+    tower = towers.isel(site=0).assign_coords(time=says)
+    with pytest.raises(MetadataError, match="open_netcdf"):
+        local_time(tower)

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from xcarbon import conventions
 from xcarbon.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
+from xcarbon.prep.humidity import saturation_vapour_pressure
+from xcarbon.prep.scale import mean_solar_time, time_features
 from xcarbon.variables import VARIABLES
 
 PathLike = str | os.PathLike[str]
@@ -117,41 +119,18 @@ def open_era5(
 # Kernels: what is stamped at the ends of hours, (hours + 1, ...), to hours, (hours, ...)
 
 
-def saturation_vapour_pressure(temperature: Array) -> Array:
-    """Saturation vapour pressure over water.
-
-    Parameters
-    ----------
-    temperature : numpy.ndarray
-        Temperature of the air, or of its dew point for the vapour pressure itself [K], of any shape.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``6.1121 exp(17.502 (T - 273.16) / (T - 32.19))`` [hPa]: equation 7.5 of part IV of the IFS
-        documentation (cycle 41r2), with the parameters of Buck (1981) for water, to which the dew point
-        of ERA5 refers.
-
-    Examples
-    --------
-    >>> saturation_vapour_pressure(np.array([273.16, 293.15])).round(2)
-    array([ 6.11, 23.36])
-    """
-    return 6.1121 * np.exp(17.502 * (temperature - 273.16) / (temperature - 32.19))
-
-
 def _celsius(temperature: Array) -> Array:
     return temperature - 273.15
 
 
 def _relative_humidity(temperature: Array, dew_point: Array) -> Array:
-    ratio = saturation_vapour_pressure(dew_point) / saturation_vapour_pressure(temperature)
-    return np.clip(100 * ratio, 0, 100)
+    vapour, saturated = (saturation_vapour_pressure(_celsius(kelvin)) for kelvin in (dew_point, temperature))
+    return np.clip(100 * vapour / saturated, 0, 100)
 
 
 def _vapour_pressure_deficit(temperature: Array, dew_point: Array) -> Array:
-    deficit = saturation_vapour_pressure(temperature) - saturation_vapour_pressure(dew_point)
-    return np.maximum(deficit, 0)
+    vapour, saturated = (saturation_vapour_pressure(_celsius(kelvin)) for kelvin in (dew_point, temperature))
+    return np.maximum(saturated - vapour, 0)
 
 
 def _kilopascals(pressure: Array) -> Array:
@@ -200,21 +179,6 @@ def _check_amounts(amounts: Array, code: str, accumulated: Accumulated) -> None:
             f"{code} would be {wrong[0]:g} {variable.units}: the source does not hold sums "
             f"{kinds[accumulated]} but perhaps {kinds[other]}; pass accumulated={other!r}"
         )
-
-
-def _solar_time(stamps: NDArray[np.datetime64], lon: Array) -> NDArray[np.datetime64]:
-    """Mean solar time [seconds], (hours, longitudes): the sun turns by one degree in 240 seconds."""
-    return stamps.astype("M8[s]")[:, None] + np.rint(lon * 240).astype("m8[s]")
-
-
-def _day_of_year(stamps: NDArray[np.datetime64], lon: Array) -> NDArray[np.float32]:
-    local = _solar_time(stamps, lon)
-    return ((local.astype("M8[D]") - local.astype("M8[Y]")).astype("int64") + 1).astype(np.float32)
-
-
-def _time_of_day(stamps: NDArray[np.datetime64], lon: Array) -> NDArray[np.float32]:
-    local = _solar_time(stamps, lon)
-    return ((local - local.astype("M8[D]")) / conventions.HOUR).astype(np.float32)
 
 
 # What is made of what
@@ -300,17 +264,6 @@ def _map_hours(
             meta=np.empty((0, 0, 0), np.float32),
         )
     return arrays
-
-
-def _map_solar_time(fields: xr.Dataset) -> dict[str, da.Array]:
-    """Day of year and time of day, ``(hours, lon)``, in chunks that fit the drivers."""
-    stamps = da.from_array(fields["time"].values[:-1], chunks=(_hour_chunks(fields),))
-    lon = da.from_array(fields["lon"].values, chunks=(fields.chunksizes["lon"],))
-    meta = np.empty((0, 0), np.float32)
-    return {
-        code: da.blockwise(kernel, "tx", stamps, "t", lon, "x", meta=meta)
-        for code, kernel in {"DOY": _day_of_year, "TOD": _time_of_day}.items()
-    }
 
 
 def _hour_chunks(fields: xr.Dataset) -> tuple[int, ...]:
@@ -431,26 +384,6 @@ def _recognise(files: list[xr.Dataset], fields: xr.Dataset, where: str) -> Accum
 
 # Labels
 
-_COORDINATES = {
-    "time": {
-        "standard_name": "time",
-        "long_name": "start of the averaging hour in UTC",
-        "axis": "T",
-        "bounds": "time_bnds",
-        "units_metadata": "leap_seconds: none",
-    },
-    "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
-    "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
-    "utc_offset": {
-        "long_name": "mean solar time minus UTC",
-        "units": "hours",
-        "comment": "lon / 15, without the equation of time",
-    },
-}
-_SOLAR = {
-    "cell_methods": "time: point",
-    "comment": "at the start of the hour in mean solar time, UTC plus utc_offset",
-}
 _SUMS = {"hour": "from sums over the hour", "day": "from differences of sums since 00 UTC"}
 _REFERENCES = (
     "Hersbach et al. 2020, doi:10.1002/qj.3803 (ERA5); "
@@ -469,29 +402,23 @@ def _label(
         attrs = {"source_column": ", ".join(driver.sources), "comment": comment}
         attrs = conventions.variable_attrs(driver.code) | attrs
         variables[driver.code] = (_DIMS, arrays[driver.code], attrs)
-    for code, array in _map_solar_time(fields).items():
-        variables[code] = (("time", "lon"), array, conventions.variable_attrs(code) | _SOLAR)
+    lon = fields["lon"]
     ds = xr.Dataset(
         variables,
         coords={
             "time": fields["time"].values[:-1],
             "lat": fields["lat"].values,
-            "lon": fields["lon"].values,
-            "utc_offset": ("lon", (fields["lon"].values / 15).astype("float32")),
-        },
-        attrs={
-            "Conventions": conventions.CONVENTIONS,
-            "title": "Hourly drivers from ERA5 reanalysis",
-            "source": f"ERA5 files {where}",
-            "references": _REFERENCES,
-            "acknowledgement": "Contains modified Copernicus Climate Change Service information",
+            "lon": lon.values,
+            "utc_offset": ("lon", (lon.values / 15).astype("float32")),
         },
     )
-    for name, attrs in _COORDINATES.items():
-        ds[name].attrs = dict(attrs)
-    ds = ds.assign_coords(time_bnds=conventions.time_bounds(ds["time"]))
-    for name in ("lat", "lon"):
-        ds[name].encoding = {"_FillValue": None}
-    for name in ("time", "time_bnds"):
-        ds[name].encoding = {"units": conventions.TIME_UNITS, "calendar": "standard", "dtype": "int64"}
-    return conventions.log(ds, "xcarbon.io.era5.open_era5")
+    chunks = {"time": _hour_chunks(fields), "lon": fields.chunksizes["lon"]}
+    ds = ds.assign(time_features(mean_solar_time(ds["time"], lon, chunks)))
+    return conventions.apply(
+        ds,
+        history="xcarbon.io.era5.open_era5",
+        title="Hourly drivers from ERA5 reanalysis",
+        source=f"ERA5 files {where}",
+        references=_REFERENCES,
+        acknowledgement="Contains modified Copernicus Climate Change Service information",
+    )

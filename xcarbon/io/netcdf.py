@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from numpy.typing import NDArray
 
 from xcarbon import conventions
@@ -356,13 +356,20 @@ def _place(array: xr.DataArray, shape: dict[str, int], axes: dict[str, xr.Variab
         _Record(array.variable, list(shape), before),
         chunks=_chunks(shape),
         meta=np.empty((0,) * len(shape), array.dtype),
-        name=f"open-netcdf-{array.name}-{uuid.uuid4().hex}",  # the file may be replaced by another one
+        name=f"open-netcdf-{array.name}-{_identity(array, shape, before)}",
     )
     placed = xr.DataArray(data, dims=list(shape))
     if "day" in shape:
         placed = placed.assign_coords(day=array["day"])
         placed = placed.reindex(day=axes["day"].values, fill_value=_missing(array.dtype))
     return placed.variable
+
+
+def _identity(array: xr.DataArray, *parts: object) -> str:
+    """Tell this array of this file from others, and from those of a file that replaces it."""
+    path = array.encoding["source"]  # xarray's, of the variable
+    stat = os.stat(path)
+    return str(tokenize(path, stat.st_mtime_ns, stat.st_size, array.name, *parts))
 
 
 def _chunks(shape: dict[str, int]) -> tuple[tuple[int, ...], ...]:

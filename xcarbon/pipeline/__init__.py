@@ -35,7 +35,7 @@ from xcarbon.pipeline.towers import (
     read_audit,
     stale,
 )
-from xcarbon.pipeline.workers import executor, map_unordered
+from xcarbon.workers import executor, map_unordered
 
 __all__ = ["BuildReport", "Problem", "build", "read_audit"]
 

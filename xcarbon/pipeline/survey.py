@@ -25,7 +25,7 @@ from xcarbon.io.modis import Raster
 from xcarbon.io.modis_files import scan_file
 from xcarbon.io.networks import READABLE, Release, newest_first, recognise, sources_in, walk
 from xcarbon.io.records import Record, survey
-from xcarbon.pipeline.workers import map_unordered
+from xcarbon.workers import map_unordered
 
 PathLike = str | os.PathLike[str]
 

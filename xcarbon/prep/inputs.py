@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from xcarbon.conventions import QC, check_hourly, check_units, check_variables
+from xcarbon.conventions import QC, check_hourly, check_units, check_variables, is_utc
 from xcarbon.errors import VariableError
 from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import MAX_QC, mask_quality
-from xcarbon.prep.scale import scale, time_features
+from xcarbon.prep.scale import local_time, scale, time_features
 from xcarbon.variables import TIME_FEATURES, VARIABLES, variable
 
 #: Chunk of a Dataset that comes from memory: one tower, about a year of hours.
 CHUNKS = {"site": 1, "time": 8784}
+#: The same of a grid: a month of hours, and cells along each other dim.
+CELL_HOURS, CELLS = 744, 16
 
 
 def as_towers(ds: xr.Dataset) -> xr.Dataset:
@@ -57,7 +59,9 @@ def model_inputs(
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``; patches on ``(site, day, band, y, x)``.
+        Towers on ``(site, time)``, or one on ``(time,)``; or cells of a grid on ``(time, lat, lon)``, whose
+        time is UTC and which models see in local solar time. Patches have ``(day, band, y, x)`` instead of
+        the time. ``DOY`` and ``TOD`` follow from the local time unless ``ds`` has them.
     variables : sequence of str
         Hourly predictors in the model's order. What ``ds`` lacks is missing throughout.
     bands : sequence of str
@@ -72,14 +76,16 @@ def model_inputs(
     xarray.Dataset
         ``hourly (site, time, variable)`` [1] float32, NaN where missing; ``target (site, time)`` in
         its units if asked for; ``patch (site, day, band, y, x)`` if ``bands`` are asked for and
-        ``ds`` has them.
+        ``ds`` has them. A grid has its own dims, as ``lat`` and ``lon``, in the place of ``site``, and
+        its ``local_time``.
 
     Raises
     ------
     VariableError
         If a predictor is unknown or a target, none of them is there, or the target is absent.
     MetadataError
-        If one of them says that it has other units than the vocabulary.
+        If one of them says that it has other units than the vocabulary, or the time is in UTC and
+        there is no longitude.
     TimestampError
         If the time axis is not hourly.
 
@@ -90,7 +96,6 @@ def model_inputs(
     >>> inputs["hourly"].dims
     ('site', 'time', 'variable')
     """
-    ds = as_towers(ds)
     targets = [code for code in variables if variable(code).is_target]
     if targets:
         raise VariableError(f"{targets} are what models predict, and cannot be predictors")
@@ -100,22 +105,46 @@ def model_inputs(
         have = [code for code in VARIABLES if code in ds]
         raise VariableError(f"the model needs at least one of {measured}, but the Dataset has {have}")
     check_units(ds, found)
-    inputs = xr.Dataset({"hourly": _stack_hourly(ds, list(variables), found, max_qc)})
+    local, in_utc = local_time(ds), is_utc(ds)  # before a single cell is given the dims of a tower
+    ds, place = _place(ds, found)
+    inputs = xr.Dataset({"hourly": _stack_hourly(ds, place, local, list(variables), found, max_qc)})
+    if in_utc:
+        inputs["local_time"] = local
     if target is not None:
+        if place != ["site"]:
+            raise VariableError(f"training and scoring needs towers on (site, time), found {place}")
         check_variables(ds, (target,), "training and scoring")
         check_units(ds, [target])
         inputs["target"] = mask_quality(ds, [target], max_qc)[target].astype("float32")
     if bands and "reflectance" in ds:
-        inputs["patch"] = stack_bands(ds, tuple(bands))
+        inputs["patch"] = stack_bands(ds, tuple(bands)).transpose(*place, ...)
     return inputs
 
 
-def _stack_hourly(ds: xr.Dataset, variables: list[str], found: list[str], max_qc: int) -> xr.DataArray:
-    """One task per chunk that masks, scales and stacks all variables, ``(site, time, variable)``."""
-    clock = time_features(ds["time"])
+def _place(ds: xr.Dataset, found: list[str]) -> tuple[xr.Dataset, list[str]]:
+    """Give a Dataset in Dask chunks, and the dims that predictors have besides ``time``."""
+    place = list(dict.fromkeys(str(dim) for code in found for dim in ds[code].dims if dim != "time"))
+    if place in ([], ["site"]):
+        return as_towers(ds), ["site"]
+    check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
+    is_lazy = any(array.chunks for array in ds.data_vars.values())
+    chunks = {} if is_lazy else {"time": CELL_HOURS} | dict.fromkeys(place, CELLS)
+    return ds.chunk(chunks).unify_chunks().assign_coords(ds.coords), place
+
+
+def _stack_hourly(
+    ds: xr.Dataset,
+    place: list[str],
+    local: xr.DataArray,
+    variables: list[str],
+    found: list[str],
+    max_qc: int,
+) -> xr.DataArray:
+    """One task per chunk that masks, scales and stacks all variables, ``(*place, time, variable)``."""
+    clock = time_features(local)
     arrays, layout = [], []
     for code in found + [code for code in variables if code in TIME_FEATURES]:
-        arrays.append(clock[code] if code in clock else ds[code])
+        arrays.append(ds[code] if code in ds else clock[code])
         codes = ds.get(f"{code}{QC}")
         arrays += [] if codes is None else [codes]
         layout.append((variables.index(code), code, codes is not None))
@@ -129,7 +158,7 @@ def _stack_hourly(ds: xr.Dataset, variables: list[str], found: list[str], max_qc
         dask_gufunc_kwargs={"output_sizes": {"variable": len(variables)}},
         keep_attrs=False,
     )
-    stacked = stacked.transpose("site", "time", "variable").assign_coords(variable=variables)
+    stacked = stacked.transpose(*place, "time", "variable").assign_coords(variable=variables)
     return stacked.assign_attrs(long_name="scaled predictors", units="1")
 
 

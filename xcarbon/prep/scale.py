@@ -1,11 +1,15 @@
-"""Scale predictors to fixed bounds, and derive the predictors that follow from the time stamp."""
+"""Scale predictors to fixed bounds, and derive the predictors that follow from the local time."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xcarbon.errors import BoundsError
+from xcarbon.conventions import HOUR, is_utc
+from xcarbon.errors import BoundsError, MetadataError
 from xcarbon.variables import Variable
 
 
@@ -51,18 +55,90 @@ def scale(values: np.ndarray, variable: Variable) -> np.ndarray:
     return 2 * (unit % 1) - 1 if variable.cyclic else unit - 0.5
 
 
-def time_features(time: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Derive day of year and time of day from the time stamp.
+def local_time(ds: xr.Dataset) -> xr.DataArray:
+    """Tell what the time is where the values of a Dataset belong.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Towers, whose ``time`` is local standard time; or cells of a grid, whose ``time`` is UTC, with their
+        longitude ``lon`` [degrees_east].
+
+    Returns
+    -------
+    xarray.DataArray
+        Of towers ``time``; of cells lazily their :func:`mean_solar_time`.
+
+    Raises
+    ------
+    MetadataError
+        If cells have no ``lon``, or the time of towers says that it is UTC.
+
+    Examples
+    --------
+    >>> time = np.array(["2022-07-01T00"], "datetime64[ns]")
+    >>> ds = xr.Dataset(coords={"time": time, "lat": [48.0], "lon": [-7.5, 0, 15]})
+    >>> local_time(ds).values.tolist()[0]  # doctest: +ELLIPSIS
+    [datetime.datetime(2022, 6, 30, 23, 30), datetime.datetime(2022, 7, 1, 0, 0), ...]
+    """
+    if not is_utc(ds):
+        return ds["time"]
+    if "site" in ds.coords:
+        raise MetadataError("time is in UTC, but towers need local standard time: see xcarbon.open_netcdf")
+    if "lon" not in ds.coords:
+        raise MetadataError(
+            "time on a grid is in UTC, and local solar time needs a coordinate 'lon' [degrees_east], "
+            f"but there are {sorted(map(str, ds.coords))}"
+        )
+    return mean_solar_time(ds["time"], ds["lon"], ds.unify_chunks().chunksizes)
+
+
+def mean_solar_time(
+    time: xr.DataArray, lon: xr.DataArray, chunks: Mapping[Any, tuple[int, ...]]
+) -> xr.DataArray:
+    """Mean solar time, lazily.
 
     Parameters
     ----------
     time : xarray.DataArray
-        Starts of the hours in local standard time, dims ``(time,)``.
+        Stamps in UTC, dims ``(time,)``.
+    lon : xarray.DataArray
+        Longitude [degrees_east] on any dims.
+    chunks : mapping
+        Chunk sizes along these dims.
+
+    Returns
+    -------
+    xarray.DataArray
+        UTC plus ``lon / 15`` hours, to the second, without the equation of time; dims of ``time`` and
+        ``lon``.
+    """
+    # Without their coordinates: an index is always in memory.
+    stamps, degrees = (
+        xr.DataArray(array.values, dims=array.dims).chunk({dim: chunks.get(dim, -1) for dim in array.dims})
+        for array in (time, lon)
+    )
+    return xr.apply_ufunc(_solar, stamps, degrees, dask="parallelized", output_dtypes=["M8[s]"])
+
+
+def _solar(stamps: np.ndarray, lon: np.ndarray) -> np.ndarray:
+    """Kernel of :func:`mean_solar_time`: the sun turns by one degree in 240 seconds."""
+    return stamps.astype("M8[s]") + np.rint(lon * 240).astype("m8[s]")
+
+
+def time_features(time: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Derive day of year and time of day from local time.
+
+    Parameters
+    ----------
+    time : xarray.DataArray
+        Starts of the hours in local time, on any dims; see :func:`local_time`.
 
     Returns
     -------
     dict of str to xarray.DataArray
-        ``DOY`` [1], 1 on the first of January, and ``TOD`` [hours], each ``(time,)``.
+        ``DOY`` [1], 1 on the first of January, and ``TOD`` [hours], on the dims of ``time``, float32; lazy
+        if ``time`` is.
 
     Examples
     --------
@@ -70,5 +146,15 @@ def time_features(time: xr.DataArray) -> dict[str, xr.DataArray]:
     >>> {code: int(values[0]) for code, values in time_features(noon).items()}
     {'DOY': 365, 'TOD': 12}
     """
-    hours = time.dt.hour + time.dt.minute / 60
-    return {"DOY": time.dt.dayofyear.astype("float32"), "TOD": hours.astype("float32")}
+    return {
+        code: xr.apply_ufunc(kernel, time, dask="parallelized", output_dtypes=[np.float32], keep_attrs=False)
+        for code, kernel in {"DOY": _day_of_year, "TOD": _time_of_day}.items()
+    }
+
+
+def _day_of_year(time: np.ndarray) -> np.ndarray:
+    return ((time.astype("M8[D]") - time.astype("M8[Y]")).astype("int64") + 1).astype(np.float32)
+
+
+def _time_of_day(time: np.ndarray) -> np.ndarray:
+    return ((time - time.astype("M8[D]")) / HOUR).astype(np.float32)

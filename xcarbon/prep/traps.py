@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xcarbon.prep.humidity import saturation_vapour_pressure
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.prep.sun import (
     Sunlight,
@@ -280,30 +281,9 @@ def _odd_years(
 # --- Air ---------------------------------------------------------------------------
 
 
-def saturation_pressure(temperature: Array) -> Array:
-    """Give the vapour pressure of saturated air over water, by Magnus' formula.
-
-    Parameters
-    ----------
-    temperature : numpy.ndarray
-        [degC], of any shape.
-
-    Returns
-    -------
-    numpy.ndarray
-        [hPa].
-
-    Examples
-    --------
-    >>> saturation_pressure(np.array([20.0])).round(1)
-    array([23.3])
-    """
-    return 6.112 * np.exp(17.62 * temperature / (243.12 + temperature))
-
-
 def humidity(tower: Tower) -> Iterator[Finding]:
     """Compare VPD with ``es(TA) (1 - RH / 100)``, and with es(TA) where there is no RH."""
-    deficit, saturated = tower.read("VPD"), saturation_pressure(tower.read("TA"))
+    deficit, saturated = tower.read("VPD"), saturation_vapour_pressure(tower.read("TA"))
     expected = saturated * (1 - tower.read("RH") / 100)
     clear = (expected > 1) & ~np.isnan(deficit)  # [hPa]: ratios of smaller ones are noise
     ratio = float(np.median(deficit[clear] / expected[clear])) if clear.any() else np.nan

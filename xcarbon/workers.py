@@ -17,32 +17,33 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def executor(scheduler: str | None) -> Iterator[Executor]:
-    """Give the cluster that is asked for, or connected, or else threads."""
-    client = _client(scheduler)
-    if client is not None:
-        try:
-            yield client.get_executor(pure=False)
-        finally:
-            if scheduler:
-                client.close()
-        return
-    pool = ThreadPoolExecutor(CPU_COUNT)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C, too, the towers under way are completed
-
-
-def _client(scheduler: str | None) -> Any:
+def cluster(scheduler: str | None) -> Iterator[Any]:
+    """Give the client of the cluster that is asked for, or that is connected; None if there is none."""
     from dask.distributed import Client, get_client
 
     if scheduler:
-        return Client(scheduler)
+        with Client(scheduler) as client:
+            yield client
+        return
     try:
-        return get_client()
+        client = get_client()
     except ValueError:
-        return None
+        client = None
+    yield client
+
+
+@contextmanager
+def executor(scheduler: str | None) -> Iterator[Executor]:
+    """Give the cluster that is asked for, or connected, or else threads."""
+    with cluster(scheduler) as client:
+        if client is not None:
+            yield client.get_executor(pure=False)
+            return
+        pool = ThreadPoolExecutor(CPU_COUNT)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C, too, the towers under way are completed
 
 
 def map_unordered(

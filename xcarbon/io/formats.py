@@ -1,0 +1,70 @@
+"""Open data of the data model by what it is, for whoever has no more than a path."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+
+import xarray as xr
+
+from xcarbon.errors import FileFormatError
+from xcarbon.io.era5 import open_era5
+from xcarbon.io.grid import open_grid, open_lazily
+from xcarbon.io.netcdf import open_netcdf
+from xcarbon.io.store import open_store
+from xcarbon.variables import VARIABLES
+
+PathLike = str | os.PathLike[str]
+
+#: A month of cells that is some minutes of work for a model; Dask's own choice would be hours.
+ERA5_CHUNKS = dict.fromkeys(("time", "valid_time"), 744) | dict.fromkeys(
+    ("latitude", "longitude", "lat", "lon"), 16
+)
+
+
+def open_data(paths: PathLike | Sequence[PathLike]) -> xr.Dataset:
+    """Open towers or a grid lazily, whatever they are stored in.
+
+    Parameters
+    ----------
+    paths : path-like or sequence of path-like
+        A Zarr store of towers, NetCDF files of towers, a Zarr store or NetCDF file of drivers on a grid, or
+        files of ERA5. Patterns such as ``"era5/*.nc"`` stand for all files that they match.
+
+    Returns
+    -------
+    xarray.Dataset
+        What :func:`xcarbon.open_store`, :func:`xcarbon.open_netcdf`, :func:`xcarbon.io.grid.open_grid` or
+        :func:`xcarbon.open_era5` gives.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    FileFormatError
+        If it is none of these, or several stores.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from xcarbon.testing import synthetic_towers
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = synthetic_towers(2, patches=False).carbon.to_netcdf(f"{folder}/towers.nc")
+    ...     open_data(f"{folder}/*.nc").sizes["site"]
+    2
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    found = [match for path in given for match in sorted(glob.glob(os.fspath(path))) or [os.fspath(path)]]
+    if not found:
+        raise FileNotFoundError("there is nothing to open: the list of paths is empty")
+    with open_lazily(found[0]) as first:
+        names, data = set(first.variables), list(first.data_vars)
+        chunks = {dim: size for dim, size in ERA5_CHUNKS.items() if dim in first.sizes}
+    if "site" in names and os.path.isfile(found[0]):
+        return open_netcdf(found)
+    if "site" not in names and not any(name in VARIABLES for name in data):
+        return open_era5(found, chunks=chunks)
+    if len(found) > 1:
+        raise FileFormatError(f"{found[0]} and {len(found) - 1} more cannot be opened together: name one")
+    return open_store(found[0]) if "site" in names else open_grid(found[0])
