@@ -99,7 +99,7 @@ SIZES = {"context": st.integers(1, 40), "block_hours": st.sampled_from([1, 2, 5,
 @given(inputs=model_input() | model_input(patches=False), **SIZES)
 def test_loaded_windows_are_the_naive_ones(inputs, context, block_hours):
     expected = naive(inputs, context)
-    windows = load_windows(inputs, context, block_hours)
+    windows = load_windows(inputs, context, block_hours=block_hours)
     if windows is None:
         assert expected == []
         return
@@ -116,10 +116,47 @@ def test_streamed_windows_are_the_naive_ones(inputs, batch_size, context, block_
     assert_same([window for batch in batches for window in unpack(batch)], naive(inputs, context))
 
 
+def test_streamed_batches_are_those_from_memory(towers):
+    inputs = model_inputs(towers.isel(site=[2]), ["DOY", "TA"], ["B1"], target="NEE").chunk()
+    windows = load_windows(inputs, context=32)
+    order = torch.arange(len(windows)).split(1000)
+    for number, streamed in enumerate(stream(inputs, context=32, batch_size=1000)):
+        for one, other in zip(streamed, windows.batch(order[number]), strict=True):
+            assert torch.equal(one.nan_to_num(-9), other.nan_to_num(-9))
+    assert number + 1 == len(order)
+
+
+def test_chosen_towers_are_loaded_and_keep_their_numbers(towers):
+    inputs = model_inputs(towers.isel(site=[0, 1, 2]), ["TA"], ["B1"], target="NEE")
+    every, some = load_windows(inputs, context=32), load_windows(inputs, context=32, sites=[0, 2])
+    assert some.site.unique().tolist() == [0, 2]
+    chosen = torch.nonzero(every.site != 1).squeeze(1)
+    assert torch.equal(some.hour, every.hour[chosen])
+    assert torch.equal(some.predicted(), every.predicted()[chosen])
+
+
+def test_windows_move_with_all_they_have(towers):
+    windows = load_windows(model_inputs(towers.isel(site=[0]), ["TA"], ["B1"], target="NEE"), context=32)
+    moved = windows.to("meta")
+    views = (moved.hourly, moved.target, moved.patch_index, moved.patches, moved.block)
+    assert {part.device.type for part in views} == {"meta"}
+    assert moved.hourly.shape == windows.hourly.shape
+    assert windows.hourly.device.type == "cpu"
+    known = windows.hourly.untyped_storage().nbytes()
+    assert known < windows.nbytes < 30 * known
+
+
+def test_predicted_targets_are_those_of_the_last_hours(towers):
+    windows = load_windows(model_inputs(towers.isel(site=[0]), ["TA"], target="NEE"), context=32)
+    batch = windows.batch(torch.arange(len(windows)))
+    assert torch.equal(windows.predicted(), batch.target[:, -1])
+    assert torch.isfinite(windows.predicted()).all()
+
+
 @settings(max_examples=50)
 @given(inputs=model_input(), seed=st.integers(0, 99), **SIZES)
 def test_batch_holds_the_windows_asked_for_and_only_their_patches(inputs, seed, context, block_hours):
-    windows = load_windows(inputs, context, block_hours)
+    windows = load_windows(inputs, context, block_hours=block_hours)
     if windows is None:
         return
     index = torch.randperm(len(windows), generator=torch.Generator().manual_seed(seed))[:5]

@@ -7,7 +7,8 @@ window less one hour, and the windows are strided views inside a block: only a b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -189,19 +190,18 @@ class Windows:
     def __init__(self, towers: list[Tower], context: int, block_hours: int = BLOCK_HOURS) -> None:
         cut = [list(blocks(tower, context, block_hours)) for tower in towers]
         flat = [block for tower_blocks in cut for block in tower_blocks]
-        hourly = torch.from_numpy(np.stack([block.hourly for block in flat]))  # (n, block + T - 1, V)
-        #: View (n, block, T, V): a stride, not a copy.
-        self.hourly = hourly.unfold(1, context, 1).transpose(2, 3)
-        target = torch.from_numpy(np.stack([block.target for block in flat]))  # (n, block + T - 1)
-        self.target = target.unfold(1, context, 1)  # (n, block, T)
+        self.context = context
+        self._hourly = torch.from_numpy(np.stack([block.hourly for block in flat]))  # (n, block + T - 1, V)
+        self._target = torch.from_numpy(np.stack([block.target for block in flat]))  # (n, block + T - 1)
+        self._patch_index: Tensor | None = None  # (n, block + T - 1)
         self.block, self.offset = torch.nonzero(torch.isfinite(self.target[:, :, -1]), as_tuple=True)
         self.site = torch.tensor([block.site for block in flat])[self.block]
         self.hour = torch.tensor([block.start for block in flat])[self.block] + self.offset + context - 1
         self.patches: Tensor | None = None
         if towers[0].patches is not None:
-            self._add_patches(towers, cut, context)
+            self._add_patches(towers, cut)
 
-    def _add_patches(self, towers: list[Tower], cut: list[list[Block]], context: int) -> None:
+    def _add_patches(self, towers: list[Tower], cut: list[list[Block]]) -> None:
         """Put the towers' patches one after another, and shift the blocks' indices accordingly."""
         stacks = [tower.patches for tower in towers if tower.patches is not None]
         self.patches = torch.from_numpy(np.concatenate(stacks))  # (P, C, 8, 8)
@@ -212,11 +212,48 @@ class Windows:
             for block in tower_blocks
             if block.patch_index is not None
         ]
-        self.patch_index = torch.from_numpy(np.stack(shifted)).unfold(1, context, 1)  # (n, block, T)
+        self._patch_index = torch.from_numpy(np.stack(shifted))
 
     def __len__(self) -> int:
         """Number of windows."""
         return len(self.block)
+
+    @property
+    def hourly(self) -> Tensor:
+        """View ``(n, block, T, V)``: a stride, not a copy."""
+        return self._hourly.unfold(1, self.context, 1).transpose(2, 3)
+
+    @property
+    def target(self) -> Tensor:
+        """View ``(n, block, T)``."""
+        return self._target.unfold(1, self.context, 1)
+
+    @property
+    def patch_index(self) -> Tensor | None:
+        """View ``(n, block, T)``."""
+        return None if self._patch_index is None else self._patch_index.unfold(1, self.context, 1)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the windows take [bytes]."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
+
+    def to(self, device: torch.device | str) -> Windows:
+        """Hold them on another device; batches are gathered there."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
+
+    def predicted(self) -> Tensor:
+        """Target of each window's last hour, shape ``(len(self),)``."""
+        return self._target[self.block, self.offset + self.context - 1]
+
+    def targets(self, index: Tensor) -> Tensor:
+        """Target of each hour of some windows, shape ``(B, T)``; NaN where missing."""
+        index = index.to(self.block.device)
+        return self.target[self.block[index], self.offset[index]]
 
     def batch(self, index: Tensor) -> Batch:
         """Gather windows.
@@ -231,10 +268,10 @@ class Windows:
         Batch
             Holding only the patches that its windows see.
         """
+        index = index.to(self.block.device)
         block, offset = self.block[index], self.offset[index]
-        target = self.target[block, offset]
-        hourly = self.hourly[block, offset]  # (B, T, V)
-        if self.patches is None:
+        hourly, target = self.hourly[block, offset], self.target[block, offset]  # (B, T, V), (B, T)
+        if self.patches is None or self.patch_index is None:
             return Batch(hourly, None, None, target)
         return Batch(hourly, *gather_patches(self.patches, self.patch_index[block, offset]), target)
 
@@ -259,16 +296,33 @@ def gather_patches(patches: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     return patches[used[nothing:]], renumbered - nothing
 
 
-def load_windows(inputs: xr.Dataset, context: int, block_hours: int = BLOCK_HOURS) -> Windows | None:
-    """Load every window of all towers into memory; None if no hour has a target and a full window."""
-    sites = tqdm(
-        range(inputs.sizes["site"]),
-        desc="loading",
-        unit="tower",
-        disable=not OPTIONS["progress"],
-        leave=False,
-    )
-    towers = [Tower.load(inputs, site, context) for site in sites]
+def load_windows(
+    inputs: xr.Dataset,
+    context: int,
+    sites: Sequence[int] | None = None,
+    block_hours: int = BLOCK_HOURS,
+) -> Windows | None:
+    """Load every window of towers into memory.
+
+    Parameters
+    ----------
+    inputs : xarray.Dataset
+        From :func:`xcarbon.prep.inputs.model_inputs`, with a target.
+    context : int
+        Hours T in a window.
+    sites : sequence of int, optional
+        Positions of the towers to load; by default all.
+    block_hours : int
+        Predicted hours in a block.
+
+    Returns
+    -------
+    Windows or None
+        Tower by tower; None if no hour has a target and a full window.
+    """
+    chosen = range(inputs.sizes["site"]) if sites is None else sites
+    progress = tqdm(chosen, desc="loading", unit="tower", disable=not OPTIONS["progress"], leave=False)
+    towers = [Tower.load(inputs, site, context) for site in progress]
     found = [tower for tower in towers if tower is not None]
     return Windows(found, context, block_hours) if found else None
 

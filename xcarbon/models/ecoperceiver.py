@@ -100,8 +100,10 @@ class EcoPerceiver(nn.Module):
 
     Notes
     -----
-    The blocks share one set of weights, so the keys and values of the inputs are the same in all
-    of them and are computed once.
+    The blocks share one set of weights and read the same inputs. Rather than giving each input a key and
+    a value, which are six times as wide, a query is taken to where the inputs are:
+    ``q (W x + b) = (q W) x + q b``, and softmax does not see ``q b``, which is the same for all inputs of an
+    hour. So the bias of the keys has no influence, here as in every attention.
 
     Examples
     --------
@@ -162,10 +164,9 @@ class EcoPerceiver(nn.Module):
         """
         _check_shapes(self.config, hourly, patches, patch_index)
         inputs, present = self.embed(hourly, patches, patch_index)  # (B, T, V + C, Hi), (B, T, V + C)
-        keys, values = self.cross.keys_values(inputs)  # 2 x (B, T, V + C, heads, Hl / heads)
         x = self.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
         for _ in range(self.config.cross_blocks):
-            x = self.mix(self.cross(x, keys, values, present))  # (B, T, Hl)
+            x = self.mix(self.cross(x, inputs, present))  # (B, T, Hl)
         for layer in self.layers:
             x = layer(x)  # (B, T, Hl)
         return self.head(x).squeeze(-1)  # (B, T)
@@ -187,29 +188,34 @@ class InputEmbedding(nn.Module):
         for embedding in (self.variable, self.band):
             nn.init.normal_(embedding)
         nn.init.normal_(self.band_weight, std=pixels**-0.5)
-        droppable = [code not in TIME_FEATURES for code in config.variables]
-        self.droppable: Tensor
-        self.register_buffer("droppable", torch.tensor(droppable), persistent=False)
+        self.never_dropped = [n for n, code in enumerate(config.variables) if code in TIME_FEATURES]
 
     def forward(
         self, hourly: Tensor, patches: Tensor | None, patch_index: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return inputs ``(B, T, V + C, Hi)`` and which are present ``(B, T, V + C)``."""
-        present = ~torch.isnan(hourly)  # (B, T, V)
         if self.training and self.config.dropout:
-            dropped = torch.rand_like(hourly) < self.config.dropout
-            present = present & ~(dropped & self.droppable)
+            hourly = self.drop(hourly, torch.rand_like(hourly))
+        present = ~torch.isnan(hourly)  # (B, T, V)
         observations = self.observations(hourly.masked_fill(~present, 0.0))  # (B, T, V, Hi)
+        inputs = self.without_patch(observations)  # (B, T, V, Hi)
         if patches is None or patch_index is None:
-            return self.without_patch(observations), present
+            return inputs, present
         images = self.images(patches)  # (P, C, Hi)
         has_patch = patch_index >= 0  # (B, T)
-        bands = images.new_zeros(*has_patch.shape, *images.shape[1:])  # (B, T, C, Hi)
-        bands[has_patch] = images[patch_index[has_patch]]
-        inputs = torch.cat([observations, bands], dim=2)  # (B, T, V + C, Hi)
-        inputs = torch.where(has_patch[:, :, None, None], self.with_patch(inputs), self.without_patch(inputs))
-        seen = has_patch[:, :, None].expand(-1, -1, bands.shape[2])  # (B, T, C)
+        # Few hours have a patch: the others get C inputs that nobody sees.
+        inputs = F.pad(inputs, (0, 0, 0, images.shape[1]))  # (B, T, V + C, Hi)
+        hours = torch.nonzero(has_patch, as_tuple=True)
+        both = torch.cat([observations[hours], images[patch_index[hours]]], dim=1)  # (hours, V + C, Hi)
+        inputs = inputs.index_put(hours, self.with_patch(both).to(inputs.dtype))
+        seen = has_patch[:, :, None].expand(-1, -1, images.shape[1])  # (B, T, C)
         return inputs, torch.cat([present, seen], dim=2)
+
+    def drop(self, hourly: Tensor, chance: Tensor) -> Tensor:
+        """Make observations missing whose ``chance`` [0, 1) is below the dropout, never time features."""
+        dropped = chance < self.config.dropout  # (B, T, V)
+        dropped[..., self.never_dropped] = False
+        return hourly.masked_fill(dropped, torch.nan)
 
     def observations(self, hourly: Tensor) -> Tensor:
         """Fourier features and embedding of each observation, ``(..., V) -> (..., V, Hi)``.
@@ -247,16 +253,17 @@ class WindowedCrossAttention(nn.Module):
         split = (self.heads, -1)
         return self.key(inputs).unflatten(-1, split), self.value(inputs).unflatten(-1, split)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, present: Tensor) -> Tensor:
-        """``(B, T, Hl) -> (B, T, Hl)``."""
+    def forward(self, x: Tensor, inputs: Tensor, present: Tensor) -> Tensor:
+        """``(B, T, Hl), (B, T, N, Hi), (B, T, N) -> (B, T, Hl)``."""
         query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))  # (B, T, heads, Hl / heads)
-        # One query an hour: sums of products beat batched matrix products, and attention kernels.
-        score = (query[:, :, None] * keys).sum(-1) * query.shape[-1] ** -0.5  # (B, T, N, heads)
+        key, value = (layer.weight.unflatten(0, (self.heads, -1)) for layer in (self.key, self.value))
+        asked = torch.einsum("bthd,hdi->bthi", query, key * query.shape[-1] ** -0.5)  # (B, T, heads, Hi)
+        score = torch.einsum("bthi,btni->bthn", asked, inputs)  # (B, T, heads, N)
         # The lowest number instead of -inf: an hour without any input must not divide zero by zero.
-        absent = ~present[..., None]  # (B, T, N, 1)
-        weight = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(2)
-        read = (weight.masked_fill(absent, 0)[..., None] * values).sum(2)  # (B, T, heads, Hl / heads)
-        return self.mlp(x + self.out(read.flatten(2)))
+        score = score.masked_fill(~present[:, :, None], torch.finfo(score.dtype).min)
+        read = torch.einsum("bthn,btni->bthi", score.softmax(-1), inputs)  # (B, T, heads, Hi)
+        read = torch.einsum("bthi,hdi->bthd", read, value).flatten(2) + self.value.bias  # (B, T, Hl)
+        return self.mlp(x + self.out(read * present.any(-1, keepdim=True)))
 
 
 class SelfAttention(nn.Module):

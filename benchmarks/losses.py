@@ -1,0 +1,108 @@
+"""Compare the two losses on real towers at equal time.
+
+python -m benchmarks.losses fluxnet2015_hourly.zarr out --minutes 20
+
+Trains the paper's network on the paper's training towers (coordinate ``paper_split``), once with the loss
+on every hour of the window and once with the paper's loss on the last hour, for the same minutes of training
+each. Prints the mean squared error of the last hours of windows of the paper's validation towers over these
+minutes. The number of steps follows from the rate of the machine, so that warm-up and cosine fit into the
+time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import xcarbon
+from xcarbon.checkpoints import RunFolder
+from xcarbon.distributed import Shard, join_processes
+from xcarbon.models.bundle import Scaler
+from xcarbon.models.ecoperceiver import EcoPerceiverConfig
+from xcarbon.prep.inputs import model_inputs
+from xcarbon.prep.quality import MAX_QC
+from xcarbon.run import Run
+from xcarbon.schedule import TrainingConfig
+from xcarbon.variables import VARIABLES
+
+INPUTS = ("DOY", "TOD", "TA", "SW_IN", "VPD")
+#: Windows in a batch, validations in a run, and steps of which the rate is taken.
+BATCH, CHECKS, TRIAL = 64, 10, 20
+
+
+class Comparison:
+    """Towers in memory, and runs on them."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        ds = xcarbon.open_store(arguments.store)
+        self.config = EcoPerceiverConfig(variables=INPUTS, bands=())
+        self.fabric = join_processes("32-true")
+        self.train, self.val = (
+            Shard(self.fabric, model_inputs(ds.isel(site=sites), INPUTS, target="NEE"), self.config.context)
+            for sites in (
+                np.flatnonzero(ds["paper_split"] == name)[: arguments.towers] for name in ("train", "val")
+            )
+        )
+        bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in INPUTS}
+        self.scaler = Scaler(*self.train.moments(), MAX_QC, bounds)
+        self.settings: dict[str, Any] = {
+            "batch_size": BATCH,
+            "learning_rate": arguments.learning_rate,
+            "seed": arguments.seed,
+            "val_windows": arguments.val_windows,
+            "patience": None,
+        }
+
+    def run(self, folder: Path, **settings: Any) -> Run:
+        """Make a run of the paper's network, ready to train."""
+        training = TrainingConfig(**self.settings, **settings)
+        provenance: dict[str, Any] = {"sites": [], "val_sites": []}
+        run = Run(self.fabric, RunFolder(folder), self.config, training, "NEE", self.scaler, provenance)
+        run.start(resume=False)
+        return run
+
+    def steps_per_minute(self, loss: str) -> float:
+        """Take the rate from some steps."""
+        with TemporaryDirectory() as folder:
+            run = self.run(Path(folder), loss=loss, max_steps=TRIAL)
+            start = time.monotonic()
+            run.train(self.train, None)
+            return 60 * TRIAL / (time.monotonic() - start)
+
+    def curve(self, folder: Path, loss: str, minutes: float) -> pd.Series:
+        """Errors of the validation windows over the minutes of training."""
+        rate = self.steps_per_minute(loss)
+        steps = max(CHECKS, round(minutes * rate))
+        print(f"{loss}: {rate * BATCH / 60:.0f} windows/s, {steps} steps", flush=True)
+        run = self.run(folder / loss, loss=loss, max_steps=steps, eval_every=max(1, steps // CHECKS))
+        run.train(self.train, self.val)
+        errors = {round(point["step"] / rate, 2): point["val_mse"] for point in run.curve}
+        return pd.Series(errors, name=loss).rename_axis("minutes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--val-windows", type=int, default=2000)
+    parser.add_argument("--towers", type=int, help="of each set; by default all")
+    arguments = parser.parse_args()
+
+    xcarbon.set_options(progress=False)
+    comparison = Comparison(arguments)
+    print(f"{len(comparison.train)} windows to train on, {len(comparison.val)} to validate", flush=True)
+    for loss in ("window", "last"):
+        print(comparison.curve(arguments.out, loss, arguments.minutes).to_frame(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Several processes learn what one does, from a part of the towers each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning_fabric
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from xcarbon.checkpoints import CHECKPOINT
+from xcarbon.distributed import Shard, join_processes
+from xcarbon.options import set_options
+from xcarbon.prep.inputs import model_inputs
+from xcarbon.run import Run
+from xcarbon.testing import synthetic_towers
+from xcarbon.training import fit
+
+SETTINGS = {
+    "variables": ("DOY", "TOD", "TA", "SW_IN"), "bands": ("B1", "B2"), "batch_size": 16, "micro_batch": 4,
+    "max_steps": 4, "eval_every": 2, "val_windows": 64, "learning_rate": 1e-2,
+    "network": {"width": 16, "heads": 2, "cross_blocks": 2, "self_layers": 1, "context": 30, "octaves": 4},
+}  # fmt: skip
+#: One of two processes has nothing to learn from.
+IDLE = SETTINGS | {"batch_size": 1, "max_steps": 3, "eval_every": 3}
+
+#: On two processes: a whole run, the second half of one that began on one, and the first half of another.
+SCRIPT = f"""
+import os, signal, sys
+import xcarbon, xarray as xr
+from pathlib import Path
+from xcarbon import run as runs
+from xcarbon.distributed import Shard
+from xcarbon.training import fit
+
+folder, settings = Path(sys.argv[1]), {SETTINGS}
+train, val = (xr.open_dataset(folder / f"{{name}}.nc") for name in ("train", "val"))
+fit(train, val=val, run_dir=folder / "two", **settings)
+fit(train, val=val, run_dir=folder / "one-two", resume=True, **settings)
+fit(train, val=val, run_dir=folder / "idle-two", **{IDLE})
+
+step = runs.Run._step
+def press(run, *arguments):
+    if run.step == 1 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGINT)
+    return step(run, *arguments)
+runs.Run._step = press
+shard = Shard.__init__
+def tell(self, *arguments):
+    shard(self, *arguments)
+    held = [] if self.windows is None else self.windows.site.unique().tolist()
+    (folder / f"held-{{os.environ['RANK']}}-{{len(self)}}").write_text(str(held))
+Shard.__init__ = tell
+try:
+    fit(train, val=val, run_dir=folder / "two-one", **settings)
+except KeyboardInterrupt as error:
+    (folder / f"stopped-{{os.environ['RANK']}}").write_text(str(error))
+"""
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> tuple[xr.Dataset, xr.Dataset, Path]:
+    """Three towers to train on, one of them short, and one to validate; also as files."""
+    towers = synthetic_towers(4, seed=3).isel(time=slice(0, 1500), day=slice(0, 70)).compute()
+    train, val = towers.isel(site=[0, 1, 2]), towers.isel(site=[3])
+    train["NEE"][1, 700:] = np.nan
+    folder = tmp_path_factory.mktemp("two")
+    for name, part in {"train": train, "val": val}.items():
+        part.to_netcdf(folder / f"{name}.nc")
+    return train, val, folder
+
+
+@pytest.fixture(scope="module")
+def curves(sets) -> dict[str, list[dict[str, float]]]:
+    """Learning curves on one process, on two, and on one after the other."""
+    with set_options(progress=False):
+        return learn(*sets)
+
+
+def learn(train: xr.Dataset, val: xr.Dataset, folder: Path) -> dict[str, list[dict[str, float]]]:
+    fit(train, val=val, run_dir=folder / "one", **SETTINGS)
+    fit(train, val=val, run_dir=folder / "idle-one", **IDLE)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_after(1, patch)
+        fit(train, val=val, run_dir=folder / "one-two", **SETTINGS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    (folder / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, folder / "script.py", folder], check=True, env=environment, timeout=120)
+    shutil.copytree(folder / "two-one", folder / "two-stopped")
+    fit(train, val=val, run_dir=folder / "two-one", resume=True, **SETTINGS)
+    names = ("one", "two", "one-two", "two-one", "idle-one", "idle-two")
+    return {name: checkpoint(folder / name)["curve"] for name in names}
+
+
+def checkpoint(run: Path) -> dict:
+    return torch.load(run / CHECKPOINT, weights_only=True)
+
+
+def interrupt_after(step: int, patch) -> None:
+    """Press Ctrl-C in the step after some others."""
+    original = Run._step
+
+    def press(run, *arguments):
+        if run.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(run, *arguments)
+
+    patch.setattr(Run, "_step", press)
+
+
+@pytest.mark.parametrize("name", ["two", "one-two", "two-one"])
+def test_any_number_of_processes_gives_the_same_curve(curves, name):
+    assert [point["step"] for point in curves[name]] == [2, 4]
+    for point, expected in zip(curves[name], curves["one"], strict=True):
+        assert point == pytest.approx(expected, rel=1e-4)
+    assert curves["one"][0]["val_mse"] != pytest.approx(curves["one"][-1]["val_mse"], rel=1e-3)
+
+
+def test_a_process_without_windows_in_a_batch_takes_part(curves):
+    for point, expected in zip(curves["idle-two"], curves["idle-one"], strict=True):
+        assert point == pytest.approx(expected, rel=1e-4)
+
+
+def test_each_process_holds_a_part_of_the_towers(curves, sets):
+    train, _, folder = sets
+    inputs = model_inputs(train, ["TA"], target="NEE")
+    count = len(Shard(join_processes("32-true"), inputs, 30))
+    held = [eval((folder / f"held-{rank}-{count}").read_text()) for rank in (0, 1)]
+    assert sorted(held[0] + held[1]) == [0, 1, 2]
+    assert [1] not in held  # the short one is not alone
+
+
+def test_ctrl_c_at_one_process_stops_all_after_the_same_step(curves, sets):
+    folder = sets[2]
+    assert checkpoint(folder / "two-stopped")["step"] == 2
+    told = {(folder / f"stopped-{rank}").read_text() for rank in (0, 1)}
+    assert len(told) == 1
+    assert "stopped after step 2 of 4; resume=True continues" in told.pop()
+
+
+def test_one_process_holds_all_windows_in_order(sets):
+    inputs = model_inputs(sets[0], ["TA"], target="NEE")
+    shard = Shard(join_processes("32-true"), inputs, 30)
+    index = torch.tensor([5, 0, len(shard) - 1])
+    own, rows = shard.find(index)
+    assert own.tolist() == index.tolist()
+    assert rows.tolist() == [0, 1, 2]
+    known = shard.batch(torch.arange(len(shard))).target[:, -1].double().numpy()
+    assert shard.moments() == pytest.approx((known.mean(), known.std(ddof=1)), rel=1e-12)
+
+
+def test_a_target_that_does_not_vary_is_not_divided_by_zero(sets):
+    inputs = model_inputs(sets[0], ["TA"], target="NEE").compute()
+    inputs["target"] = inputs["target"] * 0 + 2
+    assert Shard(join_processes("32-true"), inputs, 30).moments() == (2.0, 1.0)
+
+
+def test_without_torchrun_there_is_one_process():
+    fabric = join_processes("32-true")
+    assert isinstance(fabric, lightning_fabric.Fabric)
+    assert fabric.world_size == 1

@@ -1,0 +1,89 @@
+"""The folder of a training run: what was asked for, and where it stands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xcarbon.atomic import replacing
+from xcarbon.errors import ModelError
+
+MODEL, CHECKPOINT, RUN = "model", "last.ckpt", "run.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``run.json`` with the settings, ``last.ckpt`` and the best model in ``model``.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder; it need not exist.
+    """
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """Where the best model is."""
+        return self.path / MODEL
+
+    def check(self, settings: dict[str, Any], resume: bool) -> None:
+        """Refuse to start where a run is already, or to resume another run than this.
+
+        Parameters
+        ----------
+        settings : dict
+            What has to be the same when a run is resumed.
+        resume : bool
+            Whether to continue the run that is there.
+
+        Raises
+        ------
+        ModelError
+            With the names of the settings that differ.
+        """
+        if not resume:
+            if (self.path / RUN).exists():
+                raise ModelError(
+                    f"{self.path} holds a run: resume=True continues it, or choose another run_dir"
+                )
+            return
+        try:
+            before = _flatten(json.loads((self.path / RUN).read_text()))
+        except FileNotFoundError:
+            raise ModelError(f"{self.path} holds no run to resume") from None
+        now = _flatten(json.loads(json.dumps(settings)))
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if changed:
+            raise ModelError(f"{self.path} was started with other settings: {', '.join(changed)} differ")
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Write down what was asked for."""
+        with replacing(self.path / RUN) as path:
+            path.write_text(json.dumps(settings, indent=2) + "\n")
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write what it takes to continue, atomically."""
+        with replacing(self.path / CHECKPOINT) as path:
+            torch.save(state, path)
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """Read the last checkpoint; None if there is none."""
+        if not (self.path / CHECKPOINT).exists():
+            return None
+        state: dict[str, Any] = torch.load(self.path / CHECKPOINT, map_location=device, weights_only=True)
+        return state
+
+
+def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
+    """Give nested settings dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{name}.{inner}".rstrip("."): leaf for inner, leaf in nested.items()}
+    return flat
