@@ -69,7 +69,11 @@ def write_patches(path: Path, years: int, seed: int, pixels: int = 10) -> None:
         )
         for band in range(1, 8)
     }
-    grid = {"grid_mapping_name": "sinusoidal", "earth_radius": 6371007.181, "longitude_of_central_meridian": 0.0}
+    grid = {
+        "grid_mapping_name": "sinusoidal",
+        "earth_radius": 6371007.181,
+        "longitude_of_central_meridian": 0.0,
+    }
     ds = xr.Dataset(layers, {"time": day, "ydim": y - offset, "xdim": x + offset, "crs": ((), 0, grid)})
     fill = {name: {"_FillValue": np.int16(32767), "zlib": True, "complevel": 1} for name in layers}
     ds.to_netcdf(path, encoding=fill)
@@ -226,7 +230,9 @@ def main() -> None:
     if not raw.exists():
         write_raw(raw, 10, arguments.years)
     ours, theirs = rows_per_second(raw, arguments.years, 10)
-    print(f"10 towers on one core: {ours:,.0f} rows/s, pandas {theirs:,.0f} rows/s, {ours / theirs:.1f} times")
+    print(
+        f"10 towers on one core: {ours:,.0f} rows/s, pandas {theirs:,.0f} rows/s, {ours / theirs:.1f} times"
+    )
     print(f"{'towers':>8}{'processes':>10}{'seconds':>9}{'s/tower':>9}{'worker [GB]':>13}{'client [GB]':>13}")
     for towers in arguments.towers:
         raw = arguments.folder / f"raw-{towers}"

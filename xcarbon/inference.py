@@ -21,9 +21,6 @@ from xcarbon.prep.patches import patch_index
 from xcarbon.variables import TIME_FEATURES
 from xcarbon.windows import gather_patches
 
-#: Windows that are computed at once: small enough for the caches, large enough for the matrix products.
-BATCH = 128
-
 
 def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[str]) -> xr.DataArray:
     """Predict a flux for every hour, lazily.
@@ -31,8 +28,8 @@ def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``; patches where the model uses them.
-        Predictors that are absent count as missing.
+        Towers on ``(site, time)``, or one on ``(time,)``; or cells of a grid on ``(time, lat, lon)``, in
+        UTC. Patches where the model uses them. Predictors that are absent count as missing.
     target : str
         Code of the variable to predict; the model must have been trained for it.
     model : CarbonModel or path-like
@@ -51,8 +48,22 @@ def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[
         If the model predicts another variable, or cannot be loaded.
     VariableError
         If ``ds`` has none of the model's predictors.
+    MetadataError
+        If a predictor says that it has other units than the vocabulary, or a grid has no longitude.
     TimestampError
         If the time axis is not hourly.
+
+    Notes
+    -----
+    Chunks, of any form, leave no trace: each sees the hours before it. A chunk is the work of one task,
+    and a worker holds, for each of its threads, the chunk of each predictor and 4 bytes for each hour,
+    cell and variable of the model, however large the whole is. A month of 16 x 16 cells is some 20 MB and
+    minutes of work; chunks that are much larger are better cut when files are opened. A worker has one
+    copy of the model.
+
+    A cell of the sea, or masked by ``ds.where(mask)``, has no observation and is not given to the model.
+
+    On a grid the model sees mean solar time, UTC plus ``lon / 15`` hours, and a day's patch at its noon.
 
     Examples
     --------
@@ -77,65 +88,93 @@ def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[
     prediction.attrs = conventions.variable_attrs(target) | _provenance(model)
     # A DataArray cannot carry the bounds; conventions.apply(prediction.to_dataset()) adds them again.
     prediction["time"].attrs = {k: v for k, v in ds["time"].attrs.items() if k != "bounds"}
-    if "site" not in ds.dims:
+    if "site" in prediction.dims and "site" not in ds.dims:
         prediction = prediction.isel(site=0, drop="site" not in ds.coords)
-    return prediction
-
-
-def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
-    """Dask graph: each chunk of hours gets the hours of context before it, and its towers' patches."""
-    context = model.config.context
-    hourly = inputs["hourly"].data
-    chunks = da.overlap.ensure_minimum_chunksize(min(context, hourly.shape[1]), hourly.chunks[1])
-    hourly = hourly.rechunk({1: chunks, 2: -1})
-    stamps = da.from_array(inputs["time"].values.astype("datetime64[s]"), chunks=(chunks,))
-    arrays = [_with_context(hourly, 1, context, np.nan), "stv", _with_context(stamps, 0, context, "NaT"), "t"]
-    day = None
-    if "patch" in inputs:
-        day = inputs["day"].values
-        arrays += [inputs["patch"].data.rechunk({0: hourly.chunks[0], 1: -1, 2: -1, 3: -1, 4: -1}), "sdbyx"]
-    return da.blockwise(
-        functools.partial(_predict_block, day=day),
-        "st",
-        *arrays,
-        # A Delayed is sent once to each worker; a plain argument would be a part of every task.
-        model=delayed(model, pure=True),
-        adjust_chunks={"t": chunks},
-        align_arrays=False,
-        concatenate=True,
-        meta=np.empty((0, 0), np.float32),
+    return prediction.transpose(
+        *max((ds[code].dims for code in config.variables if code in ds), key=len), ...
     )
 
 
-def _with_context(array: da.Array, axis: int, context: int, fill: object) -> da.Array:
-    """Give each chunk along ``axis`` the ``context - 1`` entries before it; ``fill`` before the first one."""
-    if context == 1:
-        return array
+def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
+    """Dask graph: each chunk gets the hours of context before it, and the patches of its towers or cells."""
+    *place, _, _ = dims = inputs["hourly"].dims
+    hourly, axis = inputs["hourly"].data, len(place)
+    hours = da.overlap.ensure_minimum_chunksize(
+        min(model.config.context, hourly.shape[axis]), hourly.chunks[axis]
+    )
+    hourly = hourly.rechunk({axis: hours, axis + 1: -1})
+    stamps, before = _local_stamps(inputs, hourly), model.config.context - 1
+    arrays = [_hours_before(hourly, axis, before, np.nan), dims, hourly, dims]
+    arrays += [_hours_before(stamps, axis, before, "NaT"), dims[:-1], stamps, dims[:-1]]
+    day = None
+    if "patch" in inputs:
+        day, patch = inputs["day"].values, inputs["patch"]
+        whole = dict.fromkeys(range(axis, patch.ndim), -1)
+        arrays += [patch.data.rechunk(dict(enumerate(hourly.chunks[:axis])) | whole), patch.dims]
+    return da.blockwise(
+        functools.partial(_predict_block, day=day),
+        dims[:-1],
+        *arrays,
+        # A Delayed is sent once to each worker; a plain argument would be a part of every task.
+        model=delayed(model, pure=True),
+        adjust_chunks={"time": hours},
+        align_arrays=False,
+        concatenate=True,
+        meta=np.empty((0,) * (axis + 1), np.float32),
+    )
+
+
+def _local_stamps(inputs: xr.Dataset, hourly: da.Array) -> da.Array:
+    """Local time in the chunks of ``hourly``, of length 1 along the dims on which it does not depend."""
+    local = inputs.get("local_time", inputs["time"]).variable.to_base_variable().astype("datetime64[s]")
+    stamps = da.asarray(local.set_dims(inputs["hourly"].dims[:-1]).data)
+    same = [axis for axis, size in enumerate(stamps.shape) if size == hourly.shape[axis]]
+    return stamps.rechunk({axis: hourly.chunks[axis] for axis in same})
+
+
+def _hours_before(array: da.Array, axis: int, hours: int, fill: object) -> da.Array:
+    """Give for each chunk along ``axis`` the last hours of the one before it; ``fill`` for the first one."""
     chunks = list(array.chunks)
-    chunks[axis] = (context - 1,)
-    before = da.full([sum(sizes) for sizes in chunks], fill, dtype=array.dtype, chunks=tuple(chunks))
-    first, *rest = array.chunks[axis]
-    padded = da.concatenate([before, array], axis=axis).rechunk({axis: (first + context - 1, *rest)})
-    return da.overlap.overlap(padded, {axis: (context - 1, 0)}, {axis: "none"})
+    chunks[axis] = (hours,)
+    first = da.full([sum(sizes) for sizes in chunks], fill, dtype=array.dtype, chunks=tuple(chunks))
+    *before, _ = array.chunks[axis]
+    if not before or not hours:
+        return first
+    chunks[axis] = (hours,) * len(before)
+    ends = array[(slice(None),) * axis + (slice(sum(before)),)]
+    ends = ends.map_blocks(_last, axis, hours, chunks=tuple(chunks), meta=array._meta)
+    return da.concatenate([first, ends], axis=axis)
+
+
+def _last(values: np.ndarray, axis: int, hours: int) -> np.ndarray:
+    # A copy: a view would keep all of the chunk.
+    return values[(slice(None),) * axis + (slice(-hours, None),)].copy()
 
 
 def _predict_block(
+    before: np.ndarray,
     hourly: np.ndarray,
+    stamps_before: np.ndarray,
     stamps: np.ndarray,
     patches: np.ndarray | None = None,
     *,
     day: np.ndarray | None,
     model: CarbonModel,
 ) -> np.ndarray:
-    """One chunk: ``(sites, hours + T - 1, V) -> (sites, hours)``."""
-    output = np.full((len(hourly), len(stamps) - model.config.context + 1), np.nan, np.float32)
-    for site, series in enumerate(hourly):
-        if patches is None or day is None:
-            output[site] = predict_hours(series, stamps, model)
-        else:
-            usable = np.isfinite(patches[site]).all(axis=(1, 2, 3))
-            index = patch_index(stamps, day, usable)
-            output[site] = predict_hours(series, stamps, model, patches[site], index)
+    """One chunk: ``(*place, T - 1, V), (*place, hours, V) -> (*place, hours)``, cell by cell."""
+    output = np.empty(hourly.shape[:-1], np.float32)
+    place = hourly.shape[:-2]
+    clocks_before, clocks = (
+        np.broadcast_to(part, (*place, part.shape[-1])) for part in (stamps_before, stamps)
+    )
+    for cell in np.ndindex(place):
+        series = np.concatenate([before[cell], hourly[cell]])
+        clock = np.concatenate([clocks_before[cell], clocks[cell]])
+        images = index = None
+        if patches is not None and day is not None:
+            images = patches[cell]
+            index = patch_index(clock, day, np.isfinite(images).all(axis=(1, 2, 3)))
+        output[cell] = predict_hours(series, clock, model, images, index)
     return output
 
 
@@ -167,25 +206,22 @@ def predict_hours(
         Shape ``(hours,)``, float32; NaN where a window is incomplete or holds no observation.
     """
     config = model.config
-    device = _device()
-    model.network.to(device)
     measured = [number for number, code in enumerate(config.variables) if code not in TIME_FEATURES]
     observed = np.isfinite(hourly[:, measured]).any(axis=1)
     if index is not None:
         observed |= index >= 0
     seen = np.lib.stride_tricks.sliding_window_view(observed, config.context).any(axis=1)
-    hours = len(stamps) - config.context + 1
-    complete = ~np.isnat(stamps[:hours])
-    output = np.full(hours, np.nan, np.float32)
-    windows = torch.from_numpy(hourly).unfold(0, config.context, 1).transpose(1, 2)  # (hours, T, V)
-    views = None if index is None else torch.from_numpy(index).unfold(0, config.context, 1)  # (hours, T)
+    wanted = seen & ~np.isnat(stamps[: len(stamps) - config.context + 1])
+    if not wanted.any():  # the sea, most of a grid
+        return np.full(wanted.shape, np.nan, np.float32)
+    device = _device()
+    model.network.to(device)
     images, which = None, None
-    for part in torch.from_numpy(np.flatnonzero(seen & complete)).split(BATCH):
-        if patches is not None and views is not None:
-            images, which = gather_patches(torch.from_numpy(patches), views[part])
-            images, which = images.to(device), which.to(device)
-        output[part.numpy()] = model.predict(windows[part].to(device), images, which).cpu().numpy()
-    return output
+    if patches is not None and index is not None:
+        images, which = gather_patches(torch.from_numpy(patches), torch.from_numpy(index))
+        images, which = images.to(device), which.to(device)
+    series = torch.from_numpy(hourly).to(device)
+    return model.predict_series(series, wanted, images, which).cpu().numpy()
 
 
 def _device() -> torch.device:

@@ -16,7 +16,9 @@ def by_keys_and_values(
     inputs, present = model.embed(hourly, patches, index)  # (B, T, N, Hi), (B, T, N)
     layer, x = model.cross, model.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
     for _ in range(model.config.cross_blocks):
-        keys, values = layer.keys_values(inputs)  # 2 x (B, T, N, heads, size)
+        keys, values = (
+            of(inputs).unflatten(-1, (layer.heads, -1)) for of in (layer.key, layer.value)
+        )  # 2 x (B, T, N, heads, size)
         query = layer.query(layer.norm(x)).unflatten(-1, (layer.heads, -1))  # (B, T, heads, size)
         score = (query[:, :, None] * keys).sum(-1) * query.shape[-1] ** -0.5  # (B, T, N, heads)
         score = score.masked_fill(~present[..., None], -torch.inf)

@@ -248,11 +248,6 @@ class WindowedCrossAttention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.mlp = MLP(config)
 
-    def keys_values(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, T, N, Hi) -> 2 x (B, T, N, heads, Hl / heads)`` for N = V + C inputs."""
-        split = (self.heads, -1)
-        return self.key(inputs).unflatten(-1, split), self.value(inputs).unflatten(-1, split)
-
     def forward(self, x: Tensor, inputs: Tensor, present: Tensor) -> Tensor:
         """``(B, T, Hl), (B, T, N, Hi), (B, T, N) -> (B, T, Hl)``."""
         query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))  # (B, T, heads, Hl / heads)
