@@ -115,7 +115,7 @@ def build(
 
     Examples
     --------
-    >>> import tempfile
+    >>> import tempfile, xcarbon
     >>> from xcarbon.testing import synthetic_towers, write_fluxnet_csv
     >>> towers = synthetic_towers(2, patches=False, variables=["TA", "NEE"])
     >>> place = dict(lat=50.0, lon=10.0, igbp="ENF", utc_offset=1)
