@@ -1,7 +1,8 @@
 """How fast raw files become a store, beside a plain loop with pandas, and how that grows with towers.
 
 The files are as large as real ones: 267 columns of ten years of half-hours, and ten years of daily patches.
-A few are generated, the others are hard links to them under other names.
+A few are generated, the others are hard links to them under other names. Each
+tower has images of its own.
 """
 
 import argparse
@@ -44,21 +45,21 @@ def write_raw(folder: Path, towers: int, years: int, kinds: int = 3) -> None:
         csv = f"FLX_{site.name}_FLUXNET2015_FULLSET_HH_1996-{1995 + years}_1-4.csv"
         if index < kinds:
             write_fullset(site / csv, columns, years)
-            write_patches(site / "MCD43A4.061_500m_aid0001.nc", years, index)
-            continue
-        model = folder / site_name(index % kinds)
-        for path in model.iterdir():
-            os.link(path, site / (csv if path.suffix == ".csv" else path.name))
-    rows = [f"{site_name(index)},{LAT},{LON},100,ENF,1" for index in range(towers)]
+        else:
+            model = site_name(index % kinds)
+            os.link(folder / model / csv.replace(site.name, model), site / csv)
+        # Images have a place, and are those of all towers there: each tower stands elsewhere.
+        write_patches(site / "MCD43A4.061_500m_aid0001.nc", years, LON + index / 5)
+    rows = [f"{site_name(index)},{LAT},{LON + index / 5},100,ENF,1" for index in range(towers)]
     header = "SITE_ID,LOCATION_LAT,LOCATION_LON,LOCATION_ELEV,IGBP,UTC_OFFSET"
     (folder / "site_data.csv").write_text("\n".join([header, *rows]))
 
 
-def write_patches(path: Path, years: int, seed: int, pixels: int = 10) -> None:
-    """Write a daily series around the towers as AppEEARS exports it."""
-    rng = np.random.default_rng(seed)
+def write_patches(path: Path, years: int, lon: float, pixels: int = 10) -> None:
+    """Write a daily series around a tower as AppEEARS exports it."""
+    rng = np.random.default_rng(0)
     day = np.arange("1996-01-01", f"{1996 + years}-01-01", dtype="M8[D]").astype("M8[ns]")
-    x, y = patch_centre(LAT, LON)
+    x, y = patch_centre(LAT, lon)
     offset = (np.arange(pixels) - (pixels - 1) / 2) * PIXEL_SIZE
     shape = (day.size, pixels, pixels)
     layers = {
