@@ -122,7 +122,12 @@ class Template:
     @property
     def key(self) -> str:
         """Tell templates apart: of equal ones nothing has to be written again."""
-        coords = {str(name): str(coord.values.tolist()) for name, coord in self.ds.coords.items()}
+        # The hours, which are many, follow from the layout.
+        coords = {
+            str(name): str(coord.values.tolist())
+            for name, coord in self.ds.coords.items()
+            if "time" not in coord.dims
+        }
         attrs = {str(name): str(array.attrs) for name, array in self.ds.variables.items()}
         return _hash(self.layout.key, sorted(coords.items()), sorted(attrs.items()))
 
