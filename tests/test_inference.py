@@ -300,7 +300,7 @@ def test_memory_is_that_of_chunks_however_many_there_are():
         prediction = drivers(chunk * chunks, side, chunk).carbon.predict_nee(small)
         counts = [dask.delayed(np.isfinite)(block).sum() for block in prediction.data.to_delayed().flat]
         tracemalloc.start()
-        with dask.config.set(scheduler="threads", num_workers=2):
+        with dask.config.set(scheduler="synchronous"):  # of threads, the peak depends on who is first
             assert sum(dask.compute(*counts)) == (50 + CONTEXT - 1) * chunks - CONTEXT + 1
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -310,7 +310,7 @@ def test_memory_is_that_of_chunks_however_many_there_are():
     few, many = peak(3), peak(12)
     chunk_bytes = 4 * chunk * side**2 * 4  # of each of the model's variables
     assert many < 1.3 * few
-    assert many < 2 * 4 * chunk_bytes, f"{many / chunk_bytes:.1f} chunks"  # on two threads
+    assert many < 4 * chunk_bytes, f"{many / chunk_bytes:.1f} chunks"
 
 
 # Grids

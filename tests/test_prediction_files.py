@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -56,20 +56,21 @@ class Stop(Exception):
 
 @pytest.fixture
 def count(monkeypatch):
-    """Return a list that grows with each region that is written, and a function that sets its end."""
+    """Give a list that grows with each region that is written, and the number at which it stops."""
     done: list[Path] = []
     limit = [10**6]
-    write, lock = prediction_files._write_region, threading.Lock()
+    write = prediction_files._write_region
 
     def write_and_count(path, values):
-        with lock:
-            if len(done) >= limit[0]:
-                raise Stop
-            write(path, values)
-            done.append(path)
+        if len(done) >= limit[0]:
+            raise Stop
+        write(path, values)
+        done.append(path)
 
     monkeypatch.setattr(prediction_files, "_write_region", write_and_count)
-    return done, limit
+    # On threads, regions that were begun before the end would still be written after it.
+    with dask.config.set(scheduler="synchronous"):
+        yield done, limit
 
 
 @pytest.mark.parametrize("name", ["nee.zarr", "nee.nc"])

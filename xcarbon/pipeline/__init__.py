@@ -201,6 +201,8 @@ def _finish(work: Path, store: Path, sites: Iterable[str]) -> None:
     shares = [[of["equal_halves"] for of in read_audit(work, site)["releases"]] for site in sites]
     halves = [max((share for share in of if share is not None), default=np.nan) for of in shares]
     zarr.open_array(work, path="equal_halves", mode="r+")[:] = np.array(halves, np.float32)
+    for partial in work.rglob("*.partial"):  # of a worker that was killed while it wrote
+        partial.unlink()
     move_into_place(work, store)
     _clear(work)
 
