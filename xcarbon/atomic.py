@@ -8,6 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from xcarbon.errors import StoreError
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse to write over what is there, before anything is computed.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File or folder to write.
+    overwrite : bool
+        Whether it may be replaced.
+
+    Raises
+    ------
+    StoreError
+        If ``path`` exists and may not be.
+    """
+    if path.exists() and not overwrite:
+        raise StoreError(f"{path} exists: choose another path, or pass overwrite=True to replace it")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from xcarbon import conventions
-from xcarbon.atomic import replacing
-from xcarbon.errors import MetadataError, OptionError, StoreError
+from xcarbon.atomic import check_free, replacing
+from xcarbon.errors import MetadataError, OptionError
 from xcarbon.inference import predict
 from xcarbon.io.grid import write_grid
 from xcarbon.io.netcdf import write_netcdf
@@ -100,8 +100,7 @@ def predict_to(
     path = Path(path).absolute()  # workers may stand elsewhere
     if path.suffix not in (".zarr", ".nc"):
         raise OptionError(f"{path} must end in .zarr for a store or in .nc for a NetCDF file")
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path} exists: remove it, choose another path, or pass overwrite=True")
+    check_free(path, overwrite=overwrite)
     prediction = _as_written(predict(ds, target, model))
     work = path.with_name(f".{path.name}.predicting")
     regions = _Regions(work, prediction.data)

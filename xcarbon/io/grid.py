@@ -11,8 +11,9 @@ from typing import Any
 import xarray as xr
 
 from xcarbon import conventions
-from xcarbon.atomic import replacing
+from xcarbon.atomic import check_free, replacing
 from xcarbon.errors import FileFormatError, StoreError, VariableError
+from xcarbon.io.store import as_opened
 from xcarbon.options import progress_bar
 from xcarbon.variables import VARIABLES
 
@@ -70,12 +71,7 @@ def open_grid(path: PathLike) -> xr.Dataset:
     if not any(name in VARIABLES for name in ds.data_vars):
         raise VariableError(f"{path} has no variable that models read, but {sorted(map(str, ds.data_vars))}")
     conventions.check_hourly(ds["time"], str(path))
-    ds = ds.assign_coords(ds.coords.to_dataset().load().coords)
-    # Packed integers decode to float64, which doubles memory for digits that were never measured.
-    wide = {name: array.astype("float32") for name, array in ds.data_vars.items() if array.dtype == "float64"}
-    ds = ds.assign(wide)
-    ds.encoding["source"] = os.fspath(path)
-    return conventions.apply(ds)
+    return as_opened(ds, path)
 
 
 def open_lazily(path: PathLike) -> xr.Dataset:
@@ -125,8 +121,7 @@ def write_grid(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> Pa
     path = Path(path)
     if not conventions.is_grid(ds) or "time" not in ds.dims:
         raise StoreError(f"a grid has dims time, lat and lon, found {tuple(ds.dims)}")
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path} exists: pass overwrite=True to replace it")
+    check_free(path, overwrite=overwrite)
     ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.grid.write_grid")
     if not ds.chunks:
         ds = ds.chunk()

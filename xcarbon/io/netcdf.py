@@ -19,7 +19,7 @@ from dask.base import tokenize
 from numpy.typing import NDArray
 
 from xcarbon import conventions
-from xcarbon.atomic import replacing
+from xcarbon.atomic import check_free, replacing
 from xcarbon.conventions import HOUR, MISSING_FLAG
 from xcarbon.errors import FileFormatError, MetadataError, StoreError, TimestampError
 from xcarbon.io.store import CHUNK
@@ -146,13 +146,9 @@ def _check_writable(ds: xr.Dataset, paths: list[Path], overwrite: bool) -> None:
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(f"towers have dims site and time, found {tuple(ds.dims)}; ds.expand_dims('site')?")
     for path in paths:
-        if path.exists() and not (overwrite and path.is_file()):
-            what = (
-                "exists: pass overwrite=True to replace it"
-                if path.is_file()
-                else "is no file: choose another"
-            )
-            raise StoreError(f"{path} {what}")
+        if path.is_dir():
+            raise StoreError(f"{path} is no file: choose another path")
+        check_free(path, overwrite=overwrite)
 
 
 def _encoding(ds: xr.Dataset) -> dict[Any, dict[str, Any]]:

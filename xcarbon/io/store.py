@@ -14,7 +14,7 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from xcarbon import conventions
-from xcarbon.atomic import replacing
+from xcarbon.atomic import check_free, replacing
 from xcarbon.conventions import MISSING_FLAG
 from xcarbon.errors import StoreError
 from xcarbon.options import progress_bar
@@ -61,6 +61,19 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(f"{path} is no store of towers: it has dims {tuple(ds.dims)}, not site and time")
+    return as_opened(ds, path)
+
+
+def as_opened(ds: xr.Dataset, path: str | os.PathLike[str]) -> xr.Dataset:
+    """Give what was opened lazily its conventions: coordinates in memory, values float32.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Variables of the data model, as they are stored.
+    path : path-like
+        Where they are; messages name it.
+    """
     ds = ds.assign_coords(ds.coords.to_dataset().load().coords)
     # Packed integers decode to float64, which doubles memory for digits that were never measured.
     wide = {name: array.astype("float32") for name, array in ds.data_vars.items() if array.dtype == "float64"}
@@ -100,8 +113,7 @@ def to_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
     path = Path(path)
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(f"a store needs dims site and time, found {tuple(ds.dims)}; ds.expand_dims('site')?")
-    if path.exists() and not overwrite:
-        raise StoreError(f"{path} exists: pass overwrite=True to replace it")
+    check_free(path, overwrite=overwrite)
     if path.exists() and not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
         raise StoreError(f"{path} is no Zarr store and is not replaced: remove it, or choose another path")
     ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.store.to_store")
