@@ -23,6 +23,7 @@ import xarray as xr
 from dask.distributed import Client, LocalCluster
 
 import xcarbon
+from benchmarks.memory import peak_memory
 from benchmarks.reading import DATA, write_fullset
 from xcarbon.conventions import PIXEL_SIZE, patch_centre
 from xcarbon.io.records import choose_columns
@@ -225,13 +226,6 @@ def build_on_processes(raw: Path, store: Path, processes: int) -> tuple[float, f
         seconds = time.perf_counter() - start
         workers = client.run(peak_memory)
     return seconds, max(workers.values()), peak_memory()
-
-
-def peak_memory() -> float:
-    """Largest memory that this process ever had [GB]."""
-    # Not ru_maxrss: a process begins with that of the one that started it.
-    status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
-    return int(status.split()[0]) * 1024 / 1e9
 
 
 def main() -> None:

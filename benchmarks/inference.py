@@ -16,6 +16,7 @@ from xcarbon import CarbonModel, open_store, set_options
 from xcarbon.inference import predict_hours
 from xcarbon.models.bundle import Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig, WindowedCrossAttention
+from xcarbon.models.networks import NetworkPredictor
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.testing import synthetic_towers
@@ -114,7 +115,7 @@ class TowerYear:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter += 0.05 * torch.randn_like(parameter)
-        self.model = CarbonModel(network, "NEE", Scaler(0.0, 1.0, 1, {}))
+        self.model = CarbonModel(NetworkPredictor(network), "NEE", Scaler(0.0, 1.0, 1, {}))
         self.load()
         expected = self.plain_windows(16)
         np.testing.assert_allclose(self.fast_windows(PLAIN_WINDOWS), expected, rtol=1e-3, atol=1e-4)

@@ -6,7 +6,6 @@ or its memory is asked for, it predicts a sample of the hours; everything else i
 
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,9 +19,11 @@ import torch
 import xarray as xr
 from dask.distributed import Client, LocalCluster
 
+from benchmarks.memory import peak_memory
 from xcarbon import inference, open_store, set_options
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.networks import NetworkPredictor
 from xcarbon.testing import synthetic_towers
 from xcarbon.variables import PAPER_INPUTS, VARIABLES
 
@@ -43,7 +44,7 @@ def paper_model(variables: tuple[str, ...] = PAPER_INPUTS) -> CarbonModel:
         torch.manual_seed(0)
         network = EcoPerceiver(EcoPerceiverConfig(variables, ()))
     bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in variables}
-    return CarbonModel(network.eval(), "NEE", Scaler(0.0, 5.0, 1, bounds))
+    return CarbonModel(NetworkPredictor(network.eval()), "NEE", Scaler(0.0, 5.0, 1, bounds))
 
 
 def write_store(path: Path) -> None:
@@ -160,17 +161,17 @@ class Memory:
     def track_peak(self) -> float:
         """Peak memory of a process that predicts all towers on two threads, the model in every 16th year."""
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(peak_memory)
+            return pool.apply(memory_of_the_real_store)
 
     track_peak.unit = "GB"  # type: ignore[attr-defined]
 
 
-def peak_memory() -> float:
+def memory_of_the_real_store() -> float:
     """Largest memory [GB] that this process has while it predicts the real store."""
     model = paper_model(("DOY", "TOD", "TA", "SW_IN", "VPD"))
     with dask.config.set(scheduler="threads", num_workers=2):
         store_to_netcdf(STORE, Sample(every=16), model)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_memory()
 
 
 def main() -> None:

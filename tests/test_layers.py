@@ -35,4 +35,11 @@ def test_no_module_imports_from_above(path):
 
 
 def test_forbidden_imports_would_be_found():
-    assert {"torch", "xarray", "xcarbon.models", "xcarbon.prep"} <= imports(PACKAGE / "training.py")
+    training = imports(PACKAGE / "training" / "run.py") | imports(PACKAGE / "training" / "task.py")
+    assert {"torch", "xarray", "xcarbon.models", "xcarbon.prep"} <= training
+
+
+@pytest.mark.parametrize("path", ["models/networks.py", "training/ecoperceiver.py", "training/run.py"])
+def test_networks_need_no_xgboost(path):
+    """Nor do trees need torch: tests/training/test_boosting.py trains some without it."""
+    assert not imports(PACKAGE / path) & {"xgboost", "xcarbon.models.boosting", "xcarbon.training.boosting"}

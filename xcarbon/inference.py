@@ -7,7 +7,6 @@ import os
 
 import dask.array as da
 import numpy as np
-import torch
 import xarray as xr
 from dask.delayed import delayed
 
@@ -15,11 +14,9 @@ import xcarbon
 from xcarbon import conventions
 from xcarbon.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.options import OPTIONS
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.variables import TIME_FEATURES
-from xcarbon.windows import gather_patches
 
 
 def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[str]) -> xr.DataArray:
@@ -214,21 +211,16 @@ def predict_hours(
     wanted = seen & ~np.isnat(stamps[: len(stamps) - config.context + 1])
     if not wanted.any():  # the sea, most of a grid
         return np.full(wanted.shape, np.nan, np.float32)
-    device = _device()
-    model.network.to(device)
-    images, which = None, None
     if patches is not None and index is not None:
-        images, which = gather_patches(torch.from_numpy(patches), torch.from_numpy(index))
-        images, which = images.to(device), which.to(device)
-    series = torch.from_numpy(hourly).to(device)
-    return model.predict_series(series, wanted, images, which).cpu().numpy()
+        patches, index = _seen(patches, index)
+    return model.predict_series(hourly, wanted, patches, index)
 
 
-def _device() -> torch.device:
-    """The device of the option, resolved where the computation runs."""
-    if OPTIONS["device"] != "auto":
-        return torch.device(OPTIONS["device"])
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _seen(patches: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the patches that some hour sees, and renumber ``index`` to them."""
+    used, renumbered = np.unique(index, return_inverse=True)
+    nothing = int(used[0] < 0)
+    return patches[used[nothing:]], renumbered - nothing
 
 
 def _provenance(model: CarbonModel) -> dict[str, str]:
@@ -237,7 +229,7 @@ def _provenance(model: CarbonModel) -> dict[str, str]:
     data = model.provenance.get("data", {})
     described = data.get("title") or "unnamed data"
     attrs = {
-        "source": f"EcoPerceiver model {model.fingerprint()}, xcarbon {xcarbon.__version__}",
+        "source": f"{model.predictor.name} model {model.fingerprint()}, xcarbon {xcarbon.__version__}",
         "references": "arXiv:2406.04940",
         "comment": f"predicted by a model trained on {len(sites)} towers of: {described}",
         "training_sites": " ".join(sites),

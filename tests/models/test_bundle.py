@@ -1,49 +1,94 @@
-"""A saved model predicts what it predicted, and a broken folder says why."""
+"""A saved model of any kind predicts what it predicted, and a broken folder says why."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tests.models.test_boosting import grow
 from xcarbon.errors import ModelError
-from xcarbon.models.bundle import SETTINGS, WEIGHTS, CarbonModel, Scaler
+from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
+from xcarbon.models.bundle import KINDS, SETTINGS, CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.networks import NetworkPredictor
 
-CONFIG = EcoPerceiverConfig(("DOY", "TOD", "TA"), (), width=16, heads=2, cross_blocks=1, context=4)
+VARIABLES = ("DOY", "TOD", "TA")
+SCALER = Scaler(-1.5, 6.0, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)})
 
 
 @pytest.fixture
-def model() -> CarbonModel:
+def network() -> CarbonModel:
     torch.manual_seed(0)
-    scaler = Scaler(-1.5, 6.0, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)})
-    return CarbonModel(EcoPerceiver(CONFIG), "NEE", scaler, {"sites": ["DE-Tha"], "data": {}})
+    config = EcoPerceiverConfig(VARIABLES, (), width=16, heads=2, cross_blocks=1, context=4)
+    predictor = NetworkPredictor(EcoPerceiver(config))
+    return CarbonModel(predictor, "NEE", SCALER, {"sites": ["DE-Tha"], "data": {}})
+
+
+@pytest.fixture
+def trees() -> CarbonModel:
+    predictor = BoostedTrees(BoostedTreesConfig(VARIABLES, (), 4), grow(3))
+    return CarbonModel(predictor, "NEE", SCALER, {"sites": ["DE-Tha"], "data": {}})
+
+
+@pytest.fixture(params=["network", "trees"])
+def model(request) -> CarbonModel:
+    return request.getfixturevalue(request.param)
+
+
+def series() -> tuple[np.ndarray, np.ndarray]:
+    """Three hours before five to predict."""
+    return np.random.default_rng(1).random((8, 3), np.float32) - np.float32(0.5), np.ones(5, bool)
+
+
+def another(model: CarbonModel) -> CarbonModel:
+    """A model that predicts something else."""
+    if isinstance(model.predictor, BoostedTrees):
+        booster = model.predictor.booster
+        model.predictor = BoostedTrees(model.predictor.config, booster[: booster.num_boosted_rounds() - 1])
+    else:
+        with torch.no_grad():
+            model.network.head.bias += 1e-3
+    return model
 
 
 def test_save_and_load_round_trip(model, tmp_path):
     loaded = CarbonModel.load(model.save(tmp_path / "model"))
-    hourly = torch.rand(5, 4, 3) - 0.5
-    torch.testing.assert_close(
-        loaded.predict(hourly, None, None), model.predict(hourly, None, None), rtol=0, atol=0
-    )
-    assert (loaded.config, loaded.scaler, loaded.target) == (CONFIG, model.scaler, "NEE")
+    np.testing.assert_array_equal(loaded.predict_series(*series()), model.predict_series(*series()))
+    assert (loaded.config, loaded.scaler, loaded.target) == (model.config, SCALER, "NEE")
     assert loaded.sites == ("DE-Tha",)
     assert loaded.fingerprint() == model.fingerprint()
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [SETTINGS, WEIGHTS]
+    files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert sorted(files) == [SETTINGS, model.predictor.file]
+    assert json.loads(files[SETTINGS])["kind"] == model.predictor.kind
+    loaded.save(tmp_path / "again")
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+
+
+def test_kinds_are_where_they_are_looked_for(model):
+    assert KINDS[model.predictor.kind] == (type(model.predictor).__module__, type(model.predictor).__name__)
 
 
 def test_predictions_are_in_units_of_the_target(model):
-    hourly = torch.rand(5, 4, 3) - 0.5
-    expected = model.network.eval()(hourly)[:, -1].detach() * 6.0 - 1.5
-    torch.testing.assert_close(model.predict(hourly, None, None), expected)
+    raw = model.predictor.predict_series(*series(), None, None)
+    np.testing.assert_allclose(model.predict_series(*series()), raw * 6.0 - 1.5, rtol=1e-5)
+
+
+def test_networks_are_there_and_trees_have_none(network, trees):
+    hourly, wanted = series()
+    windows = torch.from_numpy(hourly).unfold(0, 4, 1).transpose(1, 2)
+    expected = network.network.eval()(windows)[:, -1].detach() * 6.0 - 1.5
+    np.testing.assert_allclose(network.predict_series(hourly, wanted), expected, rtol=1e-4)
+    with pytest.raises(AttributeError):
+        trees.network  # noqa: B018
 
 
 def test_saving_replaces_a_model_but_nothing_else(model, tmp_path):
     model.save(tmp_path / "model")
-    with torch.no_grad():
-        model.network.head.bias += 1
-    model.save(tmp_path / "model")
+    another(model).save(tmp_path / "model")
     assert CarbonModel.load(tmp_path / "model").fingerprint() == model.fingerprint()
     (tmp_path / "thesis").mkdir()
     with pytest.raises(ModelError, match="is not a model"):
@@ -58,37 +103,38 @@ def test_a_crash_while_saving_leaves_the_old_model(model, tmp_path, monkeypatch)
     def crash(*_):
         raise OSError("disk full")
 
-    with torch.no_grad():
-        model.network.head.bias += 1
-    monkeypatch.setattr("safetensors.torch.save_file", crash)
-    with pytest.raises(OSError, match="disk full"):
-        model.save(tmp_path / "model")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(Path, "write_bytes", crash)
+        another(model).save(tmp_path / "model")
     assert CarbonModel.load(tmp_path / "model").fingerprint() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_fingerprint_follows_the_weights(model):
     before = model.fingerprint()
-    with torch.no_grad():
-        model.network.head.bias += 1e-3
-    assert model.fingerprint() != before
+    assert another(model).fingerprint() != before
 
 
-@pytest.mark.parametrize("broken", ["absent", "no weights", "not json", "other kind", "other shape"])
+@pytest.mark.parametrize(
+    "broken", ["absent", "no weights", "cut weights", "not json", "other kind", "other format", "other shape"]
+)
 def test_broken_folders_are_refused(model, tmp_path, broken):
     path = tmp_path / "model"
     if broken != "absent":
         model.save(path)
-    settings = path / SETTINGS
+    settings, weights = path / SETTINGS, path / model.predictor.file
     if broken == "no weights":
-        (path / WEIGHTS).unlink()
+        weights.unlink()
+    elif broken == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:-100])
     elif broken == "not json":
         settings.write_text("{")
-    elif broken == "other kind":
-        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"kind": "oracle"}))
-    elif broken == "other shape":
+    elif broken != "absent":
         content = json.loads(settings.read_text())
-        content["config"]["width"] = 32
+        if broken == "other shape":
+            content["config"]["variables"].append("P")
+        else:
+            content |= {"kind": "oracle"} if broken == "other kind" else {"format": 0}
         settings.write_text(json.dumps(content))
     with pytest.raises(ModelError, match="model"):
         CarbonModel.load(path)

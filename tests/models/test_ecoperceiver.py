@@ -58,6 +58,15 @@ def test_fourier_features_and_embedding_are_concatenated():
     torch.testing.assert_close(features[0, 6:], embed.variable[0])
 
 
+def test_without_octaves_an_observation_is_itself():
+    network = make(octaves=0)
+    features = network.embed.observations(torch.linspace(-0.5, 0.5, 21))
+    torch.testing.assert_close(features[:, 0], torch.linspace(-0.5, 0.5, 21))
+    torch.testing.assert_close(features[:, 1:], network.embed.variable)
+    hourly, patches, index = windows()
+    assert not torch.allclose(network(hourly), network(hourly, patches, index))
+
+
 def test_each_band_has_its_own_linear_map():
     embed = make().embed
     patches = torch.rand(2, 9, 8, 8)
@@ -89,6 +98,14 @@ def test_no_hour_sees_the_future(normalize):
         after = model(other, patches, other_index)
         torch.testing.assert_close(after[:, :hour], before[:, :hour], rtol=0, atol=0)
         assert (after[:, hour] != before[:, hour]).all()
+
+
+def test_without_causality_earlier_hours_see_later_ones():
+    hourly, later = windows()[0], windows()[0]
+    later[:, -1] += 0.1
+    for causal in (True, False):
+        network = make(causal=causal)
+        assert torch.equal(network(hourly)[:, 0], network(later)[:, 0]) == causal
 
 
 def test_every_hour_of_the_past_matters():

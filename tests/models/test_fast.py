@@ -71,6 +71,8 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
     context=st.sampled_from([1, 2, 6, 32]),
     layers=st.sampled_from([(2, 2), (1, 0), (3, 1), (0, 2)]),
     normalize=st.booleans(),
+    causal=st.booleans(),
+    octaves=st.sampled_from([0, 3]),
     windows=st.integers(1, 70),
     step=st.integers(1, 80),
     missing=st.sampled_from([0.0, 0.3, 1.0]),
@@ -79,7 +81,7 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 )
 @settings(max_examples=60)
 def test_equals_the_plain_model(
-    variables, bands, context, layers, normalize, windows, step, missing, patched, seed
+    variables, bands, context, layers, normalize, causal, octaves, windows, step, missing, patched, seed
 ):
     network = make(
         seed,
@@ -89,6 +91,8 @@ def test_equals_the_plain_model(
         cross_blocks=layers[0],
         self_layers=layers[1],
         normalize_keys_values=normalize,
+        causal=causal,
+        octaves=octaves,
     )
     network, *data = in_float64(network, *series(network, windows, seed, missing, patched))
     with pytest.MonkeyPatch.context() as patch:

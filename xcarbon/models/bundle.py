@@ -7,28 +7,95 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
-import safetensors.torch
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from xcarbon.atomic import replacing
 from xcarbon.errors import ModelError
-from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.fast import predict_series
 from xcarbon.variables import variable
 
-WEIGHTS, SETTINGS = "model.safetensors", "model.json"
+SETTINGS = "model.json"
 #: Raised when the layout of the folder changes.
 FORMAT = 1
+#: Where the kinds of models are, imported when one is loaded: torch and xgboost take long to import.
+KINDS = {
+    "ecoperceiver": ("xcarbon.models.networks", "NetworkPredictor"),
+    "xgboost": ("xcarbon.models.boosting", "BoostedTrees"),
+}
+
+
+class ModelConfig(Protocol):
+    """Settings of a model: a dataclass that says at least what the model reads.
+
+    Attributes
+    ----------
+    variables : tuple of str
+        Hourly inputs, in the order of the last axis of ``hourly``.
+    bands : tuple of str
+        Bands of a patch; empty for a model without patches.
+    context : int
+        Hours T in a window, the predicted one included.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def variables(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def bands(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def context(self) -> int: ...  # noqa: D102
+
+
+class Predictor(Protocol):
+    """What a model of any kind can do, in numpy.
+
+    Attributes
+    ----------
+    kind : str
+        Its key in :data:`KINDS`.
+    name : str
+        What people call it.
+    file : str
+        Name of the file that its weights are saved to.
+    """
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    file: ClassVar[str]
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its settings."""
+        ...
+
+    def predict_series(
+        self,
+        hourly: NDArray[np.float32],
+        wanted: NDArray[np.bool_],
+        patches: NDArray[np.float32] | None,
+        patch_index: NDArray[np.int64] | None,
+    ) -> NDArray[np.float32]:
+        """Predict as :meth:`CarbonModel.predict_series`, but in standardised units of the target."""
+        ...
+
+    def to_bytes(self) -> bytes:
+        """Write its weights in a form that executes nothing when it is read."""
+        ...
+
+    @classmethod
+    def from_bytes(cls, config: dict[str, Any], weights: bytes) -> Predictor:
+        """Make it from settings and weights; ModelError, TypeError or ValueError if these do not fit."""
+        ...
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """What turns a Dataset's values into a network's numbers and back.
+    """What turns a Dataset's values into a model's numbers and back.
 
     The bounds of the predictors are those of the vocabulary; they are stored so that a model is
     refused by a vocabulary with others, instead of silently predicting something else.
@@ -36,8 +103,8 @@ class Scaler:
     Attributes
     ----------
     mean, std : float
-        Of the target over the training hours, in its units: the network predicts
-        ``(target - mean) / std``.
+        Of the target over the training hours, in its units: a network predicts
+        ``(target - mean) / std``. 0 and 1 for trees, which predict the target as it is.
     max_qc : int
         Quality tolerance of predictors and target.
     bounds : dict of str to (float, float)
@@ -56,12 +123,13 @@ class Scaler:
 
 @dataclass
 class CarbonModel:
-    """A trained network, its scaler, and its provenance.
+    """A trained predictor, its scaler, and its provenance.
 
     Attributes
     ----------
-    network : EcoPerceiver
-        The network, in evaluation mode.
+    predictor : Predictor
+        A :class:`~xcarbon.models.networks.NetworkPredictor` or
+        :class:`~xcarbon.models.boosting.BoostedTrees`.
     target : str
         Code of the variable that it predicts.
     scaler : Scaler
@@ -70,72 +138,56 @@ class CarbonModel:
         JSON-like: the towers it saw (``sites``), their citations, settings, scores and versions.
     """
 
-    network: EcoPerceiver
+    predictor: Predictor
     target: str
     scaler: Scaler
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def config(self) -> EcoPerceiverConfig:
-        """Settings of the network."""
-        return self.network.config
+    def config(self) -> ModelConfig:
+        """Settings of the predictor."""
+        return self.predictor.config
+
+    @property
+    def network(self) -> Any:
+        """The network, of a model that is one; others have no such attribute."""
+        return cast(Any, self.predictor).network
 
     @property
     def sites(self) -> tuple[str, ...]:
         """Towers that the model was trained on."""
         return tuple(self.provenance.get("sites", ()))
 
-    def predict(self, hourly: Tensor, patches: Tensor | None, patch_index: Tensor | None) -> Tensor:
-        """Predict the last hour of each window.
-
-        Parameters
-        ----------
-        hourly : Tensor
-            Scaled variables [1], shape ``(B, T, V)``; NaN where missing.
-        patches : Tensor or None
-            Shape ``(P, C, 8, 8)``.
-        patch_index : Tensor or None
-            Shape ``(B, T)``; -1 for none.
-
-        Returns
-        -------
-        Tensor
-            The target in its units, shape ``(B,)``, float32.
-        """
-        self.network.eval()
-        with torch.inference_mode():
-            output = self.network(hourly, patches, patch_index)[:, -1]
-        return self._in_units(output)
-
     def predict_series(
-        self, hourly: Tensor, wanted: np.ndarray, patches: Tensor | None, patch_index: Tensor | None
-    ) -> Tensor:
-        """Predict the last hour of each window in a series of consecutive hours: the same, faster.
+        self,
+        hourly: NDArray[np.float32],
+        wanted: NDArray[np.bool_],
+        patches: NDArray[np.float32] | None = None,
+        patch_index: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Predict the last hour of each window in a series of consecutive hours.
 
         Parameters
         ----------
-        hourly : Tensor
-            Scaled variables [1], shape ``(hours + T - 1, V)``; NaN where missing.
+        hourly : numpy.ndarray
+            Scaled variables [1], shape ``(hours + T - 1, V)``, float32; NaN where missing.
         wanted : numpy.ndarray
             Which windows to predict, bool, shape ``(hours,)``.
-        patches : Tensor or None
-            Shape ``(P, C, 8, 8)``.
-        patch_index : Tensor or None
-            Shape ``(hours + T - 1,)``; -1 for none.
+        patches : numpy.ndarray, optional
+            Shape ``(P, C, 8, 8)``, float32; -1 where fill.
+        patch_index : numpy.ndarray, optional
+            Which patch enters at each hour, shape ``(hours + T - 1,)``; -1 for none.
 
         Returns
         -------
-        Tensor
+        numpy.ndarray
             The target in its units, shape ``(hours,)``, float32; NaN where not wanted.
         """
-        return self._in_units(predict_series(self.network.eval(), hourly, wanted, patches, patch_index))
-
-    def _in_units(self, output: Tensor) -> Tensor:
-        """Turn what the network gives into the target."""
-        return output.float() * self.scaler.std + self.scaler.mean
+        output = self.predictor.predict_series(hourly, wanted, patches, patch_index)
+        return output * np.float32(self.scaler.std) + np.float32(self.scaler.mean)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the model as a folder of safetensors and JSON, atomically.
+        """Write the model as a folder of weights and JSON, atomically.
 
         Parameters
         ----------
@@ -157,16 +209,15 @@ class CarbonModel:
             raise ModelError(f"{path} exists and is not a model: choose another folder")
         settings = {
             "format": FORMAT,
-            "kind": "ecoperceiver",
+            "kind": self.predictor.kind,
             "target": self.target,
             "config": dataclasses.asdict(self.config),
             "scaler": dataclasses.asdict(self.scaler),
             "provenance": self.provenance,
         }
-        weights = {name: tensor.contiguous().cpu() for name, tensor in self.network.state_dict().items()}
         with replacing(path) as folder:
             folder.mkdir()
-            safetensors.torch.save_file(weights, folder / WEIGHTS)
+            (folder / self.predictor.file).write_bytes(self.predictor.to_bytes())
             (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         return path
 
@@ -192,34 +243,34 @@ class CarbonModel:
         path = Path(path)
         try:
             settings = json.loads((path / SETTINGS).read_text())
-            weights = safetensors.torch.load_file(path / WEIGHTS)
-        except (OSError, json.JSONDecodeError, safetensors.SafetensorError) as error:
-            expected = f"a model folder with {WEIGHTS} and {SETTINGS}"
-            raise ModelError(f"{path} is not {expected}: {error}") from error
-        if settings.get("format") != FORMAT or settings.get("kind") != "ecoperceiver":
-            found = settings.get("kind"), settings.get("format")
+        except (OSError, json.JSONDecodeError) as error:
+            raise ModelError(f"{path} is not a model folder with a file {SETTINGS}: {error}") from error
+        kind = settings.get("kind")
+        if settings.get("format") != FORMAT or kind not in KINDS:
+            found = kind, settings.get("format")
             raise ModelError(f"{path}: kind and format {found} are not known to this version of xcarbon")
+        module, name = KINDS[kind]
+        predictor_class: type[Predictor] = getattr(import_module(module), name)
         try:
-            config: dict[str, Any] = {
+            config = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in settings["config"].items()
             }
-            with torch.random.fork_rng():
-                network = EcoPerceiver(EcoPerceiverConfig(**config))
-            network.load_state_dict(weights)
+            weights = (path / predictor_class.file).read_bytes()
+            predictor = predictor_class.from_bytes(config, weights)
             bounds = {code: (low, high) for code, (low, high) in settings["scaler"].pop("bounds").items()}
             scaler = Scaler(**settings["scaler"], bounds=bounds)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except OSError as error:
+            raise ModelError(f"{path} is not a model folder with {predictor_class.file}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: settings and weights do not fit together: {error}") from error
         _check_bounds(path, bounds)
-        return cls(network.eval(), settings["target"], scaler, settings["provenance"])
+        return cls(predictor, settings["target"], scaler, settings["provenance"])
 
     def fingerprint(self) -> str:
         """Hash of weights and scaler: equal for models that predict the same."""
         digest = hashlib.sha256(repr((self.config, self.scaler, self.target)).encode())
-        for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().float().numpy().tobytes())
+        digest.update(self.predictor.to_bytes())
         return digest.hexdigest()[:16]
 
     def __dask_tokenize__(self) -> str:

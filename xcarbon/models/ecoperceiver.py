@@ -42,13 +42,15 @@ class EcoPerceiverConfig:
     context : int
         Hours in a window, the predicted one included.
     octaves : int
-        Number K of octaves of the Fourier features.
+        Number K of octaves of the Fourier features; with 0 an observation enters as it is.
     embedding : int
         Width of the learned embedding of a variable or band.
     width, heads, mlp_ratio : int
         Width of the latents, heads of every attention, hidden width of an MLP over ``width``.
     cross_blocks, self_layers : int
         How often the shared block is applied, and the self-attention layers after it.
+    causal : bool
+        Whether an hour's latent attends to its own and earlier hours alone, not to later ones.
     dropout : float
         Share of the observations masked in training; time features and patches never are.
     normalize_keys_values : bool
@@ -73,6 +75,7 @@ class EcoPerceiverConfig:
     mlp_ratio: int = 3
     cross_blocks: int = 8
     self_layers: int = 4
+    causal: bool = True
     dropout: float = 0.3
     normalize_keys_values: bool = False
 
@@ -85,9 +88,14 @@ class EcoPerceiverConfig:
             raise ModelError(f"dropout must be in [0, 1), found {self.dropout}")
 
     @property
+    def value_width(self) -> int:
+        """Width of what an observation's value becomes: sines and cosines, or itself."""
+        return 2 * self.octaves or 1
+
+    @property
     def input_width(self) -> int:
-        """Width Hi of an input: sines, cosines and the embedding."""
-        return 2 * self.octaves + self.embedding
+        """Width Hi of an input: the value and the embedding."""
+        return self.value_width + self.embedding
 
 
 class EcoPerceiver(nn.Module):
@@ -178,13 +186,13 @@ class InputEmbedding(nn.Module):
     def __init__(self, config: EcoPerceiverConfig) -> None:
         super().__init__()
         self.config = config
-        fourier, pixels, bands = 2 * config.octaves, config.patch_size**2, len(config.bands)
+        value, pixels, bands = config.value_width, config.patch_size**2, len(config.bands)
         self.variable = nn.Parameter(torch.empty(len(config.variables), config.embedding))
         self.without_patch = nn.LayerNorm(config.input_width, eps=EPS)
         self.with_patch = nn.LayerNorm(config.input_width, eps=EPS)
         self.band = nn.Parameter(torch.empty(bands, config.embedding))
-        self.band_weight = nn.Parameter(torch.empty(bands, pixels, fourier))
-        self.band_bias = nn.Parameter(torch.zeros(bands, fourier))
+        self.band_weight = nn.Parameter(torch.empty(bands, pixels, value))
+        self.band_bias = nn.Parameter(torch.zeros(bands, value))
         for embedding in (self.variable, self.band):
             nn.init.normal_(embedding)
         nn.init.normal_(self.band_weight, std=pixels**-0.5)
@@ -225,8 +233,9 @@ class InputEmbedding(nn.Module):
         """
         octaves = 2.0 ** torch.arange(self.config.octaves, device=hourly.device, dtype=hourly.dtype)
         angle = hourly[..., None] * (octaves * math.pi)  # (..., V, K)
-        fourier = torch.cat([angle.sin(), angle.cos()], dim=-1).to(self.variable.dtype)  # (..., V, 2K)
-        return torch.cat([fourier, self.variable.expand(*hourly.shape, -1)], dim=-1)
+        values = torch.cat([angle.sin(), angle.cos()], dim=-1) if len(octaves) else hourly[..., None]
+        values = values.to(self.variable.dtype)  # (..., V, 2K)
+        return torch.cat([values, self.variable.expand(*hourly.shape, -1)], dim=-1)
 
     def images(self, patches: Tensor) -> Tensor:
         """A linear map of each band's pixels, and its embedding, ``(P, C, 8, 8) -> (P, C, Hi)``."""
@@ -262,11 +271,11 @@ class WindowedCrossAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Each hour's latent attends to those of its own and earlier hours."""
+    """Each hour's latent attends to those of its own and earlier hours, or of the whole window."""
 
     def __init__(self, config: EcoPerceiverConfig) -> None:
         super().__init__()
-        self.heads = config.heads
+        self.heads, self.causal = config.heads, config.causal
         self.normalize_keys_values = config.normalize_keys_values
         self.norm = nn.LayerNorm(config.width, eps=EPS)
         self.query = nn.Linear(config.width, config.width)
@@ -283,7 +292,7 @@ class SelfAttention(nn.Module):
             _split(linear(tokens), self.heads)  # (B, heads, T, Hl / heads)
             for linear, tokens in ((self.query, normed), (self.key, source), (self.value, source))
         )
-        read = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
+        read = F.scaled_dot_product_attention(query, keys, values, is_causal=self.causal)
         return self.mlp(x + self.out(read.transpose(1, 2).flatten(2)))
 
 

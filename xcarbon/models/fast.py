@@ -172,7 +172,9 @@ class _Step:
         self.hour_scores = new(hours * heads, len(self.config.variables), context)
         self.by_window = new(3, windows * context * width)  # queries, keys and values
         self.scores = new(windows * heads * context * context)
-        self.causal = new(context, context).fill_(-torch.inf).triu(1)  # (T, T)
+        self.hidden_hours = new(context, context)  # (T, T): what is added to the scores
+        if self.config.causal:
+            self.hidden_hours.fill_(-torch.inf).triu_(1)
         self.update = new(windows * context, width)  # (W T, Hl): what is added to the tokens
         self.hidden = new(windows * context, self.config.mlp_ratio * width)
 
@@ -229,8 +231,8 @@ class _Step:
         values = self.project(layer.value, source, 2)  # (W heads, T, Hl / heads)
         (pairs, asked, size), context = queries.shape, keys.shape[1]
         scores = _shaped(self.scores, pairs, asked, context)
-        causal = self.causal[context - asked :].expand_as(scores)  # (W heads, Q, T)
-        torch.baddbmm(causal, queries, keys.mT, alpha=size**-0.5, out=scores)
+        hidden = self.hidden_hours[context - asked :].expand_as(scores)  # (W heads, Q, T)
+        torch.baddbmm(hidden, queries, keys.mT, alpha=size**-0.5, out=scores)
         torch.softmax(scores, 2, out=scores)
         torch.bmm(scores, values, out=queries)
         read = self.tokens[: len(x)]  # (W Q, Hl)

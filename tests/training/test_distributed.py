@@ -15,13 +15,13 @@ import pytest
 import torch
 import xarray as xr
 
-from xcarbon.checkpoints import CHECKPOINT
-from xcarbon.distributed import Shard, join_processes
 from xcarbon.options import set_options
 from xcarbon.prep.inputs import model_inputs
-from xcarbon.run import Run
 from xcarbon.testing import synthetic_towers
 from xcarbon.training import fit
+from xcarbon.training.checkpoints import CHECKPOINT
+from xcarbon.training.distributed import Shard, join_processes
+from xcarbon.training.run import Run
 
 SETTINGS = {
     "variables": ("DOY", "TOD", "TA", "SW_IN"), "bands": ("B1", "B2"), "batch_size": 16, "micro_batch": 4,
@@ -36,9 +36,9 @@ SCRIPT = f"""
 import os, signal, sys
 import xcarbon, xarray as xr
 from pathlib import Path
-from xcarbon import run as runs
-from xcarbon.distributed import Shard
 from xcarbon.training import fit
+from xcarbon.training import run as runs
+from xcarbon.training.distributed import Shard
 
 folder, settings = Path(sys.argv[1]), {SETTINGS}
 train, val = (xr.open_dataset(folder / f"{{name}}.nc") for name in ("train", "val"))

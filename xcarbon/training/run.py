@@ -13,14 +13,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xcarbon.checkpoints import RunFolder
-from xcarbon.distributed import Shard, total
 from xcarbon.errors import ModelError
 from xcarbon.interrupts import interruptible
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.networks import NetworkPredictor
 from xcarbon.options import OPTIONS
-from xcarbon.schedule import TrainingConfig
+from xcarbon.training.checkpoints import RunFolder
+from xcarbon.training.distributed import Shard, total
+from xcarbon.training.schedule import TrainingConfig
 from xcarbon.windows import Batch
 
 #: A checkpoint is no older than this, however long an epoch takes.
@@ -68,7 +69,7 @@ class Run:
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)
             network = EcoPerceiver(config)
-        self.model = CarbonModel(network, target, scaler, provenance)
+        self.model = CarbonModel(NetworkPredictor(network), target, scaler, provenance)
         self.network: Any = None
         self.optimizer: Any = None
         self.step, self.stale, self.best = 0, 0, math.inf

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from xcarbon.atomic import replacing
 from xcarbon.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 MODEL, CHECKPOINT, RUN = "model", "last.ckpt", "run.json"
 
@@ -69,11 +70,15 @@ class RunFolder:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write what it takes to continue, atomically."""
+        import torch
+
         with replacing(self.path / CHECKPOINT) as path:
             torch.save(state, path)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """Read the last checkpoint; None if there is none."""
+        import torch
+
         if not (self.path / CHECKPOINT).exists():
             return None
         state: dict[str, Any] = torch.load(self.path / CHECKPOINT, map_location=device, weights_only=True)

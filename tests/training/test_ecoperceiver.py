@@ -12,11 +12,11 @@ import torch
 import xarray as xr
 
 import xcarbon
-from xcarbon import run as runs
-from xcarbon.checkpoints import CHECKPOINT, MODEL, RUN
 from xcarbon.errors import LeakageError, ModelError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.training import TrainingConfig, fit
+from xcarbon.training import run as runs
+from xcarbon.training.checkpoints import CHECKPOINT, MODEL, RUN
 from xcarbon.windows import Batch, Windows
 
 TINY = {"width": 16, "heads": 2, "cross_blocks": 1, "self_layers": 1, "context": 8, "octaves": 4}

@@ -1,0 +1,343 @@
+"""Trees are trained, searched for, resumed and applied through the same door as EcoPerceiver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+import xgboost
+
+import xcarbon
+from tests.test_inference import make
+from xcarbon.errors import LeakageError, ModelError
+from xcarbon.models.boosting import BoostedTreesConfig
+from xcarbon.models.bundle import CarbonModel
+from xcarbon.prep.inputs import model_inputs
+from xcarbon.testing import raise_on_compute
+from xcarbon.training import fit, rows
+from xcarbon.training.boosting import BoostingConfig
+from xcarbon.training.checkpoints import MODEL, RUN
+from xcarbon.training.rows import LocalRows, tower_rows
+from xcarbon.training.search import SEARCH, SPACE, assign_folds, draw_point
+
+CONTEXT = 8
+QUICK = {"n_estimators": 12, "max_depth": 4, "context": CONTEXT}
+SEARCHED = QUICK | {"tune": True, "points": 3, "folds": 2, "n_estimators": 4}
+
+
+@pytest.fixture(scope="module")
+def sets(towers) -> tuple[xr.Dataset, xr.Dataset]:
+    """Four and two towers in three months of summer."""
+    season = towers.sel(time=slice("2010-06-01", "2010-08-31"), day=slice("2010-06-01", "2010-08-31"))
+    return season.isel(site=slice(0, 4)), season.isel(site=slice(4, 6))
+
+
+@pytest.fixture(scope="module")
+def model(sets, tmp_path_factory) -> CarbonModel:
+    with xcarbon.set_options(progress=False):
+        return fit(sets[0], "xgboost", val=sets[1], run_dir=tmp_path_factory.mktemp("trees"), **QUICK)
+
+
+def test_defaults_are_the_paper_s():
+    parameters = {
+        "max_depth": 9, "learning_rate": 0.1, "min_child_weight": 9, "subsample": 0.7,
+        "colsample_bytree": 0.7, "colsample_bylevel": 0.8, "gamma": 0.4, "reg_alpha": 0.1, "reg_lambda": 0,
+        "tree_method": "hist", "objective": "reg:squarederror", "seed": 0,
+    }  # fmt: skip
+    config = BoostingConfig()
+    assert (config.n_estimators, config.context, config.points, config.folds) == (150, 32, 50, 5)
+    assert config.parameters() == parameters
+    assert all(getattr(config, name) in values for name, values in SPACE.items())
+
+
+def test_fit_learns_and_remembers_where_it_comes_from(sets, model):
+    train, val = sets
+    curve = model.provenance["curve"]
+    assert [point["step"] for point in curve] == list(range(1, 13))
+    assert curve[-1]["train_mse"] < 0.6 < curve[0]["train_mse"] < 1.1
+    assert model.sites == tuple(train["site"].values)
+    assert model.provenance["val_sites"] == list(val["site"].values)
+    assert model.provenance["versions"]["xgboost"] == xgboost.__version__
+    assert model.provenance["training"]["max_depth"] == 4
+    assert len(model.config.variables) == 21 and len(model.config.bands) == 9
+    used = model.predictor.booster.get_score(importance_type="weight")
+    assert set(used) & {"B1", "B2", "snow"} and set(used) <= {*model.config.variables, *model.config.bands}
+
+
+def test_a_prediction_scores_as_in_training(sets, model):
+    """Hours are the same in training and afterwards, and so is what is known of them."""
+    train, val = sets
+    for ds, name in ((train, "train_mse"), (val, "val_mse")):
+        scores = ds.carbon.score(ds.carbon.predict_nee(model), by=None).compute()
+        learnt = tower_rows(model_inputs(ds, ["TA"], target="NEE"), BoostedTreesConfig(("TA",), (), CONTEXT))
+        assert scores["n"] == sum(len(tower.target) for tower in learnt)
+        variance = np.concatenate([tower.target.compute() for tower in learnt]).var(dtype=float)
+        if ds is train:
+            scale = variance
+        expected = model.provenance["curve"][-1][name]
+        assert scores["rmse"] ** 2 / scale == pytest.approx(expected, rel=1e-5)
+
+
+def test_attributes_name_the_kind(sets, model):
+    with raise_on_compute():
+        prediction = sets[1].carbon.predict_nee(model)
+    assert prediction.attrs["source"].startswith(f"XGBoost model {model.fingerprint()}, xcarbon")
+    assert prediction.attrs["training_sites"].split() == list(model.sites)
+
+
+@pytest.mark.parametrize("chunks", [{"time": 3}, {"time": (5, 1, 66)}, {"site": -1, "day": 2}])
+def test_chunks_leave_no_trace(sets, model, chunks):
+    days = sets[1].isel(time=slice(72), day=slice(3)).load()
+    expected = days.carbon.predict_nee(model).values
+    np.testing.assert_array_equal(days.chunk(chunks).carbon.predict_nee(model), expected)
+    assert np.isfinite(expected).mean() > 0.8
+
+
+def test_both_models_predict_the_same_hours(sets, model):
+    week = sets[1].isel(time=slice(200), day=slice(8)).load()
+    gap = xr.zeros_like(week["time"], dtype=bool)
+    gap[100:130] = True
+    week = week.assign({code: week[code].where(~gap) for code in model.config.variables[2:]})
+    week["reflectance"] = week["reflectance"].where(week["day"] < week["day"][3])
+    trees, network = (week.carbon.predict_nee(each).notnull().values for each in (model, make()))
+    np.testing.assert_array_equal(trees, network)
+    assert not trees[:, 100 + CONTEXT : 130].all() and trees[:, 130:].all()
+
+
+def test_cells_of_a_grid_are_towers_in_solar_time(sets, model):
+    cell = sets[1].isel(site=0, time=slice(100), day=slice(5), drop=True)[["TA", "SW_IN", "reflectance"]]
+    grid = cell.load().expand_dims(lat=[50.0], lon=[0.0, 30.0]).transpose("time", ...)
+    prediction = grid.chunk(time=30).carbon.predict_nee(model)
+    for number, hours in enumerate((0, 2)):
+        local = cell.assign_coords(time=cell["time"].values + np.timedelta64(hours, "h"))
+        expected = local.carbon.predict_nee(model).values
+        np.testing.assert_array_equal(prediction.isel(lat=0, lon=number), expected)
+    assert (prediction[:, 0, 0] != prediction[:, 0, 1]).any()
+
+
+def test_a_prediction_is_written(sets, model, tmp_path):
+    week = sets[1].isel(time=slice(168))
+    path = week.carbon.predict_to("NEE", model, tmp_path / "nee.nc")
+    with xcarbon.open_netcdf(path) as found:
+        np.testing.assert_array_equal(found["NEE"], week.carbon.predict_nee(model))
+        assert "predict_to, XGBoost model" in found.attrs["history"]
+
+
+def test_seeds_reproduce(sets, model, tmp_path):
+    train, val = sets
+    again, other = (
+        fit(train, "xgboost", val=val, seed=seed, run_dir=tmp_path / str(seed), **QUICK) for seed in (0, 1)
+    )
+    assert again.fingerprint() == model.fingerprint() != other.fingerprint()
+
+
+def test_only_targets_are_read_to_find_hours(sets):
+    train, _ = sets
+
+    def fail(values):
+        raise AssertionError("predictors were read")
+
+    guarded = train.assign(TA=train["TA"].copy(data=train["TA"].data.map_blocks(fail, meta=np.empty((0, 0)))))
+    inputs = model_inputs(guarded, ["TA"], target="NEE")
+    found = tower_rows(inputs, BoostedTreesConfig(("TA",), (), CONTEXT))
+    known = inputs["target"][:, CONTEXT - 1 :].notnull().sum("time").values
+    assert [len(tower.target) for tower in found] == known.tolist()
+    with pytest.raises(AssertionError, match="were read"):
+        found[0].features.compute()
+
+
+def test_towers_without_hours_are_left_out(sets, tmp_path):
+    train, _ = sets
+    inputs = model_inputs(train, ["TA"], target="NEE")
+    inputs["target"] = inputs["target"].where(inputs["site"] != train["site"][1])
+    found = tower_rows(inputs, BoostedTreesConfig(("TA",), (), CONTEXT))
+    assert [tower.site for tower in found] == [0, 2, 3]
+
+
+def test_towers_that_are_held_out_have_no_influence(sets):
+    """Their targets may be anything."""
+    train, _ = sets
+    config = BoostedTreesConfig(("DOY", "TOD", "TA", "SW_IN"), (), CONTEXT)
+    training = BoostingConfig(n_estimators=3, max_depth=3)
+    held_out = np.array([False, True, False, False])
+    boosters = []
+    for offset in (0, 100):
+        inputs = model_inputs(train, config.variables, target="NEE")
+        inputs["target"] = inputs["target"] + xr.DataArray(held_out * np.float32(offset), dims="site")
+        local = LocalRows(tower_rows(inputs, config), config.features)
+        booster, _ = local.train(training, held_out=held_out)
+        boosters.append(booster)
+        errors = [local.squared_error(booster, np.arange(4) == tower) for tower in range(4)]
+        assert local.squared_error(booster, held_out) == errors[1]
+        assert errors[1] > 5000 * local.sizes[1] * (offset > 0)
+        weighted = local.train(training)[0]
+        assert weighted.save_raw() != booster.save_raw()
+    assert boosters[0].save_raw() == boosters[1].save_raw()
+
+
+def test_early_stopping_keeps_the_best_trees(sets, tmp_path):
+    train, val = sets
+    settings = {"n_estimators": 300, "learning_rate": 1.0, "early_stopping_rounds": 3, "context": CONTEXT}
+    found = fit(train, "xgboost", val=val, run_dir=tmp_path, **settings)
+    scores = [point["val_mse"] for point in found.provenance["curve"]]
+    assert len(scores) < 100
+    assert found.predictor.booster.num_boosted_rounds() == np.argmin(scores) + 1 == len(scores) - 3
+
+
+def test_what_cannot_be_trained_is_said(sets, tmp_path):
+    train, _ = sets
+    cases = {
+        r"unknown settings \['depth', 'network'\].*'scheduler', 'n_estimators', 'max_depth'": (
+            train, {"depth": 3, "network": {}}
+        ),
+        "pass val": (train, {"early_stopping_rounds": 3}),
+        "max_depth must be at least 1": (train, {"max_depth": 0}),
+        r"subsample must be in \(0, 1\]": (train, {"subsample": 1.5}),
+        "there are no towers": (train.isel(site=[]), {}),
+        "no reflectance": (train.drop_vars("reflectance"), {"bands": ("B1",)}),
+        "none of 4 towers has an hour": (train.assign(NEE=train["NEE"] * np.nan), {}),
+        "4 groups of towers are too few for 5 folds": (train, {"tune": True}),
+    }  # fmt: skip
+    for message, (ds, settings) in cases.items():
+        with pytest.raises(ModelError, match=message):
+            fit(ds, "xgboost", run_dir=tmp_path / "run", **settings)
+    with pytest.raises(LeakageError, match=train["site"].values[0]):
+        fit(train, "xgboost", val=train.isel(site=[0]), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_a_finished_run_returns_its_model(sets, model, tmp_path):
+    train, val = sets
+    settings = QUICK | {"n_estimators": 2}
+    first = fit(train, "xgboost", run_dir=tmp_path, **settings)
+    assert {path.name for path in tmp_path.iterdir()} == {MODEL, RUN}
+    assert fit(train, "xgboost", run_dir=tmp_path, resume=True, **settings).provenance == first.provenance
+    with pytest.raises(ModelError, match="holds a run"):
+        fit(train, "xgboost", run_dir=tmp_path, **settings)
+    with pytest.raises(ModelError, match=r"training\.seed, val_sites differ"):
+        fit(train, "xgboost", val=val, seed=1, run_dir=tmp_path, resume=True, **settings)
+    with pytest.raises(ModelError, match="no run to resume"):
+        fit(train, "xgboost", run_dir=tmp_path / "new", resume=True, **settings)
+
+
+def test_a_search_goes_on_where_it_was_stopped(sets, tmp_path, monkeypatch):
+    train, _ = sets
+    grown = []
+    original = LocalRows.train
+
+    def count(self, training, **where):
+        grown.append(training)
+        if len(grown) == limit:
+            raise KeyboardInterrupt
+        return original(self, training, **where)
+
+    monkeypatch.setattr(LocalRows, "train", count)
+    limit = 10**6
+    whole = fit(train, "xgboost", run_dir=tmp_path / "whole", **SEARCHED)
+    assert len(grown) == 3 * 2 + 1  # points x folds, and the best one on all towers
+    points = json.loads((tmp_path / "whole" / SEARCH).read_text())
+    assert len({json.dumps(point) for point in points}) == 3
+    best = min(points, key=lambda point: point["mse"])
+    assert whole.provenance["search"] == best
+    assert whole.provenance["training"].items() >= (best["settings"] | SEARCHED).items()
+    assert not {"n_estimators", "max_depth"} & set(best["settings"]) and 0.1 < best["mse"] < 1.5
+
+    grown.clear()
+    limit = 4  # in the second fold of the second point
+    with pytest.raises(KeyboardInterrupt, match="resume=True continues"):
+        fit(train, "xgboost", run_dir=tmp_path / "parts", **SEARCHED)
+    assert json.loads((tmp_path / "parts" / SEARCH).read_text()) == points[:1]
+    grown.clear()
+    limit = 10**6
+    resumed = fit(train, "xgboost", run_dir=tmp_path / "parts", resume=True, **SEARCHED)
+    assert len(grown) == 2 * 2 + 1
+    assert resumed.fingerprint() == whole.fingerprint()
+    with pytest.raises(ModelError, match="drawn differ"):
+        fit(train, "xgboost", run_dir=tmp_path / "parts", resume=True, gamma=0.4, **SEARCHED)
+
+
+def test_points_are_random_and_reproducible():
+    points = [draw_point(7, number, list(SPACE)) for number in range(200)]
+    assert points == [draw_point(7, number, list(SPACE)) for number in range(200)]
+    assert points[0] != draw_point(8, 0, list(SPACE))
+    for name, values in SPACE.items():
+        assert {point[name] for point in points} == set(values)
+    assert draw_point(7, 0, ["gamma"]) == {"gamma": points[0]["gamma"]}
+
+
+def test_folds_are_by_site_and_keep_near_towers_together():
+    groups = np.array([0, 1, 2, 2, 3, 4, 5, 2])
+    fold = assign_folds(groups, 3, seed=1)
+    assert set(fold) == {0, 1, 2} and len(set(fold[groups == 2])) == 1
+    np.testing.assert_array_equal(fold, assign_folds(groups, 3, seed=1))
+    assert any((assign_folds(groups, 3, seed) != fold).any() for seed in range(2, 6))
+
+
+def test_ctrl_c_while_bins_are_made_does_not_truncate_the_data(sets, tmp_path, monkeypatch):
+    step, pressed = rows._Batches.next, []
+
+    def press(self, input_data):
+        if self.position == 1 and not pressed:
+            pressed.append(os.kill(os.getpid(), signal.SIGINT))
+        return step(self, input_data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="resume=True"):
+        patch.setattr(rows._Batches, "next", press)
+        fit(sets[0], "xgboost", run_dir=tmp_path, **QUICK)
+    assert {path.name for path in tmp_path.iterdir()} == {RUN}
+    fit(sets[0], "xgboost", run_dir=tmp_path, resume=True, **QUICK)
+
+
+def test_a_cluster_of_two_processes_grows_trees_as_good(sets, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    train, val = (ds[["TA", "SW_IN", "NEE", "NEE_QC"]].load() for ds in sets)
+    one, other = (
+        fit(train, "xgboost", val=val, seed=seed, run_dir=tmp_path / str(seed), **QUICK) for seed in (0, 1)
+    )
+    quick = SEARCHED | {"points": 1}
+    here = fit(train, "xgboost", run_dir=tmp_path / "here", **quick)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        address = cluster.scheduler_address
+        there = fit(train, "xgboost", run_dir=tmp_path / "there", scheduler=address, **quick)
+        with distributed.Client(cluster):
+            found = fit(train.chunk(site=1), "xgboost", val=val, run_dir=tmp_path / "two", **QUICK)
+            prediction = val.carbon.predict_nee(found).compute()
+    predictions = [val.carbon.predict_nee(each).compute() for each in (one, other, found)]
+    seeds, places = (abs(predictions[0] - each).mean() for each in predictions[1:])
+    assert places < 1.5 * seeds
+    np.testing.assert_array_equal(prediction, predictions[2])
+    curves = [each.provenance["curve"] for each in (one, found)]
+    for point, expected in zip(*curves, strict=True):
+        assert point == pytest.approx(expected, rel=0.05)
+    assert there.provenance["search"]["mse"] == pytest.approx(here.provenance["search"]["mse"], rel=0.1)
+
+
+WITHOUT_TORCH = """
+import sys, xcarbon
+from xcarbon.testing import synthetic_towers
+xcarbon.set_options(progress=False)
+towers = synthetic_towers(1, patches=False)
+assert "xgboost" not in sys.modules
+model = towers.carbon.fit("xgboost", n_estimators=1, run_dir=sys.argv[1])
+towers.carbon.predict_nee(sys.argv[1] + "/model").compute()
+assert "xgboost" in sys.modules and not {"torch", "lightning_fabric"} & set(sys.modules)
+"""
+
+
+def test_trees_need_no_torch(tmp_path):
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, tmp_path / "run"], check=True, timeout=60)
+
+
+def test_real_towers(real_towers, tmp_path):
+    ds = real_towers.sel(site=["US-Wi2", "DE-Lkb"])
+    found = fit(ds, "xgboost", run_dir=tmp_path, n_estimators=20)
+    assert found.config.variables == ("DOY", "TOD", "TA", "VPD", "SW_IN")
+    assert found.provenance["curve"][-1]["train_mse"] < 0.5

@@ -1,0 +1,167 @@
+"""Boosted trees: the baseline of arXiv 2406.04940, appendix B.3.
+
+Trees read one hour: its V scaled predictors, and for each of the C bands of a patch one number. Letters as in
+:mod:`xcarbon.models.ecoperceiver`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from xcarbon.errors import ModelError
+
+#: Value of a pixel without data.
+FILL = -1.0
+
+
+@dataclass(frozen=True)
+class BoostedTreesConfig:
+    """What boosted trees read.
+
+    Attributes
+    ----------
+    variables : tuple of str
+        Hourly inputs, in the order of the last axis of ``hourly``.
+    bands : tuple of str
+        Bands of a patch; empty for a model without patches.
+    context : int
+        Hours, the predicted one included, in which the latest patch counts.
+    """
+
+    variables: tuple[str, ...]
+    bands: tuple[str, ...] = ()
+    context: int = 32
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the V + C numbers that a tree can ask for."""
+        return (*self.variables, *self.bands)
+
+
+class BoostedTrees:
+    """Trees behind the interface of :class:`~xcarbon.models.bundle.Predictor`.
+
+    Parameters
+    ----------
+    config : BoostedTreesConfig
+        What they read.
+    booster : xgboost.Booster
+        The trees; they predict the target in its units.
+
+    Raises
+    ------
+    ModelError
+        If the trees read another number of features.
+    """
+
+    kind: ClassVar[str] = "xgboost"
+    name: ClassVar[str] = "XGBoost"
+    file: ClassVar[str] = "model.ubj"
+
+    def __init__(self, config: BoostedTreesConfig, booster: xgboost.Booster) -> None:
+        if booster.num_features() != len(config.features):
+            found = booster.num_features()
+            raise ModelError(f"the trees read {found} features, the settings name {config.features}")
+        self.config, self.booster = config, booster
+
+    def predict_series(
+        self,
+        hourly: NDArray[np.float32],
+        wanted: NDArray[np.bool_],
+        patches: NDArray[np.float32] | None,
+        patch_index: NDArray[np.int64] | None,
+    ) -> NDArray[np.float32]:
+        """Predict hour by hour; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
+        output = np.full(len(wanted), np.nan, np.float32)
+        features = hour_features(self.config, hourly, patches, patch_index)
+        output[wanted] = self.booster.inplace_predict(features[wanted])
+        return output
+
+    def to_bytes(self) -> bytes:
+        """Write the trees in XGBoost's own binary JSON."""
+        return bytes(self.booster.save_raw("ubj"))
+
+    @classmethod
+    def from_bytes(cls, config: dict[str, Any], weights: bytes) -> BoostedTrees:
+        """Make it from settings and binary JSON."""
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(weights))
+        return cls(BoostedTreesConfig(**config), booster)
+
+
+def hour_features(
+    config: BoostedTreesConfig,
+    hourly: NDArray[np.float32],
+    patches: NDArray[np.float32] | None = None,
+    patch_index: NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
+    """Collect what trees know of each hour: no more than a network whose window ends with it.
+
+    Parameters
+    ----------
+    config : BoostedTreesConfig
+        What to collect.
+    hourly : numpy.ndarray
+        Scaled variables [1], shape ``(hours + T - 1, V)``; NaN where missing.
+    patches : numpy.ndarray, optional
+        Shape ``(P, C, y, x)``; -1 where fill.
+    patch_index : numpy.ndarray, optional
+        Which patch enters at each hour, shape ``(hours + T - 1,)``; -1 for none.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(hours, V + C)``, float32: the variables of the hour, and the bands of the latest patch of the
+        last T hours, each as its :func:`patch_means`. NaN where missing.
+
+    Examples
+    --------
+    >>> config = BoostedTreesConfig(("TA",), ("B1",), context=2)
+    >>> hourly = np.arange(4, dtype=np.float32)[:, np.newaxis]
+    >>> patches = np.full((1, 1, 8, 8), 0.3, np.float32)
+    >>> hour_features(config, hourly, patches, np.array([-1, 0, -1, -1])).tolist()
+    [[1.0, 0.3], [2.0, 0.3], [3.0, nan]]
+    """
+    before = config.context - 1
+    features = np.full((len(hourly) - before, len(config.features)), np.nan, np.float32)
+    features[:, : len(config.variables)] = hourly[before:]
+    if config.bands and patches is not None and patch_index is not None:
+        hours = np.arange(len(hourly))
+        last = np.maximum.accumulate(np.where(patch_index >= 0, hours, -config.context))
+        seen = (hours - last)[before:] < config.context
+        features[seen, len(config.variables) :] = patch_means(patches)[patch_index[last[before:][seen]]]
+    return features
+
+
+def patch_means(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the valid pixels of each band, weighted by the inverse distance from the patch centre.
+
+    Parameters
+    ----------
+    patches : numpy.ndarray
+        Shape ``(P, C, y, x)``; -1 where fill. The centre of an even number of pixels lies between two.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(P, C)``, float32; NaN where no pixel of a band is valid.
+
+    Examples
+    --------
+    >>> patches = np.full((1, 2, 8, 8), -1.0, np.float32)
+    >>> patches[0, 0, 3, 2:4] = [0.1, 0.2]  # distances 1.58 and 0.71 pixels
+    >>> patch_means(patches).round(3).tolist()
+    [[0.169, nan]]
+    """
+    y, x = (np.arange(size) - (size - 1) / 2 for size in patches.shape[2:])
+    # The pixel in the very centre, which patches of odd sizes have, is as far as its corners are.
+    distance = np.maximum(np.hypot(y[:, np.newaxis], x), 0.5**0.5)
+    weight = np.where(patches != FILL, np.float32(1 / distance), np.float32(0))  # (P, C, y, x)
+    total = weight.sum((2, 3))
+    means = np.full(total.shape, np.nan, np.float32)
+    return np.divide((weight * patches).sum((2, 3)), total, out=means, where=total > 0)

@@ -1,0 +1,340 @@
+"""The hours that trees learn from, tower by tower: lazily, in this process, or on a cluster's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+import xgboost
+from dask.delayed import delayed
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from xcarbon.conventions import HOUR
+from xcarbon.interrupts import interruptible
+from xcarbon.models.boosting import BoostedTreesConfig, hour_features
+from xcarbon.options import OPTIONS, progress_bar
+from xcarbon.prep.patches import patch_index
+
+if TYPE_CHECKING:
+    from xcarbon.training.boosting import BoostingConfig
+
+#: Root mean squared errors [units of the target] after each tree, by set (``train``, ``val``) and metric.
+History = dict[str, dict[str, list[float]]]
+
+
+class TowerRows(NamedTuple):
+    """What there is to learn from a tower, lazily: n hours with a target and a full window.
+
+    Attributes
+    ----------
+    site : int
+        Position of the tower.
+    features : dask.array.Array
+        As :func:`~xcarbon.models.boosting.hour_features` gives them, shape ``(n, V + C)``, one chunk.
+    target : dask.array.Array
+        In its units, shape ``(n,)``, one chunk.
+    """
+
+    site: int
+    features: da.Array
+    target: da.Array
+
+
+def tower_rows(inputs: xr.Dataset, config: BoostedTreesConfig) -> list[TowerRows]:
+    """Find the hours to learn from; only targets are read.
+
+    Parameters
+    ----------
+    inputs : xarray.Dataset
+        From :func:`xcarbon.prep.inputs.model_inputs`, with a target.
+    config : BoostedTreesConfig
+        What trees read.
+
+    Returns
+    -------
+    list of TowerRows
+        Of the towers that have any.
+
+    Examples
+    --------
+    >>> from xcarbon.prep.inputs import model_inputs
+    >>> from xcarbon.testing import synthetic_towers
+    >>> inputs = model_inputs(synthetic_towers(2), ["TA"], target="NEE")
+    >>> [rows.features.shape[1] for rows in tower_rows(inputs, BoostedTreesConfig(("TA",)))]
+    [1, 1]
+    """
+    towers = [inputs.isel(site=site, drop=True) for site in range(inputs.sizes["site"])]
+    with progress_bar("looking for hours"):
+        spans = dask.compute(*(delayed(_span)(tower["target"].data, config.context) for tower in towers))
+    return [
+        TowerRows(site, *_read(tower.isel(time=slice(start, stop)), count, config))
+        for site, (tower, (start, stop, count)) in enumerate(zip(towers, spans, strict=True))
+        if count
+    ]
+
+
+def _span(target: NDArray[np.float32], context: int) -> tuple[int, int, int]:
+    """Find where the first window starts and where the last one ends, and count them."""
+    starts = np.flatnonzero(np.isfinite(target[context - 1 :]))
+    return (int(starts[0]), int(starts[-1]) + context, starts.size) if starts.size else (0, 0, 0)
+
+
+def _read(tower: xr.Dataset, count: int, config: BoostedTreesConfig) -> tuple[da.Array, da.Array]:
+    """Read a tower lazily, by one task."""
+    time = tower["time"].values
+    day = patches = None
+    if "patch" in tower:
+        day = tower["day"].values
+        within = np.flatnonzero((day >= time[0].astype("datetime64[D]")) & (day <= time[-1]))
+        day, patches = day[within], tower["patch"].isel(day=within).data
+    arrays = tower["hourly"].data, tower["target"].data
+    features, target = delayed(_tower_rows, nout=2)(*arrays, time[0], day, patches, config)
+    shape = count, len(config.features)
+    return da.from_delayed(features, shape, np.float32), da.from_delayed(target, shape[:1], np.float32)
+
+
+def _tower_rows(
+    hourly: NDArray[np.float32],
+    target: NDArray[np.float32],
+    start: np.datetime64,
+    day: NDArray[np.datetime64] | None,
+    patches: NDArray[np.float32] | None,
+    config: BoostedTreesConfig,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Kernel of :func:`_read`: ``(hours + T - 1, V), (hours + T - 1,) -> (n, V + C), (n,)``."""
+    index = None
+    if patches is not None and day is not None:
+        stamps = np.arange(start, start + len(hourly) * HOUR, HOUR)
+        usable = np.asarray(np.isfinite(patches).all(axis=(1, 2, 3)))
+        index = patch_index(stamps, day, usable)
+    target = target[config.context - 1 :]
+    known = np.isfinite(target)
+    return hour_features(config, hourly, patches, index)[known], target[known]
+
+
+class Rows(Protocol):
+    """Rows that are held somewhere, and trees that are grown there."""
+
+    sizes: list[int]
+
+    def variance(self) -> float:
+        """Variance of the target."""
+        ...
+
+    def train(
+        self,
+        training: BoostingConfig,
+        *,
+        val: Any = None,
+        held_out: NDArray[np.bool_] | None = None,
+        progress: Any = None,
+    ) -> tuple[xgboost.Booster, History]:
+        """Grow trees.
+
+        Parameters
+        ----------
+        training : BoostingConfig
+            The settings.
+        val : Rows, optional
+            Other rows, held in the same place, to score each tree by, and to stop by if that is set.
+        held_out : numpy.ndarray, optional
+            Which towers not to learn from, bool, shape ``(towers,)``.
+        progress : tqdm.tqdm, optional
+            Moved on by each tree where that is known.
+        """
+        ...
+
+    def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
+        """Sum of squared errors over the rows of some towers, bool, shape ``(towers,)``."""
+        ...
+
+
+class LocalRows:
+    """Rows in the memory of this process: once in single precision, and once in the bins of ``hist``.
+
+    Parameters
+    ----------
+    rows : sequence of TowerRows
+        At least one; they are read tower by tower.
+    features : sequence of str
+        Names of the features.
+    like : LocalRows, optional
+        Whose bins to use.
+    """
+
+    def __init__(
+        self, rows: Sequence[TowerRows], features: Sequence[str], like: LocalRows | None = None
+    ) -> None:
+        progress = tqdm(rows, desc="reading", unit="tower", disable=not OPTIONS["progress"], leave=False)
+        self.towers = [dask.compute(tower.features, tower.target) for tower in progress]
+        self.sizes = [len(target) for _, target in self.towers]
+        batches, bins = _Batches(self.towers, features), None if like is None else like.matrix
+        # XGBoost swallows a KeyboardInterrupt while it asks for the next tower, and goes on without that.
+        with interruptible() as interrupted:
+            try:
+                self.matrix: xgboost.QuantileDMatrix = xgboost.QuantileDMatrix(batches, ref=bins)
+            finally:
+                if interrupted():
+                    raise KeyboardInterrupt
+
+    def variance(self) -> float:
+        """Variance of the target."""
+        return float(np.concatenate([target for _, target in self.towers]).var(dtype=np.float64))
+
+    def train(
+        self,
+        training: BoostingConfig,
+        *,
+        val: LocalRows | None = None,
+        held_out: NDArray[np.bool_] | None = None,
+        progress: Any = None,
+    ) -> tuple[xgboost.Booster, History]:
+        """Grow trees; see :meth:`Rows.train`."""
+        self.matrix.set_weight(np.repeat(_weights(held_out, self.sizes), self.sizes))
+        history: Any = {}
+        booster = xgboost.train(
+            training.parameters(),
+            self.matrix,
+            training.n_estimators,
+            evals=[(self.matrix, "train"), *([] if val is None else [(val.matrix, "val")])],
+            evals_result=history,
+            verbose_eval=False,
+            callbacks=_callbacks(training, val) + ([] if progress is None else [_Progress(progress)]),
+        )
+        return booster, history
+
+    def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
+        """Sum of squared errors over the rows of some towers."""
+        return sum(_squared_error(booster, *self.towers[tower]) for tower in np.flatnonzero(chosen))
+
+
+class ClusterRows:
+    """Rows in the memory of a cluster's workers; each worker keeps those that it read.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    rows : sequence of TowerRows
+        At least one.
+    features : sequence of str
+        Names of the features.
+    """
+
+    def __init__(self, client: Any, rows: Sequence[TowerRows], features: Sequence[str]) -> None:
+        from dask.distributed import as_completed, futures_of
+
+        self.client, self.names = client, list(features)
+        self.sizes = [len(tower.target) for tower in rows]
+        lazy = [da.concatenate(parts) for parts in ([r.features for r in rows], [r.target for r in rows])]
+        self.features, self.target = client.persist(lazy)
+        read = as_completed(futures_of(self.features))
+        for future in tqdm(read, "reading", len(rows), unit="tower", disable=not OPTIONS["progress"]):
+            future.result()
+
+    def variance(self) -> float:
+        """Variance of the target."""
+        return float(self.client.compute(self.target.var(dtype=np.float64)).result())
+
+    def train(
+        self,
+        training: BoostingConfig,
+        *,
+        val: ClusterRows | None = None,
+        held_out: NDArray[np.bool_] | None = None,
+        progress: Any = None,
+    ) -> tuple[xgboost.Booster, History]:
+        """Grow trees; see :meth:`Rows.train`."""
+        import xgboost.dask
+
+        matrix = self._matrix(weight=_weights(held_out, self.sizes))
+        grown = xgboost.dask.train(
+            self.client,
+            training.parameters(),
+            matrix,
+            training.n_estimators,
+            evals=[(matrix, "train"), *([] if val is None else [(val._matrix(ref=matrix), "val")])],
+            verbose_eval=False,
+            callbacks=_callbacks(training, val),
+        )
+        return grown["booster"], grown["history"]
+
+    def _matrix(self, weight: NDArray[np.float32] | None = None, **settings: Any) -> Any:
+        from xgboost.dask import DaskQuantileDMatrix
+
+        if weight is not None:
+            pairs = zip(self.sizes, weight, strict=True)
+            settings["weight"] = da.concatenate([da.full(size, value, chunks=size) for size, value in pairs])
+        return DaskQuantileDMatrix(
+            self.client, self.features, self.target, feature_names=self.names, **settings
+        )
+
+    def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
+        """Sum of squared errors over the rows of some towers."""
+        trees = delayed(booster)
+        errors = [
+            delayed(_squared_error)(trees, self.features.blocks[tower], self.target.blocks[tower])
+            for tower in np.flatnonzero(chosen)
+        ]
+        return sum(self.client.gather(self.client.compute(errors)))
+
+
+class _Batches(xgboost.DataIter):
+    """Hands rows over to XGBoost tower by tower."""
+
+    def __init__(
+        self, towers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], names: Sequence[str]
+    ) -> None:
+        self.towers, self.names, self.position = towers, list(names), 0
+        super().__init__()
+
+    def reset(self) -> None:
+        """Start again: XGBoost goes over the rows some times."""
+        self.position = 0
+
+    def next(self, input_data: Callable[..., Any]) -> bool:
+        """Hand over the next tower, if there is one."""
+        if self.position == len(self.towers):
+            return False
+        features, target = self.towers[self.position]
+        input_data(data=features, label=target, feature_names=self.names)
+        self.position += 1
+        return True
+
+
+class _Progress(xgboost.callback.TrainingCallback):
+    """Moves a progress bar on by each tree."""
+
+    def __init__(self, progress: Any) -> None:
+        self.progress = progress
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        """Show the errors, and tell XGBoost to go on."""
+        self.progress.set_postfix({name: f"{scores['rmse'][-1]:.3f}" for name, scores in evals_log.items()})
+        self.progress.update()
+        return False
+
+
+def _callbacks(training: BoostingConfig, val: Rows | None) -> list[xgboost.callback.TrainingCallback]:
+    """Early stopping, if it is asked for and there is something to stop by."""
+    if training.early_stopping_rounds is None or val is None:
+        return []
+    return [xgboost.callback.EarlyStopping(rounds=training.early_stopping_rounds, save_best=True)]
+
+
+def _weights(held_out: NDArray[np.bool_] | None, sizes: Sequence[int]) -> NDArray[np.float32]:
+    """Weight of each tower's rows: rows without weight keep their place in the bins, and nothing else."""
+    learnt = np.ones(len(sizes), bool) if held_out is None else ~held_out
+    return learnt.astype(np.float32)
+
+
+def _squared_error(
+    booster: xgboost.Booster, features: NDArray[np.float32], target: NDArray[np.float32]
+) -> float:
+    error = booster.inplace_predict(features).astype(np.float64) - target
+    return float(error @ error)
