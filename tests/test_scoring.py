@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from xcarbon.errors import OptionError, VariableError
-from xcarbon.scoring import score
+from xcarbon.scoring import MOMENTS, moments, pooled, score
 from xcarbon.testing import raise_on_compute
 
 TIME = np.datetime64("2010-01-01", "ns") + np.arange(40) * np.timedelta64(1, "h")
@@ -179,6 +179,33 @@ def test_perfect_prediction_scores_one(towers):
     assert scores["nse"] == 1
     assert scores["rmse"] == scores["bias"] == 0
     assert scores["n"] > 50_000
+
+
+def test_towers_drawn_more_than_once_count_as_often():
+    ds, prediction = make("ABAB")
+    drawn = [0, 0, 3, 1, 0]
+    sums = moments(ds, prediction)
+    assert tuple(sums) == MOMENTS
+    for by in (None, "igbp"):
+        scores = pooled(sums.isel(site=drawn), by)
+        for name in [None] if by is None else ["A", "B"]:
+            member = [site for site in drawn if by is None or "ABAB"[site] == name]
+            expected = naive(ds.isel(site=member), prediction.isel(site=member), np.ones(len(member), bool))
+            assert_scores(scores if by is None else scores.sel(igbp=name), expected)
+
+
+def test_moments_keep_what_is_known_of_towers_and_other_dims():
+    ds, prediction = make("ABA")
+    both = xr.concat([prediction, prediction + 1], dim="model")
+    sums = moments(ds.chunk(site=1).assign_coords(ds.coords), both.chunk(time=9))
+    assert set(sums["n"].dims) == {"site", "model"}
+    assert all(sums[name].chunks for name in MOMENTS)
+    xr.testing.assert_identical(sums["climate"], ds["climate"])
+    scores = pooled(sums, "climate").compute()
+    for model in range(2):
+        xr.testing.assert_allclose(scores.isel(model=model), score(ds, both.isel(model=model), "climate"))
+    alone = moments(ds.isel(site=1), prediction.isel(site=1))
+    xr.testing.assert_allclose(alone, moments(ds, prediction).isel(site=[1]))
 
 
 def test_units_are_those_of_the_target(towers):

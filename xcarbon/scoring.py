@@ -55,32 +55,44 @@ def score(
     >>> float(score(towers, towers["NEE"] + 1, by=None)["bias"].round(4))
     1.0
     """
-    if prediction.name is None:
-        raise VariableError("the prediction has no name: name it by what it predicts, as in .rename('NEE')")
-    target = str(prediction.name)
-    check_variables(ds, (target,), "scoring")
-    if by is not None and (by not in ds.coords or ("site" in ds.dims and ds[by].dims != ("site",))):
-        on_site = [str(name) for name, coordinate in ds.coords.items() if coordinate.dims == ("site",)]
-        raise OptionError(f"by must be None or a coordinate on site, found {by!r}; there are {on_site}")
-    observed, predicted = xr.align(mask_quality(ds, [target], max_qc)[target], prediction, join="inner")
-    towers = _moments(observed, predicted)
-    units = VARIABLES[target].units if target in VARIABLES else "1"
-    if by is None:
-        return _scores(_pool(towers, xr.DataArray(True)), units)
-    labels = ds[by].sel(site=observed["site"]) if "site" in ds.dims else ds[by].expand_dims("site")
-    if by == "site":
-        return _scores(towers.assign_coords(site=labels.values), units)
-    names = np.unique(labels.values)
-    member = xr.DataArray(labels.values == names[:, None], dims=(by, "site"), coords={by: names})
-    return _scores(_pool(towers, member), units)
+    return pooled(moments(ds, prediction, max_qc=max_qc), by)
 
 
-def _moments(observed: xr.DataArray, predicted: xr.DataArray) -> xr.Dataset:
-    """Moments of each tower's hours, from which the scores of any group follow; one task per tower."""
-    if observed.chunks or predicted.chunks:
-        observed, predicted = observed.chunk(time=-1), predicted.chunk(time=-1)
-    moments = xr.apply_ufunc(
-        _tower_moments,
+def moments(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC) -> xr.Dataset:
+    """Sum up each tower's hours: five numbers from which the scores of any group of towers follow.
+
+    Parameters
+    ----------
+    ds, prediction, max_qc
+        As for :func:`score`. Dims besides ``site`` and ``time`` stay.
+
+    Returns
+    -------
+    xarray.Dataset
+        Along ``site``, lazily, one task for each tower, with the coordinates of ``ds`` on ``site``:
+
+        - ``n``: number of hours where both are there,
+        - ``mean`` of their observations in units of the target, ``spread``: sum of squares about it,
+        - ``squared`` and ``error``: sums of squared errors and of errors (prediction less observation).
+
+    Raises
+    ------
+    VariableError
+        If the prediction has no name, or ``ds`` does not have the observations.
+
+    Examples
+    --------
+    Scores of towers drawn with replacement, as for a bootstrap over towers:
+
+    >>> from xcarbon.testing import synthetic_towers
+    >>> towers = synthetic_towers(3, patches=False)
+    >>> sums = moments(towers, towers["NEE"] + 1).compute()
+    >>> float(pooled(sums.isel(site=[0, 2, 2]))["bias"].round(4))
+    1.0
+    """
+    observed, predicted = pair(ds, prediction, max_qc=max_qc)
+    stacked = xr.apply_ufunc(
+        tower_moments,
         observed,
         predicted,
         input_core_dims=[["time"], ["time"]],
@@ -90,13 +102,112 @@ def _moments(observed: xr.DataArray, predicted: xr.DataArray) -> xr.Dataset:
         dask_gufunc_kwargs={"output_sizes": {"moment": len(MOMENTS)}},
         keep_attrs=False,
     )
-    towers = xr.Dataset({name: moments.isel(moment=number) for number, name in enumerate(MOMENTS)})
-    towers = towers.assign(n=towers["n"].astype("int64")).reset_coords(drop=True)
-    return towers if "site" in towers.dims else towers.expand_dims("site")
+    return label_moments(stacked, observed)
 
 
-def _tower_moments(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Kernel of :func:`_moments`: ``(..., time) -> (..., moment)``, in float64."""
+def pooled(moments: xr.Dataset, by: str | None = None) -> xr.Dataset:
+    """Score groups of towers by what :func:`moments` tells of each.
+
+    Parameters
+    ----------
+    moments : xarray.Dataset
+        Of towers along ``site``; a tower may be there more than once.
+    by : str or None
+        As for :func:`score`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`score` gives it; dims besides ``site`` stay.
+
+    Raises
+    ------
+    OptionError
+        If ``by`` is not a coordinate on ``site``.
+    """
+    on_site = [str(name) for name, coordinate in moments.coords.items() if coordinate.dims == ("site",)]
+    if by is not None and by not in on_site:
+        raise OptionError(f"by must be None or a coordinate on site, found {by!r}; there are {on_site}")
+    towers, units = moments.reset_coords(drop=True), moments["mean"].attrs.get("units", "1")
+    if by == "site":
+        return _scores(towers, units)
+    if by is None:
+        return _scores(_pool(towers, xr.DataArray(True)), units)
+    labels = moments[by].values
+    names = np.unique(labels)
+    member = xr.DataArray(labels == names[:, None], dims=(by, "site"), coords={by: names})
+    return _scores(_pool(towers, member), units)
+
+
+def pair(
+    ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Put the observations that count and a prediction of them side by side.
+
+    Parameters
+    ----------
+    ds, prediction, max_qc
+        As for :func:`score`.
+
+    Returns
+    -------
+    observed, predicted : xarray.DataArray
+        On the same labels of ``(site, time)``, a single tower, too, in one chunk along ``time`` if lazy.
+        ``observed`` has the units of the target and the coordinates of ``ds``.
+
+    Raises
+    ------
+    VariableError
+        If the prediction has no name, or ``ds`` does not have the observations.
+    """
+    if prediction.name is None:
+        raise VariableError("the prediction has no name: name it by what it predicts, as in .rename('NEE')")
+    target = str(prediction.name)
+    check_variables(ds, (target,), "scoring")
+    observed = mask_quality(ds, [target], max_qc)[target]
+    if "site" not in observed.dims:
+        observed, prediction = _with_site(observed), _with_site(prediction)
+    observed, predicted = xr.align(observed, prediction.reset_coords(drop=True), join="inner")
+    if observed.chunks or predicted.chunks:
+        # Coordinates stay in memory.
+        observed = observed.chunk(time=-1).assign_coords(observed.coords)
+        predicted = predicted.chunk(time=-1)
+    units = VARIABLES[target].units if target in VARIABLES else "1"
+    return observed.assign_attrs(units=units), predicted
+
+
+def _with_site(array: xr.DataArray) -> xr.DataArray:
+    """Give a single tower, and what is known of it, the dim ``site``."""
+    if "site" in array.dims:
+        return array
+    known = {name: c.variable.set_dims(["site"]) for name, c in array.coords.items() if not c.dims}
+    return array.drop_vars(known).expand_dims("site").assign_coords(known)
+
+
+def label_moments(stacked: xr.DataArray, observed: xr.DataArray) -> xr.Dataset:
+    """Name moments along a dim ``moment``, and give them the coordinates of their observations.
+
+    Parameters
+    ----------
+    stacked : xarray.DataArray
+        From :func:`tower_moments`, with dims ``site`` and ``moment``.
+    observed : xarray.DataArray
+        The first of :func:`pair`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`moments` gives it.
+    """
+    towers = xr.Dataset({name: stacked.isel(moment=number) for number, name in enumerate(MOMENTS)})
+    known = {name: c for name, c in observed.coords.items() if c.dims == ("site",)}
+    towers = towers.assign(n=towers["n"].astype("int64")).reset_coords(drop=True).assign_coords(known)
+    towers["mean"].attrs["units"] = observed.attrs["units"]
+    return towers
+
+
+def tower_moments(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Kernel of :func:`moments`: ``(..., time) -> (..., moment)`` as in :data:`MOMENTS`, in float64."""
     both = ~np.isnan(observed) & ~np.isnan(predicted)
     y = np.where(both, observed, 0).astype("float64")
     error = np.where(both, predicted, 0).astype("float64") - y

@@ -1,0 +1,208 @@
+"""CarbonFluxBench: daily fluxes of towers that a model has not seen, drawn by vegetation or by climate.
+
+The benchmark of Rozanov et al. (2026, arXiv:2603.09868, there still named CarbonBench), after its code
+(https://github.com/alexxxroz/CarbonFluxBench): split, quality, scores and summary are theirs. Where it does
+not say how something is done, the functions below say so.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xcarbon.errors import MetadataError, OptionError
+from xcarbon.evaluation.periods import Array, Stamps, map_towers, period_means, periods
+from xcarbon.evaluation.quantiles import site_quantiles
+from xcarbon.prep.quality import MAX_QC
+from xcarbon.scoring import pair
+
+#: Seed of the split: with another one, scores cannot be compared.
+SEED = 56
+#: Share of the towers of a class that is tested, and size up to which half of a vegetation class is.
+TEST_SHARE, RARE = 0.2, 10
+#: Quantiles over towers that are reported.
+QUANTILES = (0.25, 0.5, 0.75)
+#: Hours that a day needs: all of them, measured or filled with good quality.
+_WHOLE_DAY = 24
+#: From umol m-2 s-1 to gC m-2 day-1.
+GRAMS_PER_DAY = 12.011e-6 * 86400
+_SCORES = {
+    "r2": ("coefficient of determination", "1"),
+    "rmse": ("root mean square error, of carbon", "g m-2 day-1"),
+    "rae": ("mean absolute error over that of the tower's mean", "1"),
+    "nmae": ("mean absolute error over the absolute value of the tower's mean", "1"),
+    "n": ("number of days", "1"),
+}
+
+
+class Holdout(NamedTuple):
+    """Towers to train on, and to report."""
+
+    train: xr.Dataset
+    test: xr.Dataset
+
+
+def split(ds: xr.Dataset, by: Literal["igbp", "koppen"] = "igbp") -> Holdout:
+    """Draw the towers to test on, as the benchmark does.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Towers along ``site``, with the coordinate ``by``.
+    by : {"igbp", "koppen"}
+        ``"igbp"``: one fifth of the towers, stratified by vegetation class, but half, rounded down, of each
+        class of 10 towers or fewer. ``"koppen"``: one fifth, stratified by climate class, of which the first
+        letter counts, ``"A"`` to ``"E"``.
+
+    Returns
+    -------
+    Holdout
+        ``train`` and ``test``, lazy selections of ``ds``. Of the same towers with the same classes they are
+        the very towers of the benchmark. It chooses a model by the last fifth of each training tower's days;
+        here this is left to training. Towers next to each other may be on both sides: with
+        :func:`xcarbon.prep.split.split` they are not.
+
+    Raises
+    ------
+    MetadataError
+        If a tower has no class, or a class too few towers to be on both sides.
+    OptionError
+        If ``by`` is neither of the two, or scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> train, test = split(synthetic_towers(12))
+    >>> test["igbp"].values.tolist()
+    ['ENF', 'DBF', 'GRA', 'CRO']
+    """
+    if by not in ("igbp", "koppen"):
+        raise OptionError(f"the benchmark splits by 'igbp' or 'koppen', found {by!r}")
+    classes = _classes(ds, by)
+    test, common = [], classes
+    for _, towers in classes.groupby(classes):
+        if by == "igbp" and len(towers) <= RARE:
+            test += list(towers.sample(len(towers) // 2, random_state=SEED).index)
+            common = common.drop(towers.index)
+    test += _stratified(common)
+    held_out = np.isin(ds["site"].values, test)
+    return Holdout(ds.isel(site=np.flatnonzero(~held_out)), ds.isel(site=np.flatnonzero(held_out)))
+
+
+def site_scores(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC) -> xr.Dataset:
+    r"""Score daily means of each tower as the benchmark does.
+
+    Parameters
+    ----------
+    ds, prediction, max_qc
+        As for :func:`xcarbon.scoring.score`; of GPP, respiration or NEE [umol m-2 s-1].
+
+    Returns
+    -------
+    xarray.Dataset
+        Along ``site``, lazily, one task for each tower; of the days :math:`y` observed and :math:`x`
+        predicted in which all 24 hours are there and good, as the quality of 1 that the benchmark asks of a
+        day:
+
+        - ``r2`` [1]: :math:`1 - \sum (y - x)^2 / \sum (y - \bar y)^2`; NaN where observations do not vary,
+          where theirs is 0 or 1,
+        - ``rmse`` [gC m-2 day-1],
+        - ``rae`` [1]: :math:`\sum |y - x| / \sum |y - \bar y|`,
+        - ``nmae`` [1]: :math:`\overline{|y - x|} / (|\bar y| + 10^{-9})`,
+        - ``n``: number of days.
+
+    Raises
+    ------
+    VariableError
+        If the prediction has no name, or ``ds`` does not have the observations.
+    OptionError
+        If the target has other units.
+    """
+    observed, predicted = pair(ds, prediction, max_qc=max_qc)
+    units = observed.attrs["units"]
+    if units != "umol m-2 s-1":
+        raise OptionError(f"the benchmark has targets in umol m-2 s-1, and {prediction.name} is in {units}")
+    stamps = xr.DataArray(observed["time"].values, dims="time")
+    stacked = map_towers(_tower_scores, observed, predicted, stamps, sizes={"score": len(_SCORES)})
+    scores = xr.Dataset({name: stacked.isel(score=number) for number, name in enumerate(_SCORES)})
+    scores = scores.where(scores["n"] > 0).assign(n=scores["n"])
+    for name, (long_name, units) in _SCORES.items():
+        scores[name].attrs = {"long_name": long_name, "units": units}
+    return scores
+
+
+def score(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC) -> xr.Dataset:
+    """Score a prediction as the benchmark does.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The test part of :func:`split`.
+    prediction, max_qc
+        As for :func:`site_scores`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Quartiles over towers of :func:`site_scores`, along ``quantile``, lazily; the median ``r2`` is the
+        benchmark's first figure.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> towers = synthetic_towers(3, patches=False)
+    >>> scores = score(towers, towers["NEE"] + 1)
+    >>> float(scores["rmse"].sel(quantile=0.5).round(4))  # of 1 umol m-2 s-1
+    1.0378
+    """
+    return site_quantiles(site_scores(ds, prediction, max_qc=max_qc), QUANTILES)
+
+
+def _classes(ds: xr.Dataset, by: str) -> pd.Series[str]:
+    """Class of each tower, sorted by the towers' names, as the benchmark has them."""
+    if by not in ds.coords:
+        more = "; assign it, as from a map of Beck et al. 2018, doi:10.1038/sdata.2018.214" * (by == "koppen")
+        raise MetadataError(f"the Dataset has no coordinate {by!r} on site to split by{more}")
+    classes = pd.Series(ds[by].values.astype(str), index=ds["site"].values.astype(str)).sort_index()
+    missing = classes.index[classes.isin(["", "nan", "None"])]
+    if len(missing):
+        raise MetadataError(f"no {by} for {list(missing)}: the benchmark needs the class of all towers")
+    return classes.str[0] if by == "koppen" else classes
+
+
+def _stratified(classes: pd.Series[str]) -> list[str]:
+    """Draw a share of each class, by the same random numbers as the benchmark."""
+    if classes.empty:
+        return []
+    try:
+        from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise OptionError("the split needs scikit-learn: pip install 'xcarbon[benchmarks]'") from error
+    towers = classes.index.to_numpy()
+    try:
+        _, test = train_test_split(
+            towers, test_size=TEST_SHARE, stratify=classes.to_numpy(), random_state=SEED
+        )
+    except ValueError as error:
+        counts = classes.value_counts().to_dict()
+        raise MetadataError(f"towers of the classes {counts} cannot be drawn: {error}") from error
+    return [str(tower) for tower in test]
+
+
+def _tower_scores(observed: Array, predicted: Array, stamps: Stamps) -> Array:
+    """Kernel of :func:`site_scores`: ``(time,)`` each to ``(score,)``; 0 without a day."""
+    hours = np.stack([observed, predicted]).astype("float64") * GRAMS_PER_DAY
+    days = period_means(hours, periods(stamps, "D").number, _WHOLE_DAY)
+    y, x = days[:, ~np.isnan(days[0])]
+    if not y.size:
+        return np.zeros(())
+    mean = y.mean()
+    error, naive = np.abs(x - y), np.abs(y - mean)
+    spread, total = (naive**2).sum(), naive.sum()
+    varies = spread > y.size * (1e-12 * mean) ** 2
+    r2 = 1 - (error**2).sum() / spread if varies else np.nan
+    rae = error.sum() / total if varies else np.inf
+    return np.array([r2, np.sqrt((error**2).mean()), rae, error.mean() / (abs(mean) + 1e-9), y.size])

@@ -1,0 +1,241 @@
+"""FLUXtrapolation: hourly fluxes of later years, of other towers, and of warmer towers.
+
+The benchmark of Fries et al. (2026, arXiv:2605.19812), after its paper's abstract and its code
+(https://github.com/anyafries/FLUXtrapolation and its leaderboard): lists of towers, periods, scales,
+thresholds and summary are theirs. Where neither says how something is done, the functions below say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import xarray as xr
+
+from xcarbon.conventions import check_variables
+from xcarbon.errors import MetadataError, OptionError
+from xcarbon.evaluation.periods import Array, Stamps, day_of_year, departures, period_means, periods
+from xcarbon.evaluation.scales import moments_by_scale
+from xcarbon.prep.split import Split
+from xcarbon.scoring import pair, pooled
+
+Scenario = Literal["temporal", "spatial", "temperature"]
+
+#: Time scales: hours, weeks, the mean year by day of year, days less that, years less their mean, the mean.
+SCALES = ("hourly", "weekly", "seasonal", "anom", "iav", "site-mean")
+#: Quantiles over towers (or tower-years) that are reported.
+QUANTILES = (0.5, 0.9)
+#: Test data is scored in every hour, whatever its quality code.
+ANY_QC = 3
+
+#: Scales of which, in the temporal scenario, each year of a tower makes an error of its own.
+_WITHIN_A_YEAR = ["hourly", "weekly", "site-mean"]
+#: Fewest hours of a day, days of a week, days of a year, and years for a day of the mean year.
+_HOURS, _WEEK, _YEAR, _YEARS = 12, 4, 183, 2
+
+#: Towers to test on: 40 drawn from all climates, and the 40 of the warmer south.
+TEST_TOWERS: dict[str, tuple[str, ...]] = {
+    "spatial": (
+        "AR-CCg", "AU-Dry", "AU-GWW", "AU-Whr", "BE-Dor", "BE-Maa", "BE-Vie", "CA-TP3", "CH-Cha", "CL-SDF",
+        "CZ-BK1", "DE-Gri", "DE-Hai", "DE-Hzd", "DE-Rns", "DE-RuR", "DK-Skj", "ES-Abr", "FI-Var", "FR-Bil",
+        "FR-Tou", "IT-BCi", "RU-Fy2", "RU-Fyo", "SE-Nor", "UK-AMo", "US-CGG", "US-CS2", "US-RGo", "US-Rpf",
+        "US-Seg", "US-Sne", "US-Snf", "US-StJ", "US-Syv", "US-Tw1", "US-Tw3", "US-Tw4", "US-xDL", "US-xWD",
+    ),
+    "temperature": (
+        "AU-ASM", "AU-Cpr", "AU-Cum", "AU-DaS", "AU-Dry", "AU-GWW", "AU-Lit", "AU-Lon", "BR-Npw", "ES-Abr",
+        "ES-Agu", "ES-LM1", "ES-LM2", "ES-Pdu", "IL-Yat", "IT-BCi", "IT-Cp2", "IT-Noe", "US-Akn", "US-Cst",
+        "US-HB1", "US-HB2", "US-HB3", "US-Jo2", "US-NC4", "US-ONA", "US-RGA", "US-RGo", "US-SP1", "US-SRG",
+        "US-SRM", "US-SRS", "US-Ton", "US-Whs", "US-Wkg", "US-xDL", "US-xDS", "US-xJE", "US-xJR", "US-xTA",
+    ),
+}  # fmt: skip
+#: Towers to choose a model by.
+VALIDATION_TOWERS: dict[str, tuple[str, ...]] = {
+    "spatial": (
+        "AU-Cum", "AU-Rgf", "CA-ARF", "CA-SCC", "CA-TP1", "CA-TPD", "CZ-Lnz", "DE-Tha", "DK-Vng", "ES-Agu",
+        "FR-Aur", "FR-Mej", "SE-Htm", "US-BZB", "US-ICh", "US-NR1", "US-RGA", "US-UC1", "US-xCP", "US-xTR",
+    ),
+    "temperature": (
+        "AU-War", "CA-ER1", "CH-Cha", "CZ-Lnz", "DE-Obe", "FI-Hyy", "FI-Let", "FR-Gri", "IE-Cra", "UK-AMo",
+        "US-ALQ", "US-CF2", "US-GLE", "US-RGB", "US-Rls", "US-Snf", "US-Syv", "US-UMB", "US-xBR", "US-xTR",
+    ),
+}  # fmt: skip
+
+
+def split(ds: xr.Dataset, scenario: Scenario, *, target: str = "NEE", year: int = 2018) -> Split:
+    """Split towers, or years, as the benchmark does.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Towers on ``(site, time)``, named as in FLUXNET.
+    scenario : {"temporal", "spatial", "temperature"}
+        ``"temporal"``: train on the years before ``year``, choose by it, test on those after it, all of the
+        same towers. ``"spatial"`` and ``"temperature"``: test on :data:`TEST_TOWERS`, choose by
+        :data:`VALIDATION_TOWERS`, train on all others.
+    target : str
+        What is predicted; read in ``year`` for ``"temporal"``, and not at all for the others.
+    year : int
+        The benchmark's, or another one for older data.
+
+    Returns
+    -------
+    Split
+        ``train``, ``val`` and ``test``, lazy selections of ``ds``. Their list of towers of the temporal
+        scenario, of those "with 2018", is not public; here they are the towers that have the target in
+        ``year``. Of the lists of towers, ``ds`` may have a part: the 207 of the benchmark are not all in any
+        one release. The temperature scenario's list has 40 towers, though the text with it says 25.
+
+    Raises
+    ------
+    OptionError
+        If there is no such scenario.
+    MetadataError
+        If nothing is left to train on, to choose by or to test on.
+    VariableError
+        If ``ds`` lacks the target, for ``"temporal"``.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> ds = synthetic_towers(3, patches=False).assign_coords(site=["FI-Hyy", "US-Ton", "DE-Tha"])
+    >>> [part["site"].values.tolist() for part in split(ds, "temperature")]
+    [['DE-Tha'], ['FI-Hyy'], ['US-Ton']]
+    """
+    _check_scenario(scenario)
+    parts = _by_year(ds, target, year) if scenario == "temporal" else _by_tower(ds, scenario)
+    needs = (
+        f"years before, in and after {year}" if scenario == "temporal" else "towers of both lists and others"
+    )
+    for name, part in parts._asdict().items():
+        if not part.sizes["site"] or not part.sizes["time"]:
+            raise MetadataError(
+                f"nothing is left for {name}: the {scenario} scenario needs {needs}, and the Dataset has "
+                f"{ds.sizes['site']} towers in the years {_years(ds)}"
+            )
+    return parts
+
+
+def score(
+    ds: xr.Dataset, prediction: xr.DataArray, scenario: Scenario, *, max_qc: int = ANY_QC
+) -> xr.Dataset:
+    """Score a prediction as the benchmark does.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The test part of :func:`split`.
+    prediction : xarray.DataArray
+        Named by the code of what it predicts, on the same dims.
+    scenario : {"temporal", "spatial", "temperature"}
+        As for :func:`split`.
+    max_qc : int
+        Highest quality code of an observation that counts; by default, as there, all do.
+
+    Returns
+    -------
+    xarray.Dataset
+        Lazily:
+
+        - ``rmse (scale, quantile)`` in units of the target: median and 90 % quantile over towers of the root
+          mean square error of a tower,
+        - ``n (scale)``: number of towers.
+
+        In the temporal scenario, each year of a tower counts as a tower for ``hourly``, ``weekly`` and
+        ``site-mean``. The scales, of one tower:
+
+        - ``hourly``: every hour,
+        - ``weekly``: means from Monday to Sunday of at least 4 daily means, these of at least 12 hours,
+        - ``seasonal``: the mean of daily means by day of year, over at least 2 years,
+        - ``anom``: daily means less that,
+        - ``iav``: yearly means of at least 183 daily means less their mean over years; a tower with a single
+          year has an error of 0, as there,
+        - ``site-mean``: the mean of yearly means, here of as little as one daily mean.
+
+        There predictions are averaged over all hours of a period, also those without an observation; here
+        over the hours in which both are there. Their test data has no gaps, for which the two are the same.
+
+    Raises
+    ------
+    OptionError
+        If there is no such scenario, or the towers have no names.
+    VariableError
+        If the prediction has no name, or ``ds`` does not have the observations.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> towers = synthetic_towers(3, patches=False)
+    >>> scores = score(towers, towers["NEE"] + 1, "spatial")
+    >>> scores["rmse"].sel(quantile=0.9, scale=["weekly", "site-mean"]).values.round(3)
+    array([1., 1.])
+    """
+    _check_scenario(scenario)
+    errors = _errors(ds, prediction, max_qc)
+    if scenario != "temporal":
+        return _summary(errors)
+    years = [_errors(ds.sel(time=str(year)), prediction, max_qc) for year in _years(ds)]
+    by_year = xr.concat(years, "year", coords="minimal", compat="override", join="exact")
+    longer = [scale for scale in SCALES if scale not in _WITHIN_A_YEAR]
+    parts = [_summary(by_year.sel(scale=_WITHIN_A_YEAR)), _summary(errors.sel(scale=longer))]
+    scores = xr.concat(parts, "scale", coords="minimal", compat="override", join="exact")
+    return scores.sel(scale=list(SCALES))
+
+
+def _check_scenario(scenario: str) -> None:
+    if scenario not in get_args(Scenario):
+        raise OptionError(f"there is no scenario {scenario!r}; the scenarios are {list(get_args(Scenario))}")
+
+
+def _years(ds: xr.Dataset) -> list[int]:
+    return [int(year) for year in np.unique(ds["time"].dt.year.values)]
+
+
+def _by_tower(ds: xr.Dataset, scenario: str) -> Split:
+    """Select the towers of the lists."""
+    names = ds["site"].values
+    test, val = np.isin(names, TEST_TOWERS[scenario]), np.isin(names, VALIDATION_TOWERS[scenario])
+    return Split(*(ds.isel(site=np.flatnonzero(side)) for side in (~test & ~val, val, test)))
+
+
+def _by_year(ds: xr.Dataset, target: str, year: int) -> Split:
+    """Select the years of the towers that have a target in the middle one."""
+    check_variables(ds, (target,), "the temporal scenario")
+    there = ds[target].sel(time=slice(str(year), str(year))).notnull().any("time").values
+    towers = ds.isel(site=np.flatnonzero(there))
+    train = towers.sel(time=slice(None, str(year - 1)))
+    val = towers.sel(time=slice(str(year), str(year)))
+    return Split(train, val, towers.sel(time=slice(str(year + 1), None)))
+
+
+def _errors(ds: xr.Dataset, prediction: xr.DataArray, max_qc: int) -> xr.DataArray:
+    """Root mean square error of each tower, ``(site, scale)``; NaN where there is none."""
+    towers = moments_by_scale(*pair(ds, prediction, max_qc=max_qc), _scales, SCALES)
+    return pooled(towers, by="site")["rmse"]
+
+
+def _summary(errors: xr.DataArray) -> xr.Dataset:
+    """Quantiles over all dims but ``scale``."""
+    over = [dim for dim in errors.dims if dim != "scale"]
+    errors = errors.chunk(-1) if errors.chunks else errors
+    rmse = errors.quantile(QUANTILES, dim=over, keep_attrs=True)
+    n = errors.notnull().sum(over).assign_attrs(long_name="number of towers", units="1")
+    return xr.Dataset({"rmse": rmse.transpose("scale", "quantile"), "n": n})
+
+
+def _scales(pairs: Array, stamps: Stamps) -> Sequence[Array]:
+    """Series of :data:`SCALES`, from complete pairs ``(2, hours)``."""
+    day = periods(stamps, "D")
+    daily = period_means(pairs, day.number, _HOURS)
+    week, year = periods(day.start, "W").number, periods(day.start, "Y").number
+    of_year = day_of_year(day.start)
+    weekly, yearly = period_means(daily, week, _WEEK), period_means(daily, year, _YEAR)
+    all_years = np.zeros(yearly.shape[1], int)
+    return (
+        pairs,
+        weekly,
+        period_means(daily, of_year, _YEARS),
+        departures(daily, of_year, _YEARS),
+        departures(yearly, all_years, least=1),
+        period_means(period_means(daily, year, least=1), all_years, least=1),
+    )

@@ -1,0 +1,79 @@
+"""What the noise of the observations leaves to a perfect model."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from xcarbon.conventions import check_variables
+from xcarbon.prep.quality import MAX_QC
+from xcarbon.scoring import score
+
+
+def noise_ceiling(ds: xr.Dataset, by: str | None = "igbp", *, max_qc: int = MAX_QC) -> xr.Dataset:
+    r"""Tell how well a perfect model of NEE would score, given the random uncertainty of the observations.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With ``NEE`` and ``NEE_RANDUNC``, its random uncertainty as one standard deviation, on
+        ``(site, time)`` or ``(time,)``. Towers are read with it by ``uncertainty=True``.
+    by, max_qc
+        As for :func:`xcarbon.scoring.score`, and to be the same as there. The uncertainty of filled hours is
+        that of similar measured ones; ``max_qc=0`` leaves them out.
+
+    Returns
+    -------
+    xarray.Dataset
+        Along ``by``, lazily: ``nse`` [1] and ``rmse`` [umol m-2 s-1] that a perfect model is expected to
+        reach, and ``n``, the number of hours that have both. NaN for a class that carries no uncertainty.
+
+    Raises
+    ------
+    VariableError
+        If ``ds`` lacks either of them.
+    OptionError
+        If ``by`` is not a coordinate on ``site``.
+
+    Notes
+    -----
+    An observation is the true flux and a random error, :math:`y_i = t_i + \varepsilon_i`, with
+    :math:`E\,\varepsilon_i = 0` and :math:`E\,\varepsilon_i^2 = \sigma_i^2`. The perfect model
+    :math:`x_i = t_i` is left with the errors alone,
+
+    .. math:: E \sum_i (y_i - x_i)^2 = E \sum_i \varepsilon_i^2 = \sum_i \sigma_i^2,
+
+    whatever their distribution, which is closer to a double exponential than to a Gaussian [1]_ [2]_, and
+    whether or not they are correlated. The spread of the observations, the denominator of the efficiency, is
+    measured and holds the noise already. Over many hours both sums are close to their expectations, so
+
+    .. math::
+
+        NSE_{max} = 1 - \frac{\sum_i \sigma_i^2}{\sum_i (y_i - \bar y)^2}
+                  = 1 - \frac{\overline{\sigma^2}}{\mathrm{var}(y)}.
+
+    Systematic errors (of the friction velocity filter, of advection) are not in it; a model that learns them
+    with the fluxes is not above the ceiling for that. The predictors' own errors make a real ceiling lower.
+
+    References
+    ----------
+    .. [1] Hollinger, D. Y., and A. D. Richardson (2005), Uncertainty in eddy covariance measurements and its
+       application to physiological models, Tree Physiology 25, 873-885, doi:10.1093/treephys/25.7.873
+    .. [2] Richardson, A. D., et al. (2006), A multi-site analysis of random error in tower-based measurements
+       of carbon and energy fluxes, Agricultural and Forest Meteorology 136, 1-18,
+       doi:10.1016/j.agrformet.2006.01.007
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> towers = synthetic_towers(2, patches=False)
+    >>> towers["NEE_RANDUNC"] = 0.5 + 0.1 * abs(towers["NEE"])
+    >>> noise_ceiling(towers)["nse"].round(2).values
+    array([0.97, 0.96])
+    """
+    check_variables(ds, ("NEE", "NEE_RANDUNC"), "the noise ceiling")
+    # A model that is off by one standard deviation every hour has the squared errors of a perfect one.
+    off = ds["NEE"].astype("float64") + ds["NEE_RANDUNC"]
+    ceiling = score(ds, off.rename("NEE"), by, max_qc=max_qc).drop_vars("bias")
+    ceiling["nse"].attrs["long_name"] = "Nash-Sutcliffe efficiency of a perfect model"
+    ceiling["rmse"].attrs["long_name"] = "root mean square error of a perfect model"
+    return ceiling
