@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import xarray as xr
@@ -14,6 +15,7 @@ import xcarbon
 from tests.test_inference import make
 from xcarbon import CarbonModel, cli, training
 from xcarbon.cli import main
+from xcarbon.experiments import PROTOCOLS, comparison
 
 
 @pytest.fixture(autouse=True)
@@ -88,9 +90,47 @@ def test_predict_on_a_month_of_era5_in_several_files(real_data, tmp_path, monkey
     assert "nee.zarr exists" in capsys.readouterr().err
 
 
+def test_an_experiment_is_run_and_run_again(towers, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(comparison, "report", lambda *_: SimpleNamespace(write=lambda folder: None))
+    weeks = towers[["TA", "NEE", "NEE_QC"]].sel(time=slice("2010-07-01", "2010-07-14"))
+    weeks.carbon.to_store(tmp_path / "towers.zarr")
+    config = tmp_path / "experiment.toml"
+    config.write_text(
+        'store = "towers.zarr"\nout = "out"\nsplit = "random"\n'
+        'models = [{kind = "ridge"}, {kind = "diurnal_cycle"}]\n'
+    )
+    for _ in range(2):
+        assert main(["experiment", str(config), "--quiet"]) == 0
+        said = capsys.readouterr().out
+        assert "ridge regression" in said and "mean diurnal cycle" in said
+        assert f"wrote {tmp_path}/out/results.nc" in said
+    assert main(["experiment", str(config), "--store", "towers.zarr"]) == 1
+    assert "names its own" in capsys.readouterr().err
+
+
+def test_a_protocol_is_written_to_its_folder_and_run_from_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["experiment", "table2", "--store", "towers.zarr", "--out", "out"]) == 1
+    assert f"{tmp_path}/towers.zarr cannot be opened" in capsys.readouterr().err
+    text = (tmp_path / "out" / "experiment.toml").read_text()
+    assert 'protocol = "table2"' in text and f'store = "{tmp_path}/towers.zarr"' in text
+    assert main(["experiment", "fourier", "--store", "towers.zarr", "--out", "out"]) == 1
+    assert "experiment.toml is table2" in capsys.readouterr().err
+
+
+def test_protocols_are_listed(capsys):
+    assert main(["experiment", "--list"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == list(PROTOCOLS)
+    assert all(line.endswith("?") for line in said)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["experiment"], "--list names the protocols"),
+        (["experiment", "table2"], "table2 needs --store and --out"),
+        (["experiment", "nowhere.toml"], "nowhere.toml"),
         (["demo", "--data", "nowhere.zarr"], "nowhere.zarr"),
         (["demo", "--data", "."], "cannot be opened"),
         (["predict", "nowhere", "towers.zarr", "nee.nc"], "nowhere is not a model folder"),

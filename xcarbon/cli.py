@@ -17,7 +17,7 @@ import xarray as xr
 import xcarbon
 from xcarbon import conventions
 from xcarbon.atomic import replacing
-from xcarbon.errors import LeakageError, VariableError, XCarbonError
+from xcarbon.errors import LeakageError, OptionError, VariableError, XCarbonError
 from xcarbon.io.formats import open_data
 from xcarbon.options import progress_bar
 from xcarbon.variables import TARGETS
@@ -66,9 +66,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="xcarbon", description="Carbon fluxes of land ecosystems with xarray."
     )
     parser.add_argument("--version", action="version", version=f"xcarbon {xcarbon.__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--quiet", action="store_true", help="no progress bars")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
     demo = commands.add_parser(
         "demo",
+        parents=[common],
         help="train, predict and score on built-in synthetic towers, in about two minutes",
         description="Read towers, train EcoPerceiver on some of them, predict NEE at others, write it as CF "
         "NetCDF, score it by IGBP class, and draw it.",
@@ -77,11 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("xcarbon-demo"), help="folder to write [%(default)s]")
     demo.add_argument("--steps", type=_positive, default=DEMO_STEPS, help="of training [%(default)s]")
     demo.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
-    demo.add_argument("--quiet", action="store_true", help="no progress bars")
     demo.set_defaults(run=_demo)
 
     build = commands.add_parser(
         "build",
+        parents=[common],
         help="raw files of towers and satellites to a store, on one core or on a cluster",
         description="Read, harmonise and fuse what the networks distribute, cut satellite patches around the "
         "towers, and write one Zarr store. The same command goes on where it was stopped, and builds anew "
@@ -93,21 +97,21 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--uncertainty", action="store_true", help="keep the uncertainties of NEE, too")
     build.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     build.add_argument("--strict", action="store_true", help="stop at the first bad file")
-    build.add_argument("--quiet", action="store_true", help="no progress bars")
     build.set_defaults(run=_build)
 
     check = commands.add_parser(
         "check",
+        parents=[common],
         help="what is wrong with a store, or worth knowing",
         description="Report CF findings, the coverage of each variable, and known traps such as clocks that "
         "disagree with the sun. The exit status is 1 if there is an error among the findings.",
     )
     check.add_argument("store", type=Path, help="Zarr store of towers")
-    check.add_argument("--quiet", action="store_true", help="no progress bars")
     check.set_defaults(run=_check)
 
     train = commands.add_parser(
         "train",
+        parents=[common],
         help="train EcoPerceiver on the towers of a store",
         description="Split towers by class, train on some, and choose the best weights on others. The same "
         "command goes on where it was stopped. The model is written to RUN/model.",
@@ -117,11 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--target", default="NEE", help="what to predict [%(default)s]")
     train.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
     train.add_argument("--steps", type=_positive, help="of training, if the paper's are too many")
-    train.add_argument("--quiet", action="store_true", help="no progress bars")
     train.set_defaults(run=_train)
 
     predict = commands.add_parser(
         "predict",
+        parents=[common],
         help="predict a flux at towers or on a grid, on one core or on a cluster",
         description="Apply a model to every hour, region by region. The same command goes on where it was "
         "stopped.",
@@ -130,19 +134,34 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("data", nargs="+", help="towers or a grid: Zarr, NetCDF, ERA5 files")
     predict.add_argument("out", type=Path, help="what to write, ending in .zarr or .nc")
     predict.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
-    predict.add_argument("--quiet", action="store_true", help="no progress bars")
     predict.set_defaults(run=_predict)
 
     score = commands.add_parser(
         "score",
+        parents=[common],
         help="compare a prediction with what towers measured",
         description="Nash-Sutcliffe efficiency, RMSE and bias at towers that the model was not trained on.",
     )
     score.add_argument("prediction", help="what xcarbon predict wrote")
     score.add_argument("store", help="Zarr store or NetCDF file of towers")
     score.add_argument("--by", default="igbp", help="coordinate to group by [%(default)s]")
-    score.add_argument("--quiet", action="store_true", help="no progress bars")
     score.set_defaults(run=_score)
+
+    experiment = commands.add_parser(
+        "experiment",
+        parents=[common],
+        help="compare models on the same towers and hours, and report",
+        description="Train, predict and score what is missing of an experiment; write results and a report. "
+        "The same command goes on where it was stopped. A protocol, named with --store and "
+        "--out, is written to OUT/experiment.toml and run from there.",
+    )
+    experiment.add_argument(
+        "experiment", nargs="?", metavar="CONFIG", help="TOML file, or the name of a protocol"
+    )
+    experiment.add_argument("--list", action="store_true", help="name the protocols, and what each asks")
+    experiment.add_argument("--store", help="store of towers, for a protocol")
+    experiment.add_argument("--out", type=Path, help="folder to write, for a protocol")
+    experiment.set_defaults(run=_experiment)
     return parser
 
 
@@ -212,6 +231,30 @@ def _score(arguments: argparse.Namespace) -> int:
         )
     print(f"{targets[0]} at {_count(flux)} that the model was not trained on, {int(known.sum())} left out")
     print(_table(scores, overall))
+    return 0
+
+
+def _experiment(arguments: argparse.Namespace) -> int:
+    from xcarbon.experiments import PROTOCOLS, read_experiment, run, write_protocol
+
+    if arguments.list:
+        for name, protocol in PROTOCOLS.items():
+            print(f"{name:15} {protocol.question}")
+        return 0
+    path = arguments.experiment
+    if path is None:
+        raise OptionError("name a TOML file or a protocol; --list names the protocols")
+    if path in PROTOCOLS:
+        if arguments.store is None or arguments.out is None:
+            raise OptionError(f"the protocol {path} needs --store and --out")
+        path = write_protocol(path, arguments.store, arguments.out)
+    elif arguments.store is not None or arguments.out is not None:
+        raise OptionError(f"--store and --out are for protocols: {path} names its own")
+    experiment = read_experiment(path)
+    results = run(experiment)
+    scores = results[["nse", "rmse", "bias", "n"]].mean("seed").to_dataframe().astype({"n": int})
+    print(scores.to_string(float_format="{:.3f}".format))
+    print(f"wrote {experiment.out}/results.nc, report.md and report.html")
     return 0
 
 

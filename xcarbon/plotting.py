@@ -122,7 +122,7 @@ class CarbonPlot:
         ax.plot(observed["time"], observed, "o-", color=_OBSERVED, lw=0.5, ms=2.2, label="observed")
         ax.plot(prediction["time"], prediction, color=_PREDICTED, lw=1.4, label="predicted")
         _date_axis(ax, observed["time"])
-        ax.set_ylabel(f"{target} [{_pretty(variable(target).units)}]")
+        ax.set_ylabel(f"{target} [{pretty(variable(target).units)}]")
         ax.set_title(_tower_title(observed), loc="left")
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderpad=0)
         _strip(ax)
@@ -281,12 +281,12 @@ def _tower_title(tower: xr.DataArray) -> str:
     return ", ".join(parts)
 
 
-def _pretty(units: str) -> str:
+def pretty(units: str) -> str:
     """Write CF units for people.
 
     Examples
     --------
-    >>> _pretty("umol m-2 s-1")
+    >>> pretty("umol m-2 s-1")
     'µmol m$^{-2}$ s$^{-1}$'
     """
     parts = []

@@ -1,0 +1,77 @@
+"""An experiment from the store to the report, as far as it is not done already."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import xarray as xr
+from tqdm.auto import tqdm
+
+from xcarbon.errors import XCarbonError
+from xcarbon.experiments import results
+from xcarbon.experiments.config import Experiment
+from xcarbon.experiments.report import report
+from xcarbon.experiments.runs import Plan, perform, plan
+from xcarbon.io.store import open_store
+from xcarbon.options import OPTIONS
+from xcarbon.workers import cluster
+
+
+def run(experiment: Experiment) -> xr.Dataset:
+    """Do what is missing of an experiment, and write its results and report.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to compare.
+
+    Returns
+    -------
+    xarray.Dataset
+        What ``results.nc`` holds, see :func:`xcarbon.experiments.results.collect`.
+
+    Raises
+    ------
+    XCarbonError
+        If the store cannot be opened, matplotlib is missing, or a model cannot be trained.
+    KeyboardInterrupt
+        On Ctrl-C; the same call goes on.
+
+    Examples
+    --------
+    >>> import tempfile, xcarbon
+    >>> from pathlib import Path
+    >>> from xcarbon.experiments.config import Model
+    >>> from xcarbon.testing import synthetic_towers
+    >>> towers = synthetic_towers(6, patches=False, variables=["TA", "SW_IN", "NEE"])
+    >>> with tempfile.TemporaryDirectory() as folder, xcarbon.set_options(progress=False):
+    ...     store = towers.carbon.to_store(f"{folder}/towers.zarr")
+    ...     models = Model("diurnal_cycle"), Model("ridge")
+    ...     results = run(Experiment(str(store), Path(folder, "out"), models, split="random"))
+    >>> dict(results["nse"].sizes)
+    {'model': 2, 'seed': 1}
+    """
+    if find_spec("matplotlib") is None:
+        raise XCarbonError("an experiment ends with figures: pip install 'xcarbon[plot]'")
+    with cluster(experiment.scheduler):
+        todo = plan(experiment, open_store(experiment.store))
+        _perform_all(experiment, todo)
+        if not results.is_current(experiment, todo):
+            results.write(results.collect(experiment, todo), experiment.results)
+        found = results.read(experiment.results)
+        report(experiment, todo, found).write(experiment.out)
+    return found
+
+
+def _perform_all(experiment: Experiment, todo: Plan) -> None:
+    """All runs one after the other: training takes all cores."""
+    labels = {each.name: label for (label, _), runs in todo.runs.items() for each in runs}
+    progress = tqdm(todo.distinct.values(), "runs", unit="run", disable=not OPTIONS["progress"])
+    for number, each in enumerate(progress, start=1):
+        what = labels[each.name] if each.seed is None else f"{labels[each.name]}, seed {each.seed}"
+        progress.set_postfix_str(what)
+        try:
+            perform(each, todo, experiment.runs)
+        except KeyboardInterrupt:
+            where = f"run {number} of {len(todo.distinct)}, {what}"
+            raise KeyboardInterrupt(f"stopped in {where}; the same command goes on from here") from None

@@ -1,0 +1,252 @@
+"""Score all runs on the same hours, with intervals, as one Dataset."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import xarray as xr
+
+import xcarbon
+from xcarbon import conventions
+from xcarbon.atomic import replacing
+from xcarbon.errors import OptionError
+from xcarbon.evaluation import noise_ceiling, score_conditions, score_time_scales
+from xcarbon.experiments import bootstrap, towers
+from xcarbon.experiments.config import Experiment
+from xcarbon.experiments.runs import Plan, prediction
+from xcarbon.options import progress_bar
+from xcarbon.scoring import moments, pooled
+
+#: Further scores, by what they are along.
+_FURTHER = {"extremes": ("condition", score_conditions), "time-scales": ("scale", score_time_scales)}
+_COPIED = ("license", "references", "acknowledgement")
+
+
+def collect(experiment: Experiment, plan: Plan) -> xr.Dataset:
+    """Score all runs.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What was compared.
+    plan : Plan
+        Its runs, all of them done.
+
+    Returns
+    -------
+    xarray.Dataset
+        In memory, along ``model`` and ``seed``, and by class and by tower with the suffixes ``_igbp`` and
+        ``_site``: ``nse`` [1], ``rmse`` and ``bias`` in units of the target, ``n`` hours. ``observed_mean``,
+        ``observed_squares`` and ``error_squares`` of each tower, from which they can be pooled again.
+        ``nse_interval (model, bound)``, and of each two models ``nse_difference (pair)`` and its
+        ``nse_difference_interval``, of means over seeds, intervals by the bootstrap over towers. All
+        models are scored on the same hours, those that each of them predicts. Towers without any are left
+        out.
+
+    Raises
+    ------
+    OptionError
+        If there is no such hour.
+    """
+    lazy = [_of_seed(experiment, *judged(experiment, plan, seed)) for seed in experiment.seeds]
+    with progress_bar("scoring"):
+        by_seed = dask.compute(*lazy)
+    seeds = _index("seed", experiment.seeds)
+    sums = xr.concat([sums for sums, _ in by_seed], seeds, join="outer", fill_value=0)
+    sums = sums.transpose("model", "seed", "site")
+    # Towers without an hour that counts are none: the bootstrap must not draw them.
+    sums = sums.isel(site=np.flatnonzero((sums["n"] > 0).any(["model", "seed"])))
+    if not sums.sizes["site"]:
+        raise OptionError(f"there is no hour with {experiment.target} that all models predict")
+    sites = plan.ds["site"].sel(site=sums["site"].values)
+    sums = sums.assign_coords(igbp=("site", sites["igbp"].values.astype(str)))
+    further = xr.concat([scores for _, scores in by_seed], seeds, join="outer")
+    if "igbp" in further.dims:
+        further = further.sel(igbp=np.unique(sums["igbp"].values))
+    parts = [
+        pooled(sums),
+        _suffixed(pooled(sums, "igbp"), "igbp"),
+        _suffixed(pooled(sums, "site"), "site"),
+        _described(sums),
+        _intervals(sums),
+        further,
+    ]
+    results = xr.merge(parts, join="outer", compat="override", combine_attrs="override")
+    place = {f"site_{name}": ("site", sites[name].values, sites[name].attrs) for name in towers.PLACE}
+    return _with_attrs(results.assign_coords(place), experiment, plan)
+
+
+def judged(experiment: Experiment, plan: Plan, seed: int) -> tuple[xr.Dataset, xr.DataArray]:
+    """Open the towers that are scored, and what all models predict of them, lazily.
+
+    Parameters
+    ----------
+    experiment, plan
+        As for :func:`collect`.
+    seed : int
+        Which of the seeds.
+
+    Returns
+    -------
+    ds : xarray.Dataset
+        The towers, with their target in the hours alone that are scored: those that all models predict.
+    predicted : xarray.DataArray
+        Named by the target, ``(model, site, time)``.
+    """
+    ds = plan.ds.sel(site=list(plan.sets[seed].scored))
+    when = towers.period(plan.counts, plan.sets[seed].scored, experiment.hours)
+    observed = towers.observations(ds, experiment.target, experiment.max_qc, when)
+    labels = [model.label for model in experiment.models]
+    predicted = xr.concat(
+        [prediction(plan.runs[label, seed], experiment.runs, observed) for label in labels],
+        _index("model", labels),
+    )
+    common = predicted.notnull().all("model").chunk({"site": 1, "time": -1})
+    return ds.assign({experiment.target: observed.where(common)}), predicted
+
+
+def _of_seed(
+    experiment: Experiment, ds: xr.Dataset, predicted: xr.DataArray
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Moments ``(model, site)``, and what further scores are asked for, lazily."""
+    max_qc = experiment.max_qc
+    sums = moments(ds, predicted, max_qc=max_qc).reset_coords(drop=True)
+    sums = sums.assign_coords(model=predicted["model"].values)
+    further: dict[Any, xr.DataArray] = {}
+    for name in experiment.evaluate:
+        by, score = _FURTHER[name]
+        each = [score(ds, of_model.drop_vars("model"), max_qc=max_qc) for of_model in predicted]
+        further |= _suffixed(xr.concat(each, predicted["model"]), by).data_vars
+    if experiment.target == "NEE" and "NEE_RANDUNC" in ds:
+        ceiling = {by: noise_ceiling(ds, by, max_qc=max_qc)["nse"] for by in (None, "igbp")}
+        further |= {"nse_ceiling": ceiling[None], "nse_ceiling_igbp": ceiling["igbp"]}
+    return sums, xr.Dataset(further)
+
+
+def _index(name: str, values: Any) -> xr.DataArray:
+    """Labels along a new dim."""
+    return xr.DataArray(np.asarray(values), dims=name, name=name)
+
+
+def _suffixed(scores: xr.Dataset, by: str) -> xr.Dataset:
+    return scores.rename({name: f"{name}_{by}" for name in scores.data_vars})
+
+
+def _described(sums: xr.Dataset) -> xr.Dataset:
+    """The moments that others need to pool again, under names that say what they are."""
+    names = {"mean": "observed_mean", "spread": "observed_squares", "squared": "error_squares"}
+    described, units = sums[list(names)].rename(names), sums["mean"].attrs["units"]
+    described["observed_mean"].attrs = {"long_name": "mean of the tower's observations", "units": units}
+    squares = {
+        "observed_squares": "sum of squares of the tower's observations about their mean",
+        "error_squares": "sum of squares of the prediction's errors at the tower",
+    }
+    for name, long_name in squares.items():
+        described[name].attrs = {"long_name": long_name, "comment": f"in squares of {units}"}
+    return described.reset_coords(drop=True)
+
+
+def _intervals(sums: xr.Dataset) -> xr.Dataset:
+    """Bootstrap intervals of each model and of each pair of models, over all towers and by class."""
+    classes = np.unique(sums["igbp"].values)
+    of_class = [_bootstrapped(sums.isel(site=np.flatnonzero(sums["igbp"] == name))) for name in classes]
+    by_class = xr.concat(of_class, _index("igbp", classes))
+    both = xr.merge([_bootstrapped(sums), _suffixed(by_class, "igbp")], compat="override", join="outer")
+    for name, array in both.data_vars.items():
+        what = "difference of efficiencies, means over seeds" if "difference" in str(name) else "efficiency"
+        of = f"{bootstrap.LEVEL:.0%} interval over towers of the " if "interval" in str(name) else ""
+        array.attrs = {"long_name": f"{of}{what}", "units": "1"}
+    return both
+
+
+def _bootstrapped(sums: xr.Dataset) -> xr.Dataset:
+    """The same for one group of towers."""
+    models = sums["model"].values
+    each = {name: sums[name].values.astype(float) for name in ("n", "mean", "spread", "squared")}
+    size = sums.sizes["site"]
+    draws = _mean_over_seeds(bootstrap.pooled_nse(**each, weights=bootstrap.draw(size)))  # (model, draws)
+    nse = _mean_over_seeds(bootstrap.pooled_nse(**each, weights=np.ones((1, size), int)))[:, 0]  # (model,)
+    if size < 2:
+        draws = np.full_like(draws, np.nan)  # of one tower there is only one draw
+    first, second = np.array(list(itertools.combinations(range(len(models)), 2)), int).reshape(-1, 2).T
+    names = [f"{models[b]} − {models[a]}" for a, b in zip(first, second, strict=True)]
+    return xr.Dataset(
+        {
+            "nse_interval": (("model", "bound"), bootstrap.interval(draws)),
+            "nse_difference": ("pair", nse[second] - nse[first]),
+            "nse_difference_interval": (("pair", "bound"), bootstrap.interval(draws[second] - draws[first])),
+        },
+        coords={
+            "model": models,
+            "bound": ["lower", "upper"],
+            "pair": names,
+            "pair_first": ("pair", models[first]),
+            "pair_second": ("pair", models[second]),
+        },
+    )
+
+
+def _mean_over_seeds(values: np.ndarray) -> np.ndarray:
+    """``(model, seed, draws) -> (model, draws)``, over the seeds that have a value."""
+    known = np.isfinite(values)
+    count = known.sum(1)
+    mean: np.ndarray = np.where(known, values, 0).sum(1) / np.where(count, count, np.nan)
+    return mean
+
+
+def _with_attrs(results: xr.Dataset, experiment: Experiment, plan: Plan) -> xr.Dataset:
+    """Say what the numbers are and where they come from."""
+    title = f"scores of {experiment.protocol or 'an experiment'}: {experiment.target}"
+    results.attrs = {
+        "Conventions": conventions.CONVENTIONS,
+        "title": f"{title} at towers of: {plan.ds.attrs.get('title', 'unnamed towers')}",
+        **{name: plan.ds.attrs[name] for name in _COPIED if name in plan.ds.attrs},
+        "key": _key(experiment, plan),
+    }
+    names = {
+        "model": "label of the model",
+        "seed": "seed of training, and of the split if it is random",
+        "site": "tower identifier",
+        "igbp": "IGBP land cover class",
+        "pair": "two models, the second less the first",
+    }
+    for name, long_name in names.items():
+        results[name].attrs["long_name"] = long_name
+    return conventions.log(results, "xcarbon experiment")
+
+
+def _key(experiment: Experiment, plan: Plan) -> str:
+    """Tell results from those of other runs or other hours, as JSON."""
+    content: dict[str, Any] = {
+        "xcarbon": xcarbon.__version__,
+        "runs": [[label, seed, [run.name for run in runs]] for (label, seed), runs in plan.runs.items()],
+        "hours": experiment.hours,
+        "max_qc": experiment.max_qc,
+        "evaluate": experiment.evaluate,
+    }
+    return json.dumps(content)
+
+
+def write(results: xr.Dataset, path: Path) -> None:
+    """Write results to NetCDF, atomically."""
+    with replacing(path) as temporary:
+        results.to_netcdf(temporary)
+
+
+def read(path: Path) -> xr.Dataset:
+    """Read results into memory."""
+    with xr.open_dataset(path) as results:
+        return results.load()
+
+
+def is_current(experiment: Experiment, plan: Plan) -> bool:
+    """Tell whether there are results of these very runs, hours and scores."""
+    if not experiment.results.exists():
+        return False
+    with xr.open_dataset(experiment.results) as results:
+        return bool(results.attrs.get("key") == _key(experiment, plan))

@@ -1,0 +1,272 @@
+"""Runs: a model, a seed and towers; each is done once and kept under the hash of all that it depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xcarbon.atomic import replacing
+from xcarbon.errors import OptionError
+from xcarbon.experiments import towers
+from xcarbon.experiments.config import KINDS, REFERENCES, Experiment, Model
+from xcarbon.experiments.towers import Sets
+from xcarbon.io.store import open_store, to_store
+from xcarbon.variables import PAPER_INPUTS, PATCH_BANDS, present
+
+RUN, TRAINING, MODEL, PREDICTION = "run.json", "training", "model", "prediction.zarr"
+#: Root attributes that a reference's prediction takes over from its data.
+_INHERITED = ("license", "references", "acknowledgement")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained on which towers, and at which ones it predicts.
+
+    Attributes
+    ----------
+    model : Model
+        With all of its settings.
+    seed : int or None
+        None for a model that does not depend on it.
+    target : str
+        Code of the variable to predict.
+    train, val, scored : tuple of str
+        Towers to learn from, to choose the weights by, and to predict.
+    years : tuple of int or None
+        The year that is predicted at each tower; None for all hours.
+    data : str
+        Fingerprint of the towers' data.
+    """
+
+    model: Model
+    seed: int | None
+    target: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    scored: tuple[str, ...]
+    years: tuple[int, ...] | None
+    data: str
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that its outcome depends on; the label is not among it."""
+        model = {"kind": self.model.kind, "settings": self.model.settings}
+        rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)[1:]}
+        return model | rest
+
+    @functools.cached_property
+    def name(self) -> str:
+        """Hash of the key."""
+        return hashlib.sha256(json.dumps(self.key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of an experiment.
+
+    Attributes
+    ----------
+    ds : xarray.Dataset
+        The store.
+    counts : xarray.Dataset
+        From :func:`xcarbon.experiments.towers.survey`.
+    sets : dict of int to Sets
+        The towers of each seed.
+    runs : dict of (str, int) to tuple of Run
+        Of each label and seed: one, or one for each class.
+    """
+
+    ds: xr.Dataset
+    counts: xr.Dataset
+    sets: dict[int, Sets]
+    runs: dict[tuple[str, int], tuple[Run, ...]]
+
+    @property
+    def distinct(self) -> dict[str, Run]:
+        """The runs by name, each once, in the order in which they are done: seed by seed."""
+        return {run.name: run for runs in self.runs.values() for run in runs}
+
+
+def plan(experiment: Experiment, ds: xr.Dataset) -> Plan:
+    """List what has to be done, reading no more than the target.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to compare.
+    ds : xarray.Dataset
+        Its store.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    OptionError
+        If the split leaves nothing to train on or to score, if two models come to the same, or a model by
+        class has no class to train on and to score.
+    VariableError, MetadataError
+        If the store lacks the target, or where towers are.
+    """
+    counts = towers.survey(ds, experiment.target, experiment.max_qc)
+    sets = {seed: towers.sets(ds, experiment.split, seed) for seed in experiment.seeds}
+    runs = {
+        (model.label, seed): _runs(experiment, model, seed, ds, counts, sets[seed])
+        for seed in experiment.seeds
+        for model in experiment.models
+    }
+    _check_different(experiment, runs)
+    return Plan(ds, counts, sets, runs)
+
+
+def _runs(
+    experiment: Experiment, model: Model, seed: int, ds: xr.Dataset, counts: xr.Dataset, all_sets: Sets
+) -> tuple[Run, ...]:
+    """One run, or one for each class."""
+    complete = experiment.complete(model).with_defaults(_defaults(model, ds))
+    found = []
+    for sets in _by_class(ds, all_sets) if model.by_class else [all_sets]:
+        when = towers.period(counts, sets.scored, experiment.hours)
+        found.append(
+            Run(
+                model=complete,
+                seed=seed if model.uses_seed else None,
+                target=experiment.target,
+                train=sets.train,
+                val=sets.val,
+                scored=sets.scored,
+                years=None if when is None else tuple(when["start"].dt.year.values.tolist()),
+                data=towers.fingerprint(ds, counts, [*sets.train, *sets.val, *sets.scored]),
+            )
+        )
+    if not found:
+        raise OptionError(f"{model.label!r} has no class with towers to train on and towers to score")
+    return tuple(found)
+
+
+def inputs(ds: xr.Dataset) -> dict[str, tuple[str, ...]]:
+    """Give the ``variables`` and ``bands`` that models read of a store by default."""
+    return {"variables": present(PAPER_INPUTS, ds), "bands": PATCH_BANDS if "reflectance" in ds else ()}
+
+
+def _defaults(model: Model, ds: xr.Dataset) -> dict[str, Any]:
+    """Write out what a model would take of a store by default: it has to show in the hash."""
+    return {name: value for name, value in inputs(ds).items() if name in KINDS[model.kind].shared}
+
+
+def _by_class(ds: xr.Dataset, sets: Sets) -> list[Sets]:
+    """The sets of each class that is trained on and scored."""
+    igbp = dict(zip(map(str, ds["site"].values), ds["igbp"].values, strict=True))
+    classes = sorted({igbp[site] for site in sets.train} & {igbp[site] for site in sets.scored})
+    found = []
+    for name in classes:
+        train, val, scored = (tuple(site for site in part if igbp[site] == name) for part in sets[:3])
+        found.append(Sets(train, val, scored, sets.development))
+    return found
+
+
+def _check_different(experiment: Experiment, runs: dict[tuple[str, int], tuple[Run, ...]]) -> None:
+    """Two labels for the same runs would be a comparison of a model with itself."""
+    seed = experiment.seeds[0]
+    seen: dict[tuple[str, ...], str] = {}
+    for model in experiment.models:
+        names = tuple(run.name for run in runs[model.label, seed])
+        if names in seen:
+            settings = runs[model.label, seed][0].model.settings
+            raise OptionError(
+                f"{seen[names]!r} and {model.label!r} come to the same on this store, with {settings}"
+            )
+        seen[names] = model.label
+
+
+def perform(run: Run, plan: Plan, folder: Path) -> Path:
+    """Train and predict, as far as that is not done already.
+
+    Parameters
+    ----------
+    run : Run
+        What to do.
+    plan : Plan
+        Where its towers are.
+    folder : pathlib.Path
+        Folder of all runs.
+
+    Returns
+    -------
+    pathlib.Path
+        The prediction ``(site, time)``, a Zarr store: threads and clusters read it in parallel.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C; the same call goes on.
+    """
+    here = folder / run.name
+    if (here / PREDICTION).exists():
+        return here / PREDICTION
+    if not (here / RUN).exists():
+        with replacing(here / RUN) as path:
+            path.write_text(json.dumps(run.key, indent=2) + "\n")
+    ds = plan.ds
+    to_predict = towers.drivers(ds.sel(site=list(run.scored)), _period(run, plan))
+    if run.model.kind in REFERENCES:
+        predict = REFERENCES[run.model.kind]
+        prediction = predict(ds.sel(site=list(run.train)), to_predict, run.target, **run.model.settings)
+        attrs = {name: ds.attrs[name] for name in _INHERITED if name in ds.attrs}
+        return to_store(prediction.to_dataset().assign_attrs(attrs), here / PREDICTION)
+    _train(run, ds, here)
+    predicted: Path = to_predict.carbon.predict_to(run.target, here / MODEL, here / PREDICTION)
+    return predicted
+
+
+def _period(run: Run, plan: Plan) -> xr.Dataset | None:
+    return towers.period(plan.counts, run.scored, "all" if run.years is None else "best-year")
+
+
+def _train(run: Run, ds: xr.Dataset, here: Path) -> None:
+    """Train or go on training; the model is there when it is trained to the end."""
+    if (here / MODEL).exists():
+        return
+    model = ds.sel(site=list(run.train)).carbon.fit(
+        run.model.kind,
+        val=ds.sel(site=list(run.val)) if run.val else None,
+        target=run.target,
+        seed=run.seed,
+        run_dir=here / TRAINING,
+        resume=(here / TRAINING / RUN).exists(),
+        allow_leakage=True,  # the paper's own split, whatever its distances; a random one keeps them
+        **run.model.settings,
+    )
+    model.save(here / MODEL)
+
+
+def prediction(runs: tuple[Run, ...], folder: Path, like: xr.DataArray) -> xr.DataArray:
+    """Open what the runs of a label and seed predict, on the towers and hours of the observations, lazily.
+
+    Parameters
+    ----------
+    runs : tuple of Run
+        Of one label and seed.
+    folder : pathlib.Path
+        Folder of all runs.
+    like : xarray.DataArray
+        Observations ``(site, time)``.
+
+    Returns
+    -------
+    xarray.DataArray
+        Missing at towers and hours that are not predicted.
+    """
+    parts = [open_store(folder / run.name / PREDICTION)[run.target].reset_coords(drop=True) for run in runs]
+    parts = [part.reindex(time=like["time"].values) for part in parts]
+    whole = xr.concat(parts, "site") if len(parts) > 1 else parts[0]
+    return whole.reindex(site=like["site"].values).astype(np.float32).rename(str(like.name))
