@@ -153,6 +153,23 @@ def test_a_model_without_a_seed_is_run_once(experiment, results, plan):
     assert nse.sel(model="EcoPerceiver", seed=0) != nse.sel(model="EcoPerceiver", seed=10)
 
 
+def test_a_model_may_have_fewer_seeds(experiment, results, fits, tmp_path):
+    shutil.copytree(experiment.out, tmp_path / "out")
+    models = (
+        dataclasses.replace(model, max_seeds=1 if model.label == "EcoPerceiver" else None)
+        for model in experiment.models
+    )
+    fewer = run(dataclasses.replace(experiment, models=tuple(models), out=tmp_path / "out"))
+    assert not fits
+    assert list(fewer["model"].values) == list(results["model"].values)
+    np.testing.assert_allclose(fewer["nse"].sel(seed=0), results["nse"].sel(seed=0))
+    assert fewer["nse"].sel(seed=10).isnull().sum() == 1 == fewer["nse"].sel(model="EcoPerceiver").count()
+    pair = fewer.sel(pair="EcoPerceiver − XGBoost")
+    expected = fewer["nse"].mean("seed").sel(model=["XGBoost", "EcoPerceiver"]).diff("model")
+    np.testing.assert_allclose(pair["nse_difference"], expected[0])
+    assert "EcoPerceiver" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_nothing_is_done_twice(experiment, results, fits, no_report, monkeypatch):
     before = written(experiment)
 

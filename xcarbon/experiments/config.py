@@ -53,6 +53,8 @@ class Model:
         Its name in the results; by default that of the kind.
     by_class : bool
         Train a model for each IGBP class on the towers of the class alone.
+    max_seeds : int or None
+        Train with the first seeds of the experiment alone, where all of them would take too long.
     settings : mapping
         Keyword arguments of ``fit`` or of the reference.
 
@@ -70,12 +72,15 @@ class Model:
     kind: str
     label: str = ""
     by_class: bool = False
+    max_seeds: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_one_of("kind", self.kind, list(KINDS))
         if not isinstance(self.by_class, bool):
             raise OptionError(f"by_class must be true or false, found {self.by_class!r}")
+        if self.max_seeds is not None and (type(self.max_seeds) is not int or self.max_seeds < 1):
+            raise OptionError(f"max_seeds must be a whole number of 1 or more, found {self.max_seeds!r}")
         object.__setattr__(self, "label", self.label or KINDS[self.kind].name)
         object.__setattr__(self, "settings", _frozen(self.settings))
         _check_settings(self)

@@ -35,6 +35,7 @@ hours = "all"
 # max_steps = 2000
 # batch_size = 64
 # learning_rate = 5e-4
+# max_seeds = 2
 """
 
 
@@ -45,8 +46,8 @@ def read_experiment(path: str | os.PathLike[str]) -> Experiment:
     ----------
     path : path-like
         The file. Its keys are the attributes of :class:`Experiment`; ``models`` is a list of tables, in
-        which all keys but ``kind``, ``label`` and ``by_class`` are settings; ``[settings.KIND]`` holds
-        settings of all models of a kind. Paths are relative to the file.
+        which all keys but ``kind``, ``label``, ``by_class`` and ``max_seeds`` are settings;
+        ``[settings.KIND]`` holds settings of all models of a kind. Paths are relative to the file.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
     of_kind = _settings(content.pop("settings", {}))
     values = defaults | content
     values |= {
-        "models": tuple(model.with_defaults(of_kind.get(model.kind, {})) for model in models),
+        "models": tuple(_with_settings(model, of_kind.get(model.kind, {})) for model in models),
         "store": _resolve(values["store"], folder),
         "out": folder / values["out"],
     }
@@ -157,7 +158,7 @@ def _models(content: dict[str, Any]) -> tuple[Model, ...]:
     tables = content.pop("models", [])
     if not _is_list_of_tables(tables) or any("kind" not in table for table in tables):
         raise OptionError(f"models must be tables with a kind, out of {list(KINDS)}, found {tables!r}")
-    own = ("kind", "label", "by_class")
+    own = ("kind", "label", "by_class", "max_seeds")
     return tuple(
         Model(
             **{key: table[key] for key in own if key in table},
@@ -165,6 +166,13 @@ def _models(content: dict[str, Any]) -> tuple[Model, ...]:
         )
         for table in tables
     )
+
+
+def _with_settings(model: Model, of_kind: dict[str, Any]) -> Model:
+    """Take over what a model does not say itself from the settings of its kind."""
+    settings = {name: value for name, value in of_kind.items() if name != "max_seeds"}
+    max_seeds = of_kind.get("max_seeds") if model.max_seeds is None else model.max_seeds
+    return dataclasses.replace(model.with_defaults(settings), max_seeds=max_seeds)
 
 
 def _is_list_of_tables(value: object) -> bool:

@@ -239,7 +239,8 @@ def _weeks(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset) 
             page.text(f"{site} is not among the towers that are scored.")
             continue
         each = [judged(experiment, plan, seed)[1].sel(site=site, drop=True) for seed in seeds]
-        predicted = xr.concat(each, "seed").transpose("model", "seed", "time").compute()
+        predicted = xr.concat(each, "seed", join="outer").sel(model=results["model"].values)
+        predicted = predicted.transpose("model", "seed", "time").compute()
         spread = " Lines are means over seeds, bands their range." if len(seeds) > 1 else ""
         caption = f"{site}: the week around midsummer with most observations.{spread}"
         page.figure(f"week-{site}", figures.week(plan.ds, predicted, site), caption)

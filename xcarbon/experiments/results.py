@@ -58,7 +58,8 @@ def collect(experiment: Experiment, plan: Plan) -> xr.Dataset:
         by_seed = dask.compute(*lazy)
     seeds = _index("seed", experiment.seeds)
     sums = xr.concat([sums for sums, _ in by_seed], seeds, join="outer", fill_value=0)
-    sums = sums.transpose("model", "seed", "site")
+    labels = [model.label for model in experiment.models]
+    sums = sums.sel(model=labels).transpose("model", "seed", "site")
     # Towers without an hour that counts are none: the bootstrap must not draw them.
     sums = sums.isel(site=np.flatnonzero((sums["n"] > 0).any(["model", "seed"])))
     if not sums.sizes["site"]:
@@ -66,6 +67,8 @@ def collect(experiment: Experiment, plan: Plan) -> xr.Dataset:
     sites = plan.ds["site"].sel(site=sums["site"].values)
     sums = sums.assign_coords(igbp=("site", sites["igbp"].values.astype(str)))
     further = xr.concat([scores for _, scores in by_seed], seeds, join="outer")
+    if "model" in further.dims:
+        further = further.sel(model=labels)
     if "igbp" in further.dims:
         further = further.sel(igbp=np.unique(sums["igbp"].values))
     parts = [
@@ -96,12 +99,12 @@ def judged(experiment: Experiment, plan: Plan, seed: int) -> tuple[xr.Dataset, x
     ds : xarray.Dataset
         The towers, with their target in the hours alone that are scored: those that all models predict.
     predicted : xarray.DataArray
-        Named by the target, ``(model, site, time)``.
+        Named by the target, ``(model, site, time)``; of the models that are trained with the seed.
     """
     ds = plan.ds.sel(site=list(plan.sets[seed].scored))
     when = towers.period(plan.counts, plan.sets[seed].scored, experiment.hours)
     observed = towers.observations(ds, experiment.target, experiment.max_qc, when)
-    labels = [model.label for model in experiment.models]
+    labels = [model.label for model in experiment.models if (model.label, seed) in plan.runs]
     predicted = xr.concat(
         [prediction(plan.runs[label, seed], experiment.runs, observed) for label in labels],
         _index("model", labels),

@@ -81,7 +81,7 @@ class Plan:
     sets : dict of int to Sets
         The towers of each seed.
     runs : dict of (str, int) to tuple of Run
-        Of each label and seed: one, or one for each class.
+        Of each label and of each seed that it is trained with: one, or one for each class.
     """
 
     ds: xr.Dataset
@@ -121,8 +121,9 @@ def plan(experiment: Experiment, ds: xr.Dataset) -> Plan:
     sets = {seed: towers.sets(ds, experiment.split, seed) for seed in experiment.seeds}
     runs = {
         (model.label, seed): _runs(experiment, model, seed, ds, counts, sets[seed])
-        for seed in experiment.seeds
+        for number, seed in enumerate(experiment.seeds)
         for model in experiment.models
+        if model.max_seeds is None or number < model.max_seeds
     }
     _check_different(experiment, runs)
     return Plan(ds, counts, sets, runs)
