@@ -75,6 +75,16 @@ def test_train_predict_and_score(towers, tmp_path, capsys, monkeypatch):
     assert "nse" in said and "\nall " in said
 
 
+def test_trees_are_trained_too(towers, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "fit", functools.partial(training.fit, n_estimators=2))
+    towers[["TA", "NEE"]].sel(time=slice("2010-07-01", "2010-07-04")).carbon.to_store("towers.zarr")
+    assert main(["train", "towers.zarr", "run", "--model", "xgboost", "--quiet"]) == 0
+    assert CarbonModel.load("run/model").predictor.name == "XGBoost"
+    assert main(["train", "towers.zarr", "again", "--model", "xgboost", "--steps", "2", "--quiet"]) == 1
+    assert "max_steps" in capsys.readouterr().err
+
+
 def test_predict_on_a_month_of_era5_in_several_files(real_data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:

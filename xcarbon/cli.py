@@ -20,6 +20,7 @@ from xcarbon.atomic import replacing
 from xcarbon.errors import LeakageError, OptionError, VariableError, XCarbonError
 from xcarbon.io.formats import open_data
 from xcarbon.options import progress_bar
+from xcarbon.training import MODELS
 from xcarbon.variables import TARGETS
 
 #: A small batch and a higher rate than the paper's: minutes instead of days.
@@ -112,15 +113,18 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         parents=[common],
-        help="train EcoPerceiver on the towers of a store",
-        description="Split towers by class, train on some, and choose the best weights on others. The same "
-        "command goes on where it was stopped. The model is written to RUN/model.",
+        help="train a model on the towers of a store",
+        description="Split towers by class, train on some, and score on others, by which EcoPerceiver's "
+        "weights are chosen. The same command goes on where it was stopped. The model is written to RUN/model.",
     )
     train.add_argument("store", help="Zarr store or NetCDF file of towers")
     train.add_argument("run_folder", metavar="run", type=Path, help="folder of the run")
+    train.add_argument("--model", choices=MODELS, default="ecoperceiver", help="[%(default)s]")
     train.add_argument("--target", default="NEE", help="what to predict [%(default)s]")
     train.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
-    train.add_argument("--steps", type=_positive, help="of training, if the paper's are too many")
+    train.add_argument(
+        "--steps", type=_positive, help="of EcoPerceiver's training, if the paper's are too many"
+    )
     train.set_defaults(run=_train)
 
     predict = commands.add_parser(
@@ -195,14 +199,15 @@ def _train(arguments: argparse.Namespace) -> int:
     run: Path = arguments.run_folder
     train, val, _ = open_data(arguments.store).carbon.split(seed=arguments.seed)
     train.carbon.fit(
+        arguments.model,
         val=val,
         target=arguments.target,
         seed=arguments.seed,
-        max_steps=arguments.steps,
         run_dir=run,
         resume=(run / "run.json").exists(),
+        **({} if arguments.steps is None else {"max_steps": arguments.steps}),
     )
-    print(f"wrote {run}/model, trained on {_count(train)}, chosen on {_count(val)}")
+    print(f"wrote {run}/model, trained on {_count(train)}, scored on {_count(val)}")
     return 0
 
 
