@@ -115,16 +115,15 @@ def _parser() -> argparse.ArgumentParser:
         parents=[common],
         help="train a model on the towers of a store",
         description="Split towers by class, train on some, and score on others, by which EcoPerceiver's "
-        "weights are chosen. The same command goes on where it was stopped. The model is written to RUN/model.",
+        "weights are chosen. The same command goes on where it was stopped. The model is written to "
+        "RUN/model.",
     )
     train.add_argument("store", help="Zarr store or NetCDF file of towers")
     train.add_argument("run_folder", metavar="run", type=Path, help="folder of the run")
     train.add_argument("--model", choices=MODELS, default="ecoperceiver", help="[%(default)s]")
     train.add_argument("--target", default="NEE", help="what to predict [%(default)s]")
     train.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
-    train.add_argument(
-        "--steps", type=_positive, help="of EcoPerceiver's training, if the paper's are too many"
-    )
+    train.add_argument("--steps", type=_positive, help="of EcoPerceiver, if the paper's are too many")
     train.set_defaults(run=_train)
 
     predict = commands.add_parser(
