@@ -39,7 +39,9 @@ def test_forbidden_imports_would_be_found():
     assert {"torch", "xarray", "xcarbon.models", "xcarbon.prep"} <= training
 
 
-@pytest.mark.parametrize("path", ["models/networks.py", "training/ecoperceiver.py", "training/run.py"])
+@pytest.mark.parametrize(
+    "path", ["models/networks.py", "training/ecoperceiver.py", "training/run.py", "training/streaming.py"]
+)
 def test_networks_need_no_xgboost(path):
     """Nor do trees need torch: tests/training/test_boosting.py trains some without it."""
     assert not imports(PACKAGE / path) & {"xgboost", "xcarbon.models.boosting", "xcarbon.training.boosting"}

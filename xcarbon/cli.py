@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--model", choices=MODELS, default="ecoperceiver", help="[%(default)s]")
     train.add_argument("--target", default="NEE", help="what to predict [%(default)s]")
     train.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
-    train.add_argument("--steps", type=_positive, help="of EcoPerceiver, if the paper's are too many")
+    train.add_argument("--steps", type=_positive, help="of a network, if the paper's are too many")
     train.set_defaults(run=_train)
 
     predict = commands.add_parser(

@@ -16,6 +16,7 @@ from xcarbon.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
+from xcarbon.prep.statics import stack_statics
 from xcarbon.variables import TIME_FEATURES
 
 
@@ -36,8 +37,9 @@ def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[
     -------
     xarray.DataArray
         Named ``target``, on the dims of ``ds``, float32, in units of the target, with CF attributes and
-        the model's provenance. Nothing is computed before it is asked for. NaN where there is less
-        than a full window of stamps, and where a window holds no observation at all.
+        the model's provenance. Nothing is computed before it is asked for. NaN where there are fewer
+        stamps before than the model needs (``model.config.least_context``), and where a window holds no
+        observation at all.
 
     Raises
     ------
@@ -103,6 +105,10 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
     stamps, before = _local_stamps(inputs, hourly), model.config.context - 1
     arrays = [_hours_before(hourly, axis, before, np.nan), dims, hourly, dims]
     arrays += [_hours_before(stamps, axis, before, "NaT"), dims[:-1], stamps, dims[:-1]]
+    arrays += [None, None]
+    if model.config.statics:
+        place_chunks = hourly.chunks[:axis]
+        arrays[-2:] = [stack_statics(inputs, model.config.statics, place_chunks), (*place, "static")]
     day = None
     if "patch" in inputs:
         day, patch = inputs["day"].values, inputs["patch"]
@@ -153,6 +159,7 @@ def _predict_block(
     hourly: np.ndarray,
     stamps_before: np.ndarray,
     stamps: np.ndarray,
+    statics: np.ndarray | None,
     patches: np.ndarray | None = None,
     *,
     day: np.ndarray | None,
@@ -171,7 +178,8 @@ def _predict_block(
         if patches is not None and day is not None:
             images = patches[cell]
             index = patch_index(clock, day, np.isfinite(images).all(axis=(1, 2, 3)))
-        output[cell] = predict_hours(series, clock, model, images, index)
+        known = None if statics is None else statics[cell]
+        output[cell] = predict_hours(series, clock, model, images, index, known)
     return output
 
 
@@ -181,6 +189,7 @@ def predict_hours(
     model: CarbonModel,
     patches: np.ndarray | None = None,
     index: np.ndarray | None = None,
+    statics: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predict consecutive hours of one tower.
 
@@ -196,11 +205,14 @@ def predict_hours(
         Shape ``(days, C, 8, 8)``.
     index : numpy.ndarray, optional
         Which patch enters at each hour, shape ``(hours + T - 1,)``; -1 for none.
+    statics : numpy.ndarray, optional
+        What is known of the tower, shape ``(S,)``; NaN where unknown.
 
     Returns
     -------
     numpy.ndarray
-        Shape ``(hours,)``, float32; NaN where a window is incomplete or holds no observation.
+        Shape ``(hours,)``, float32; NaN where a window holds no observation, or has fewer hours of the record
+        than the model needs.
     """
     config = model.config
     measured = [number for number, code in enumerate(config.variables) if code not in TIME_FEATURES]
@@ -208,12 +220,17 @@ def predict_hours(
     if index is not None:
         observed |= index >= 0
     seen = np.lib.stride_tricks.sliding_window_view(observed, config.context).any(axis=1)
-    wanted = seen & ~np.isnat(stamps[: len(stamps) - config.context + 1])
+    recorded = ~np.isnat(stamps)
+    least = config.least_context
+    wanted = seen & recorded[config.context - least : len(stamps) - least + 1]
     if not wanted.any():  # the sea, most of a grid
         return np.full(wanted.shape, np.nan, np.float32)
     if patches is not None and index is not None:
         patches, index = _seen(patches, index)
-    return model.predict_series(hourly, wanted, patches, index)
+    if least < config.context:  # hours before the record are none, rather than hours without observations
+        begin = min(int(recorded.argmax()), config.context - 1)
+        hourly, index = hourly[begin:], None if index is None else index[begin:]
+    return model.predict_series(hourly, wanted, patches, index, statics)
 
 
 def _seen(patches: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

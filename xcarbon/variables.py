@@ -317,6 +317,15 @@ IGBP_CLASSES: dict[str, str] = {
     "WAT": "water body",
 }
 
+#: What models may be told of a place: position in IGBP_CLASSES, latitude [degrees_north], longitude
+#: [degrees_east], height above sea level [m]. Each has bounds, and half a period of the slowest sine.
+STATICS: dict[str, tuple[float, float, float]] = {
+    "igbp": (0, len(IGBP_CLASSES) - 1, 1),
+    "lat": (-90, 90, 180),
+    "lon": (-180, 180, 180),
+    "elevation": (-500, 9000, 9500),
+}
+
 
 def variable(code: str) -> Variable:
     """Look a variable up by its code.

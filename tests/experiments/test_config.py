@@ -80,6 +80,8 @@ network = { dropout = 0.0 }
         (HEAD + 'models = [{kind = "ecoperceiver", network = {wide = 1}}]', r"\['wide'\].*width"),
         (HEAD + 'models = [{kind = "ecoperceiver", max_steps = 0}]', "max_steps must be at least 1"),
         (HEAD + 'models = [{kind = "ecoperceiver", max_steps = "3"}]', "settings of 'EcoPerceiver'"),
+        (HEAD + 'models = [{kind = "streaming", loss = "last"}]', r"unknown settings \['loss'\].*length"),
+        (HEAD + 'models = [{kind = "streaming", network = {span = 9}}]', r"\['span'\].*window"),
         (HEAD + 'models = [{kind = "xgboost", depth = 3}]', r"unknown settings \['depth'\].*max_depth"),
         (HEAD + "[settings.forest]\ntrees = 3", r"settings: unknown \['forest'\]"),
         (HEAD + "settings = 3", "settings must be tables"),

@@ -14,7 +14,8 @@ from xcarbon.errors import ModelError
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import KINDS, SETTINGS, CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.networks import NetworkPredictor
+from xcarbon.models.networks import NetworkPredictor, StreamingPredictor
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
 VARIABLES = ("DOY", "TOD", "TA")
 SCALER = Scaler(-1.5, 6.0, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)})
@@ -34,7 +35,15 @@ def trees() -> CarbonModel:
     return CarbonModel(predictor, "NEE", SCALER, {"sites": ["DE-Tha"], "data": {}})
 
 
-@pytest.fixture(params=["network", "trees"])
+@pytest.fixture
+def streaming() -> CarbonModel:
+    torch.manual_seed(0)
+    config = StreamingConfig(VARIABLES, (), width=16, heads=2, cross_blocks=1, layers=1, window=4)
+    predictor = StreamingPredictor(StreamingEcoPerceiver(config))
+    return CarbonModel(predictor, "NEE", SCALER, {"sites": ["DE-Tha"], "data": {}})
+
+
+@pytest.fixture(params=["network", "streaming", "trees"])
 def model(request) -> CarbonModel:
     return request.getfixturevalue(request.param)
 

@@ -17,7 +17,6 @@ from xcarbon.errors import ModelError
 from xcarbon.models import streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver
 from xcarbon.models.streaming import (
-    STATICS,
     Memory,
     Prediction,
     Sequences,
@@ -27,7 +26,7 @@ from xcarbon.models.streaming import (
     loss,
     predict_series,
 )
-from xcarbon.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS
+from xcarbon.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
 
 SMALL = {
     "variables": ("DOY", "TOD", "TA", "SW_IN", "VPD"),
@@ -233,7 +232,7 @@ def test_an_hour_sees_its_receptive_field_and_nothing_else(window, layers, block
     output = network(data).mean[0, hour]
     seen = torch.autograd.grad(output.sum(), hourly)[0][0].abs().amax(1) > 0
     expected = torch.zeros(hours, dtype=torch.bool)
-    expected[hour + 1 - network.config.receptive_field : hour + 1] = True
+    expected[hour + 1 - network.config.context : hour + 1] = True
     assert seen.tolist() == expected.tolist()
 
 

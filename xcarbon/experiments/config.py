@@ -27,6 +27,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "ecoperceiver": Kind("EcoPerceiver", ("variables", "bands", "max_qc")),
+    "streaming": Kind("streaming EcoPerceiver", ("variables", "bands", "max_qc")),
     "xgboost": Kind("XGBoost", ("variables", "bands", "max_qc")),
     "ridge": Kind("ridge regression", ("variables", "max_qc")),
     "diurnal_cycle": Kind("mean diurnal cycle", ("max_qc",)),
@@ -46,7 +47,7 @@ class Model:
 
     Attributes
     ----------
-    kind : {"ecoperceiver", "xgboost", "ridge", "diurnal_cycle"}
+    kind : {"ecoperceiver", "streaming", "xgboost", "ridge", "diurnal_cycle"}
         What ``Dataset.carbon.fit`` trains, or :func:`~xcarbon.references.ridge` or
         :func:`~xcarbon.references.diurnal_cycle`.
     label : str
@@ -262,14 +263,22 @@ def _check_training(kind: str, settings: dict[str, Any]) -> None:
     """Build the classes that ``fit`` builds."""
     from xcarbon.training.task import configure
 
+    reads = {"variables": PAPER_INPUTS, "bands": ()}
     if kind == "xgboost":
         from xcarbon.training.boosting import BoostingConfig
 
         configure(BoostingConfig, settings, seed=0)
         return
+    network = dict(settings.pop("network", {}))
+    if kind == "streaming":
+        from xcarbon.models.streaming import StreamingConfig
+        from xcarbon.training.streaming import FIXED, StreamingTraining
+
+        configure(StreamingTraining, settings, also=["network"], seed=0, **FIXED)
+        configure(StreamingConfig, network, **reads, targets=("NEE",), spread=False)
+        return
     from xcarbon.models.ecoperceiver import EcoPerceiverConfig
     from xcarbon.training import TrainingConfig
 
-    network = settings.pop("network", {})
     configure(TrainingConfig, settings, also=["network"], seed=0)
-    configure(EcoPerceiverConfig, dict(network), variables=PAPER_INPUTS, bands=())
+    configure(EcoPerceiverConfig, network, **reads)

@@ -37,6 +37,14 @@ class BoostedTreesConfig:
     bands: tuple[str, ...] = ()
     context: int = 32
 
+    #: Trees read nothing of a place.
+    statics: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def least_context(self) -> int:
+        """Hours that a record must have for a prediction, so that models are compared on the same ones."""
+        return self.context
+
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the V + C numbers that a tree can ask for."""
@@ -75,6 +83,7 @@ class BoostedTrees:
         wanted: NDArray[np.bool_],
         patches: NDArray[np.float32] | None,
         patch_index: NDArray[np.int64] | None,
+        statics: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Predict hour by hour; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
         output = np.full(len(wanted), np.nan, np.float32)

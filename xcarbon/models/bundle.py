@@ -24,6 +24,7 @@ FORMAT = 1
 #: Where the kinds of models are, imported when one is loaded: torch and xgboost take long to import.
 KINDS = {
     "ecoperceiver": ("xcarbon.models.networks", "NetworkPredictor"),
+    "streaming": ("xcarbon.models.networks", "StreamingPredictor"),
     "xgboost": ("xcarbon.models.boosting", "BoostedTrees"),
 }
 
@@ -39,6 +40,10 @@ class ModelConfig(Protocol):
         Bands of a patch; empty for a model without patches.
     context : int
         Hours T in a window, the predicted one included.
+    least_context : int
+        How many of them a record must have for a prediction: all, or fewer at its beginning.
+    statics : tuple of str
+        What it reads of a place, in the order of the last axis of ``statics``.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -49,6 +54,10 @@ class ModelConfig(Protocol):
     def bands(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def context(self) -> int: ...  # noqa: D102
+    @property
+    def least_context(self) -> int: ...  # noqa: D102
+    @property
+    def statics(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 class Predictor(Protocol):
@@ -79,6 +88,7 @@ class Predictor(Protocol):
         wanted: NDArray[np.bool_],
         patches: NDArray[np.float32] | None,
         patch_index: NDArray[np.int64] | None,
+        statics: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Predict as :meth:`CarbonModel.predict_series`, but in standardised units of the target."""
         ...
@@ -128,7 +138,8 @@ class CarbonModel:
     Attributes
     ----------
     predictor : Predictor
-        A :class:`~xcarbon.models.networks.NetworkPredictor` or
+        A :class:`~xcarbon.models.networks.NetworkPredictor`,
+        :class:`~xcarbon.models.networks.StreamingPredictor` or
         :class:`~xcarbon.models.boosting.BoostedTrees`.
     target : str
         Code of the variable that it predicts.
@@ -164,26 +175,31 @@ class CarbonModel:
         wanted: NDArray[np.bool_],
         patches: NDArray[np.float32] | None = None,
         patch_index: NDArray[np.int64] | None = None,
+        statics: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Predict the last hour of each window in a series of consecutive hours.
 
         Parameters
         ----------
         hourly : numpy.ndarray
-            Scaled variables [1], shape ``(hours + T - 1, V)``, float32; NaN where missing.
+            Scaled variables [1], shape ``(hours + T - 1, V)``, float32; NaN where missing. For a model with
+            a ``least_context`` of less than T they may be fewer, if the record begins with the first one.
         wanted : numpy.ndarray
             Which windows to predict, bool, shape ``(hours,)``.
         patches : numpy.ndarray, optional
             Shape ``(P, C, 8, 8)``, float32; -1 where fill.
         patch_index : numpy.ndarray, optional
             Which patch enters at each hour, shape ``(hours + T - 1,)``; -1 for none.
+        statics : numpy.ndarray, optional
+            What is known of the place, shape ``(S,)``, in the order of ``config.statics``; NaN where unknown.
+            Models without ``config.statics`` ignore it.
 
         Returns
         -------
         numpy.ndarray
             The target in its units, shape ``(hours,)``, float32; NaN where not wanted.
         """
-        output = self.predictor.predict_series(hourly, wanted, patches, patch_index)
+        output = self.predictor.predict_series(hourly, wanted, patches, patch_index, statics)
         return output * np.float32(self.scaler.std) + np.float32(self.scaler.mean)
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +79,8 @@ class EcoPerceiverConfig:
     causal: bool = True
     dropout: float = 0.3
     normalize_keys_values: bool = False
+    #: It reads nothing of a place.
+    statics: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -86,6 +89,11 @@ class EcoPerceiverConfig:
             raise ModelError("a model needs at least one hourly variable")
         if not 0 <= self.dropout < 1:
             raise ModelError(f"dropout must be in [0, 1), found {self.dropout}")
+
+    @property
+    def least_context(self) -> int:
+        """Hours that a record must have for a prediction: a window."""
+        return self.context
 
     @property
     def value_width(self) -> int:

@@ -35,16 +35,8 @@ from torch import Tensor, nn
 
 from xcarbon.errors import ModelError
 from xcarbon.models.ecoperceiver import EPS, MLP, EcoPerceiverConfig, InputEmbedding
-from xcarbon.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, TIME_FEATURES
+from xcarbon.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS, TIME_FEATURES
 
-#: What may be told of a tower: position in IGBP_CLASSES, latitude [degrees_north], longitude [degrees_east],
-#: height above sea level [m]. Each has bounds, and half a period of the slowest sine.
-STATICS: dict[str, tuple[float, float, float]] = {
-    "igbp": (0, len(IGBP_CLASSES) - 1, 1),
-    "lat": (-90, 90, 180),
-    "lon": (-180, 180, 180),
-    "elevation": (-500, 9000, 9500),
-}
 #: Octaves of a place. With more of them each tower would have numbers of its own to be learnt by heart.
 STATIC_OCTAVES = 4
 #: Ratio of the fastest rotation, a radian an hour, to the slowest one, which takes weeks for a turn.
@@ -62,7 +54,8 @@ class StreamingConfig:
     Attributes
     ----------
     variables, bands, statics : tuple of str
-        Hourly inputs, patch bands and what is told of a tower (:data:`STATICS`), in the order of the arrays.
+        Hourly inputs, patch bands and what is told of a tower (:data:`~xcarbon.variables.STATICS`), in the
+        order of the arrays.
     targets : tuple of str
         Variables to predict; none of them an input.
     spread : bool
@@ -120,9 +113,14 @@ class StreamingConfig:
         return EcoPerceiverConfig(**{name: getattr(self, name) for name in names}, dropout=0.0)
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         """Hours that have an influence on a prediction, its own included."""
         return 1 + self.layers * (self.window - 1)
+
+    @property
+    def least_context(self) -> int:
+        """Hours that a record must have for a prediction: those that the first layer sees."""
+        return self.window
 
 
 class Sequences(NamedTuple):
@@ -137,7 +135,8 @@ class Sequences(NamedTuple):
     patch_index : Tensor, optional
         Which patch enters at each hour, integer, shape ``(B, L)``; -1 for none.
     statics : Tensor, optional
-        What is known of the towers, in the units of :data:`STATICS`, shape ``(B, S)``; NaN where unknown.
+        What is known of the towers, in the units of :data:`~xcarbon.variables.STATICS`, shape ``(B, S)``;
+        NaN where unknown.
     """
 
     hourly: Tensor
@@ -412,7 +411,7 @@ def predict_series(network: StreamingEcoPerceiver, sequences: Sequences) -> Pred
     network : StreamingEcoPerceiver
         On the device of the tensors.
     sequences : Sequences
-        Of any length; their first ``config.receptive_field - 1`` hours have less context.
+        Of any length; their first ``config.context - 1`` hours have less context.
 
     Returns
     -------

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["TrainingConfig", "fit"]
 
 #: How each kind of model is trained; imported when it is, since torch and xgboost take long to import.
-MODELS = {"ecoperceiver": "xcarbon.training.ecoperceiver", "xgboost": "xcarbon.training.boosting"}
+MODELS = {
+    "ecoperceiver": "xcarbon.training.ecoperceiver",
+    "streaming": "xcarbon.training.streaming",
+    "xgboost": "xcarbon.training.boosting",
+}
 
 
 def fit(
@@ -50,11 +54,11 @@ def fit(
     ds : xarray.Dataset
         Towers to train on, ``(site, time)``; what is to be learnt of them is loaded into memory, that of each
         process or worker its share.
-    model : {"ecoperceiver", "xgboost"}
-        Which model. EcoPerceiver is trained on one process or on all that ``torchrun`` started, XGBoost on
-        one process or on a Dask cluster.
+    model : {"ecoperceiver", "streaming", "xgboost"}
+        Which model. EcoPerceiver is trained on one process or on all that ``torchrun`` started, the streaming
+        EcoPerceiver on one process, XGBoost on one process or on a Dask cluster.
     val : xarray.Dataset, optional
-        Towers to score by. EcoPerceiver's weights are those with the best score; without ``val`` they are the
+        Towers to score by. A network's weights are those with the best score; without ``val`` they are the
         last ones. XGBoost's trees are scored, and not chosen unless ``early_stopping_rounds`` is set.
     target : str
         Code of the variable to predict.
@@ -78,6 +82,8 @@ def fit(
     **settings
         Of EcoPerceiver: those of :class:`TrainingConfig`, as ``max_epochs``, ``max_steps``, ``batch_size``,
         and ``network``, a dict of settings of :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`.
+        Of the streaming EcoPerceiver: those of :class:`~xcarbon.training.streaming.StreamingTraining`, and
+        ``network``, of :class:`~xcarbon.models.streaming.StreamingConfig`.
         Of XGBoost: those of :class:`~xcarbon.training.boosting.BoostingConfig`, as ``max_depth`` or
         ``tune=True``, and ``scheduler``, the address of a Dask cluster whose workers see the same files;
         by default the cluster that is connected, if any.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -15,12 +17,12 @@ from tqdm.auto import tqdm
 
 from xcarbon.errors import ModelError
 from xcarbon.interrupts import interruptible
-from xcarbon.models.bundle import CarbonModel, Scaler
+from xcarbon.models.bundle import CarbonModel, ModelConfig, Predictor, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import NetworkPredictor
 from xcarbon.options import OPTIONS
 from xcarbon.training.checkpoints import RunFolder
-from xcarbon.training.distributed import Shard, total
+from xcarbon.training.distributed import total
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.windows import Batch
 
@@ -32,8 +34,28 @@ PROGRESS = ("step", "stale", "best", "curve")
 MICRO_BATCH = {"cpu": 64, "other": 512}
 
 
-class Run:
-    """One training run: all processes do the same, each with its windows, and the first one writes.
+class Samples(Protocol):
+    """Towers in memory, and the samples that a network learns from: windows, or sequences of hours."""
+
+    def __len__(self) -> int: ...
+
+    def find(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the samples that this process holds, and their rows in ``index``."""
+        ...
+
+    def targets(self, own: Tensor) -> Tensor:
+        """Target of each hour of samples that are held here, ``(B, T)``; NaN where missing."""
+        ...
+
+    def batch(self, own: Tensor) -> Any:
+        """Gather samples that are held here: what the network reads, and the ``target``."""
+        ...
+
+
+class TrainingRun(ABC):
+    """One training run: all processes do the same, each with its samples, and the first one writes.
+
+    What a sample holds is known to :class:`Samples` and to the methods that a kind of model has to define.
 
     Parameters
     ----------
@@ -41,8 +63,8 @@ class Run:
         The processes, launched.
     folder : RunFolder
         Where to write.
-    config : EcoPerceiverConfig
-        The network.
+    config : dataclass
+        Settings of the network.
     training : TrainingConfig
         How to train it.
     target : str
@@ -53,27 +75,52 @@ class Run:
         What the model remembers of its data; at least ``sites`` and ``val_sites``.
     """
 
+    #: Samples that are computed at once, by type of device.
+    micro_batches: ClassVar[Mapping[str, int]]
+    #: The hours of a sample that are scored: "last" or all in the "window".
+    scored: ClassVar[str]
+
     def __init__(
         self,
         fabric: Fabric,
         folder: RunFolder,
-        config: EcoPerceiverConfig,
+        config: ModelConfig,
         training: TrainingConfig,
         target: str,
         scaler: Scaler,
         provenance: dict[str, Any],
     ) -> None:
         self.fabric, self.folder, self.training = fabric, folder, training
-        kind = fabric.device.type if fabric.device.type in MICRO_BATCH else "other"
-        self.micro_batch = training.micro_batch or MICRO_BATCH[kind]
+        kind = fabric.device.type if fabric.device.type in self.micro_batches else "other"
+        self.micro_batch = training.micro_batch or self.micro_batches[kind]
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)
-            network = EcoPerceiver(config)
-        self.model = CarbonModel(NetworkPredictor(network), target, scaler, provenance)
+            predictor = self._predictor(config)
+        self.model = CarbonModel(predictor, target, scaler, provenance)
         self.network: Any = None
         self.optimizer: Any = None
         self.step, self.stale, self.best = 0, 0, math.inf
         self.curve: list[dict[str, float]] = []
+
+    @abstractmethod
+    def _predictor(self, config: Any) -> Predictor:
+        """Make a network with random weights."""
+
+    @abstractmethod
+    def _chances(self) -> tuple[int, ...]:
+        """Shape of the random numbers that decide what of a sample is masked."""
+
+    @abstractmethod
+    def _mask(self, batch: Any, chance: Tensor) -> Any:
+        """Mask a part of the observations of a batch."""
+
+    @abstractmethod
+    def _output(self, batch: Any) -> Tensor:
+        """Run the network on a batch; shape ``(B, T)``, as the target of the batch."""
+
+    def _samples(self, towers: Any, numbers: Tensor, epoch: int | None) -> Tensor:
+        """Say which samples have these numbers in an epoch, or to be scored if it is None."""
+        return numbers
 
     def start(self, resume: bool) -> None:
         """Set up network and optimiser, and the folder: a new one, or one to resume from."""
@@ -95,12 +142,15 @@ class Run:
         elif self.fabric.is_global_zero:
             self.folder.begin(self._settings())
 
-    def train(self, towers: Shard, val: Shard | None) -> CarbonModel:
+    def train(self, towers: Samples, val: Samples | None) -> CarbonModel:
         """Train to the end, to early stopping or to Ctrl-C."""
         per_epoch = math.ceil(len(towers) / self.training.batch_size)
         total_steps = self.training.total_steps(per_epoch)
         eval_every = self.training.eval_every or per_epoch
-        val_index = None if val is None else _draw(len(val), self.training.val_windows, self.training.seed)
+        val_index = None
+        if val is not None:
+            drawn = _draw(len(val), self.training.val_windows, self.training.seed)
+            val_index = self._samples(val, drawn, None)
         progress = tqdm(
             total=total_steps,
             initial=self.step,
@@ -115,7 +165,7 @@ class Run:
                 epoch, number = divmod(self.step, per_epoch)
                 if number == 0 or not batches:
                     order = _order(len(towers), self.training.seed, epoch)
-                    batches = order.split(self.training.batch_size)
+                    batches = self._samples(towers, order, epoch).split(self.training.batch_size)
                 loss = self._step(towers, batches[number], self.training.rate(self.step, total_steps))
                 self.step += 1
                 progress.update()
@@ -134,20 +184,19 @@ class Run:
         self.fabric.barrier()
         return CarbonModel.load(self.folder.model)
 
-    def _step(self, towers: Shard, index: Tensor, rate: float) -> float:
+    def _step(self, towers: Samples, index: Tensor, rate: float) -> float:
         """One optimiser step; returns the mean squared error in standardised units."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
         own, chance, share = self._own(towers, index)
-        known = total(self.fabric, share * self._known(towers, own)).item()
+        known = max(1, total(self.fabric, share * self._known(towers, own, self.training.loss)).item())
         parts = list(zip(own.split(self.micro_batch), chance.split(self.micro_batch), strict=True))
         loss = torch.zeros((), device=self.fabric.device)
         for number, (part, dropped) in enumerate(parts, start=1):
             with self.fabric.no_backward_sync(self.network, enabled=number < len(parts)):
-                batch = towers.batch(part)
-                hourly = self.model.network.embed.drop(batch.hourly, dropped)
-                error = self._squared_error(batch._replace(hourly=hourly), self.training.loss)
+                batch = self._mask(towers.batch(part), dropped)
+                error = self._squared_error(batch, self.training.loss)
                 error = error * (share / known)
                 self.fabric.backward(error * self.fabric.world_size)  # gradients are averaged over processes
             loss += error.detach()
@@ -160,42 +209,37 @@ class Run:
         self.optimizer.step()
         return mean
 
-    def _own(self, towers: Shard, index: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Own windows of a batch, the chances to drop their observations, and whether they count.
+    def _own(self, towers: Samples, index: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Own samples of a batch, the chances to drop their observations, and whether they count.
 
         The chances are drawn for the whole batch from seed and step alone: a resumed run draws the same,
         and so does any number of processes.
         """
-        config = self.model.config
         generator = torch.Generator(self.fabric.device).manual_seed(_mix(self.training.seed, self.step))
-        chance = torch.rand(
-            (len(index), config.context, len(config.variables)),
-            generator=generator,
-            device=self.fabric.device,
-        )
+        chance = torch.rand((len(index), *self._chances()), generator=generator, device=self.fabric.device)
         own, rows = towers.find(index)
         if len(own):
             return own, chance[rows.to(chance.device)], 1
-        # All processes have to take part in a step: one window that does not count.
+        # All processes have to take part in a step: one sample that does not count.
         return torch.zeros(1, dtype=torch.int64), chance[:1], 0
 
-    def _known(self, towers: Shard, own: Tensor) -> Tensor:
-        """How many targets some windows have to learn from."""
-        if self.training.loss == "last":
+    def _known(self, towers: Samples, own: Tensor, hours: str) -> Tensor:
+        """How many targets the last hours, or all hours, of some samples have."""
+        if hours == "last":
             return torch.tensor(len(own))
         return torch.isfinite(towers.targets(own)).sum()
 
-    def _squared_error(self, batch: Batch, hours: str) -> Tensor:
+    def _squared_error(self, batch: Any, hours: str) -> Tensor:
         """Sum over the last hours or all hours that have a target, in its standardised units."""
-        output = self.network(batch.hourly, batch.patches, batch.patch_index).float()  # (B, T)
+        output = self._output(batch).float()  # (B, T)
         wanted = (batch.target - self.model.scaler.mean) / self.model.scaler.std  # (B, T)
         if hours == "last":
             output, wanted = output[:, -1], wanted[:, -1]
         known = torch.isfinite(wanted)
         return (output[known] - wanted[known]).square().sum()
 
-    def _evaluate(self, loss: float, val: Shard | None, index: Tensor | None) -> None:
-        """Score the validation windows, keep the weights if they are the best so far."""
+    def _evaluate(self, loss: float, val: Samples | None, index: Tensor | None) -> None:
+        """Score the validation samples, keep the weights if they are the best so far."""
         score = loss if val is None or index is None else self._score(val, index)
         checked = {} if val is None else {"val_mse": score}
         self.curve.append({"step": self.step, "train_mse": loss, **checked})
@@ -206,14 +250,15 @@ class Run:
         else:
             self.stale += 1
 
-    def _score(self, val: Shard, index: Tensor) -> float:
-        """Mean squared error of the last hours of windows, each process its own."""
+    def _score(self, val: Samples, index: Tensor) -> float:
+        """Mean squared error of the hours that are scored, each process its own."""
         error = torch.zeros((), device=self.fabric.device)
         own, _ = val.find(index)
         with torch.no_grad():
             for part in own.split(self.micro_batch) if len(own) else ():
-                error += self._squared_error(val.batch(part), "last")
-        return total(self.fabric, error).item() / len(index)
+                error += self._squared_error(val.batch(part), self.scored)
+        known = total(self.fabric, self._known(val, own, self.scored))
+        return total(self.fabric, error).item() / known.item()
 
     def _save_model(self) -> None:
         if self.fabric.is_global_zero:
@@ -253,13 +298,33 @@ class Run:
             setattr(self, name, state[name])
 
 
+class Run(TrainingRun):
+    """A run of EcoPerceiver, on the windows of a :class:`~xcarbon.training.distributed.Shard`."""
+
+    micro_batches = MICRO_BATCH
+    scored = "last"
+
+    def _predictor(self, config: EcoPerceiverConfig) -> NetworkPredictor:
+        return NetworkPredictor(EcoPerceiver(config))
+
+    def _chances(self) -> tuple[int, ...]:
+        return self.model.config.context, len(self.model.config.variables)
+
+    def _mask(self, batch: Batch, chance: Tensor) -> Batch:
+        return batch._replace(hourly=self.model.network.embed.drop(batch.hourly, chance))
+
+    def _output(self, batch: Batch) -> Tensor:
+        output: Tensor = self.network(batch.hourly, batch.patches, batch.patch_index)
+        return output
+
+
 def _order(count: int, seed: int, epoch: int) -> Tensor:
-    """Order of the windows in an epoch."""
+    """Order of the samples in an epoch."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(_mix(seed, epoch + 2**31)))
 
 
 def _draw(count: int, wanted: int, seed: int) -> Tensor:
-    """Positions of at most ``wanted`` windows, drawn without replacement, sorted."""
+    """Positions of at most ``wanted`` samples, drawn without replacement, sorted."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randperm(count, generator=generator)[:wanted].sort().values
 

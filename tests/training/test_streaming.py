@@ -1,0 +1,226 @@
+"""A streaming EcoPerceiver learns from sequences that are cut right, and resumes to the same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from tests.training.test_ecoperceiver import last_weights, weights
+from xcarbon.errors import ModelError
+from xcarbon.models.bundle import CarbonModel
+from xcarbon.prep.inputs import model_inputs
+from xcarbon.training import fit, run, streaming
+from xcarbon.training.checkpoints import CHECKPOINT, MODEL
+from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
+
+TINY = {"width": 16, "heads": 2, "window": 8, "octaves": 4, "layers": 2, "cross_blocks": 1}
+QUICK = {
+    "network": TINY, "length": 64, "batch_size": 8, "micro_batch": 4, "max_steps": 10, "eval_every": 4,
+    "val_windows": 20, "learning_rate": 3e-3,
+}  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def months(towers) -> xr.Dataset:
+    """Two months of five towers: one begins late, one ends early and has a gap, one has five days."""
+    ds = towers.isel(site=slice(0, 5), time=slice(0, 1440), day=slice(0, 60)).load()
+    hours = np.arange(1440)
+    ds["NEE"][0, hours < 300] = np.nan
+    ds["NEE"][1, (hours > 900) | ((hours > 400) & (hours < 700))] = np.nan
+    ds["NEE"][2, (hours < 500) | (hours > 620)] = np.nan
+    return ds
+
+
+@pytest.fixture(scope="module")
+def sets(months) -> tuple[xr.Dataset, xr.Dataset]:
+    return months.isel(site=slice(0, 3)), months.isel(site=slice(3, 5))
+
+
+@pytest.fixture(scope="module")
+def inputs(sets) -> xr.Dataset:
+    return model_inputs(sets[0], ["DOY", "TA", "SW_IN"], ["B1", "snow"], target="NEE").load().chunk()
+
+
+@pytest.fixture(scope="module")
+def sequences(inputs) -> TowerSequences:
+    return TowerSequences(inputs, ("igbp", "lat"), 64, 8, CPU)
+
+
+# Sequences
+
+
+def test_every_target_is_in_one_sequence(sequences, inputs):
+    """But for those that are alone in a gap, and those with too few hours before them."""
+    every = TowerSequences(inputs, (), 64, 8, CPU)
+    targets = every.targets(every.starts)
+    assert torch.isnan(targets[:, :7]).all()
+    assert torch.isfinite(targets).sum(1).min() >= LEAST_TARGETS
+    found = np.sort(targets[torch.isfinite(targets)].numpy())
+    known = inputs["target"].values[:, 7:]
+    known = known[np.isfinite(known)]
+    assert np.isin(found, known).all()
+    assert len(np.unique(found)) == len(np.unique(known[np.isin(known, found)])) == len(found)
+    assert len(known) - 4 * LEAST_TARGETS < len(found) <= len(known)
+
+
+@pytest.mark.parametrize("offset", [0, -20, 28])
+def test_batches_hold_what_the_towers_observed(sequences, inputs, offset):
+    """Sequence by sequence, from the hours of a tower by their labels."""
+    starts = sequences.moved(sequences.starts, offset)
+    batch = sequences.batch(starts)
+    target = batch.target.numpy()
+    hourly, patches, index, statics = (part.numpy() for part in batch.sequences)
+    clock = inputs["time"].values
+    unmatched = 0
+    for row in range(len(starts)):
+        site = int(np.flatnonzero(inputs["lat"].values.astype("f4") == statics[row, 1])[0])
+        tower = inputs.isel(site=site)
+        known = np.flatnonzero(np.isfinite(target[row]))
+        if not known.size:
+            unmatched += 1
+            continue
+        first = np.flatnonzero(tower["target"].values == target[row, known[0]])[0] - known[0]
+        hours = np.arange(first, min(first + 64, 1440))
+        expected = tower["target"].values[hours]
+        np.testing.assert_array_equal(target[row, known], expected[known])
+        there = (
+            len(hours)
+            if np.isfinite(hourly[row]).any(1).all()
+            else int(np.isfinite(hourly[row]).any(1).sum())
+        )
+        np.testing.assert_array_equal(hourly[row, :there], tower["hourly"].values[hours[:there]])
+        assert np.isnan(hourly[row, there:]).all()
+        noon = np.flatnonzero(index[row] >= 0)
+        for hour in noon:
+            day = np.flatnonzero(inputs["day"].values == clock[hours[hour]].astype("M8[D]"))[0]
+            np.testing.assert_array_equal(patches[index[row, hour]], tower["patch"].values[day])
+    assert unmatched <= 2
+    assert (index >= 0).any()
+
+
+def test_moved_sequences_stay_in_the_records(sequences):
+    begins, ends = sequences._begins, sequences._ends
+    for offset in (-500, -28, 0, 28, 500):
+        moved = sequences.moved(sequences.starts, offset)
+        tower = sequences._tower(sequences.starts)
+        assert torch.equal(sequences._tower(moved), tower)
+        assert (moved >= begins[tower]).all()
+        assert ((moved + 64 <= ends[tower]) | (moved == begins[tower])).all()
+    inside = (sequences.starts - 28 >= begins[tower]) & (sequences.starts + 28 + 64 <= ends[tower])
+    assert inside.sum() > 10
+    assert torch.equal(sequences.moved(sequences.starts, 28)[inside], sequences.starts[inside] + 28)
+
+
+def test_moments_are_those_of_the_targets(sequences):
+    values = sequences._target[torch.isfinite(sequences._target)].double().numpy()
+    assert sequences.moments() == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-12)
+
+
+# Training
+
+
+def test_fit_learns_and_remembers_where_it_comes_from(sets, tmp_path):
+    train, _ = sets
+    network = TINY | {"dropout": 0.0, "variable_dropout": 0.0}
+    settings = QUICK | {"max_steps": 60, "eval_every": 15, "learning_rate": 2e-2, "network": network}
+    model = train.carbon.fit("streaming", val=train, allow_leakage=True, run_dir=tmp_path, **settings)
+    first, *_, last = (point["val_mse"] for point in model.provenance["curve"])
+    assert last < 0.65 < first  # of the variance
+    assert model.sites == tuple(train["site"].values)
+    assert model.provenance["training"]["length"] == 64
+    assert (model.config.targets, model.config.statics) == (("NEE",), ("igbp", "lat", "lon", "elevation"))
+    assert len(model.config.variables) == 21 and len(model.config.bands) == 9
+    assert CarbonModel.load(tmp_path / MODEL).fingerprint() == model.fingerprint()
+
+
+@pytest.mark.parametrize("after", [3, 8])
+def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, monkeypatch, after):
+    """Over several epochs, each with its own first hours."""
+    train, val = sets
+    whole = fit(train, "streaming", val=val, run_dir=tmp_path / "whole", **QUICK)
+    original = run.TrainingRun._step
+
+    def press(self, *arguments):
+        if self.step == after - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"after step {after}"):
+        patch.setattr(run.TrainingRun, "_step", press)
+        fit(train, "streaming", val=val, run_dir=tmp_path / "parts", **QUICK)
+    assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == after
+    resumed = fit(train, "streaming", val=val, run_dir=tmp_path / "parts", resume=True, **QUICK)
+    assert torch.equal(last_weights(tmp_path / "parts"), last_weights(tmp_path / "whole"))
+    assert torch.equal(weights(resumed), weights(whole))
+    assert resumed.provenance["curve"] == whole.provenance["curve"]
+    with pytest.raises(ModelError, match=r"training\.length differ"):
+        fit(train, "streaming", val=val, run_dir=tmp_path / "parts", resume=True, **QUICK | {"length": 32})
+
+
+def test_epochs_begin_at_other_hours_and_scores_do_not(sets, inputs, sequences):
+    some = object.__new__(streaming.StreamingRun)
+    some.training = SimpleNamespace(seed=0)
+    numbers = torch.arange(len(sequences))
+    epochs = [some._samples(sequences, numbers, epoch) for epoch in (0, 1, 0)]
+    assert torch.equal(epochs[0], epochs[2])
+    assert not torch.equal(epochs[0], epochs[1])
+    assert torch.equal(some._samples(sequences, numbers, None), sequences.starts)
+
+
+def test_micro_batches_add_up_to_the_batch(sets, tmp_path):
+    one, many = (
+        weights(
+            fit(
+                sets[0],
+                "streaming",
+                run_dir=tmp_path / str(size),
+                **QUICK | {"max_steps": 3, "micro_batch": size},
+            )
+        )
+        for size in (8, 3)
+    )
+    torch.testing.assert_close(one, many, rtol=1e-3, atol=1e-4)
+
+
+def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
+    """Here without patches, and of towers of which nothing is known."""
+    bare = [ds[["TA", "SW_IN", "NEE"]].drop_vars(["igbp", "lat", "lon", "elevation"]) for ds in sets]
+    settings = QUICK | {"val_windows": 1000, "allow_leakage": True}
+    model = fit(bare[0], "streaming", val=bare[1], run_dir=tmp_path, **settings)
+    assert model.config.bands == ()
+    sequences = TowerSequences(
+        model_inputs(bare[1], model.config.variables, target="NEE"), model.config.statics, 64, 8, CPU
+    )
+    batch = sequences.batch(sequences.starts)
+    assert torch.isnan(batch.sequences.statics).all()
+    with torch.no_grad():
+        mean = model.network(batch.sequences).mean[..., 0]
+    error = (mean * model.scaler.std + model.scaler.mean - batch.target)[torch.isfinite(batch.target)]
+    best = min(point["val_mse"] for point in model.provenance["curve"])
+    assert error.square().mean().item() / model.scaler.std**2 == pytest.approx(best, rel=1e-4)
+
+
+def test_what_cannot_be_trained_is_said(sets, tmp_path, monkeypatch):
+    train, _ = sets
+    cases = {
+        "at least the window of 8 hours": {"length": 7},
+        "unknown settings": {"precision": "bf16-mixed"},
+        "unknown settings.*spread": {"network": TINY | {"spread": True}},
+        "none of 3 towers has 24 hours with GPP_DT": {"target": "GPP_DT", "length": 64},
+        "window must be at least 1": {"network": TINY | {"window": 0}},
+    }
+    silent = train.assign(GPP_DT=train["NEE"] * np.nan)
+    for message, settings in cases.items():
+        with pytest.raises(ModelError, match=message):
+            fit(silent, "streaming", run_dir=tmp_path / "run", **QUICK | settings)
+    monkeypatch.setattr(streaming, "join_processes", lambda precision: SimpleNamespace(world_size=2))
+    with pytest.raises(ModelError, match="one process, found 2"):
+        fit(train, "streaming", run_dir=tmp_path / "run", **QUICK)
+    assert not (tmp_path / "run").exists()

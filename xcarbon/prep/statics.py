@@ -1,0 +1,70 @@
+"""What does not change at a tower or cell, as the numbers that models read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from xcarbon.variables import IGBP_CLASSES
+
+
+def stack_statics(
+    inputs: xr.Dataset, names: Sequence[str], chunks: tuple[tuple[int, ...], ...] | None = None
+) -> da.Array:
+    """Stack coordinates of towers or cells, lazily.
+
+    Parameters
+    ----------
+    inputs : xarray.Dataset
+        From :func:`xcarbon.prep.inputs.model_inputs`.
+    names : sequence of str
+        Coordinates in the model's order, out of :data:`xcarbon.variables.STATICS`.
+    chunks : tuple of tuples of int, optional
+        Along the dims of the place; by default those of ``inputs``.
+
+    Returns
+    -------
+    dask.array.Array
+        Shape ``(*place, S)``, float32, a class as its position in ``IGBP_CLASSES``; NaN where unknown, as the
+        class of a grid's cells mostly is.
+
+    Examples
+    --------
+    >>> from xcarbon.prep.inputs import model_inputs
+    >>> from xcarbon.testing import synthetic_towers
+    >>> inputs = model_inputs(synthetic_towers(2), ["TA"])
+    >>> stack_statics(inputs, ["igbp", "elevation"]).shape
+    (2, 2)
+    """
+    hourly = inputs["hourly"]
+    place = hourly.dims[:-2]
+    shape = tuple(hourly.sizes[dim] for dim in place)
+    chunks = chunks or hourly.data.chunks[: len(place)]
+    layers = []
+    for name in names:
+        # Dims on which it does not depend have the length 1 until a chunk is computed.
+        values = da.asarray(_numbers(inputs, name).set_dims(place).data)
+        cut = {axis: chunks[axis] for axis, size in enumerate(shape) if values.shape[axis] == size}
+        layers.append(da.broadcast_to(values.rechunk(cut), shape, chunks=chunks))
+    return da.stack(layers, axis=-1).rechunk({len(place): -1})
+
+
+def _numbers(inputs: xr.Dataset, name: str) -> xr.Variable:
+    """One coordinate as float32, lazy if it is; NaN where it is absent or unknown."""
+    if name not in inputs.coords:
+        return xr.Variable((), np.float32(np.nan))
+    found = inputs[name].variable.to_base_variable()
+    if name != "igbp":
+        return found.astype("float32")
+    positions: xr.Variable = xr.apply_ufunc(_position, found, dask="parallelized", output_dtypes=["float32"])
+    return positions
+
+
+def _position(igbp: np.ndarray) -> np.ndarray:
+    """Positions of classes in the vocabulary, float32."""
+    known = {name: position for position, name in enumerate(IGBP_CLASSES)}
+    found = [known.get(str(name), np.nan) for name in np.asarray(igbp).flat]
+    return np.array(found, "float32").reshape(np.shape(igbp))

@@ -1,0 +1,131 @@
+"""Train a streaming EcoPerceiver on sequences of hours, on one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from xcarbon.errors import ModelError
+from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.networks import StreamingPredictor
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver, drop
+from xcarbon.training.checkpoints import RunFolder
+from xcarbon.training.distributed import join_processes
+from xcarbon.training.run import TrainingRun
+from xcarbon.training.schedule import TrainingConfig
+from xcarbon.training.sequences import LEAST_TARGETS, SequenceBatch, TowerSequences
+from xcarbon.training.task import Task, configure
+
+#: Sequences that are computed at once: on a processor more are not faster.
+MICRO_BATCH = {"cpu": 4, "other": 16}
+#: What the user cannot set: all hours of a sequence are learnt from, and rotations need single precision.
+FIXED = {"loss": "window", "precision": "32-true"}
+
+
+@dataclass(frozen=True)
+class StreamingTraining(TrainingConfig):
+    """How to train a streaming EcoPerceiver: as :class:`~xcarbon.training.TrainingConfig`, but for these.
+
+    Attributes
+    ----------
+    length : int
+        Hours in a sequence. The first ``window - 1`` of them have too little context to be learnt from.
+    batch_size, micro_batch, val_windows : int
+        Sequences, in the place of windows.
+    """
+
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    val_windows: int = 500
+    length: int = 512
+
+
+def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
+    """Train a streaming EcoPerceiver; see :func:`xcarbon.training.fit`.
+
+    Parameters
+    ----------
+    task : Task
+        What to learn.
+    network : dict, optional
+        Settings of :class:`~xcarbon.models.streaming.StreamingConfig`.
+    **settings
+        Those of :class:`StreamingTraining`.
+
+    Returns
+    -------
+    CarbonModel
+        The weights with the best validation score.
+
+    Raises
+    ------
+    ModelError
+        If ``torchrun`` started several processes, a setting is not possible, or there is nothing to learn.
+    """
+    training = configure(StreamingTraining, settings, also=["network"], seed=task.seed, **FIXED)
+    config = configure(
+        StreamingConfig, network or {}, variables=task.variables, bands=task.bands,
+        targets=(task.target,), spread=False,
+    )  # fmt: skip
+    if training.length < config.window:
+        raise ModelError(
+            f"length must be at least the window of {config.window} hours, found {training.length}"
+        )
+    fabric = join_processes(training.precision)
+    if fabric.world_size > 1:
+        raise ModelError(
+            f"a streaming EcoPerceiver is trained on one process, found {fabric.world_size}: "
+            "start it without torchrun"
+        )
+
+    def load(ds: xr.Dataset) -> TowerSequences:
+        inputs = task.inputs(ds)
+        towers = TowerSequences(inputs, config.statics, training.length, config.least_context, fabric.device)
+        if not len(towers):
+            raise ModelError(
+                f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {task.target} at "
+                f"quality <= {task.max_qc} within {training.length}, the first {config.window - 1} aside"
+            )
+        return towers
+
+    towers = load(task.train)
+    val = None if task.val is None else load(task.val)
+    folder, scaler = RunFolder(task.run_dir), task.scaler(*towers.moments())
+    provenance = task.provenance(training, "torch")
+    run = StreamingRun(fabric, folder, config, training, task.target, scaler, provenance)
+    run.start(task.resume)
+    return run.train(towers, val)
+
+
+class StreamingRun(TrainingRun):
+    """A run on sequences, which begin at other hours in each epoch."""
+
+    training: StreamingTraining
+    micro_batches: ClassVar = MICRO_BATCH
+    scored = "window"
+
+    def _predictor(self, config: StreamingConfig) -> StreamingPredictor:
+        return StreamingPredictor(StreamingEcoPerceiver(config))
+
+    def _chances(self) -> tuple[int, ...]:
+        config: StreamingConfig = self.model.network.config
+        return self.training.length + 1, len(config.variables) + len(config.statics) + 2
+
+    def _mask(self, batch: SequenceBatch, chance: Tensor) -> SequenceBatch:
+        return batch._replace(sequences=drop(self.model.network.config, batch.sequences, chance))
+
+    def _output(self, batch: SequenceBatch) -> Tensor:
+        mean: Tensor = self.network(batch.sequences).mean
+        return mean[..., 0]
+
+    def _samples(self, towers: TowerSequences, numbers: Tensor, epoch: int | None) -> Tensor:
+        starts = towers.starts[numbers]
+        if epoch is None:
+            return starts
+        half = towers.stride // 2
+        offset = np.random.default_rng([self.training.seed, epoch]).integers(-half, half + 1)
+        return towers.moved(starts, int(offset))
