@@ -13,7 +13,7 @@ import xarray as xr
 from xcarbon.evaluation import site_quantiles
 from xcarbon.experiments import figures, paper, wording
 from xcarbon.experiments.bootstrap import DRAWS
-from xcarbon.experiments.config import KINDS, Experiment
+from xcarbon.experiments.config import KINDS, Experiment, Model
 from xcarbon.experiments.pages import Page
 from xcarbon.experiments.protocols import PROTOCOLS
 from xcarbon.experiments.results import judged
@@ -30,7 +30,7 @@ _QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
 _LOWEST = -1.0
 _LIBRARIES = ("xcarbon", "numpy", "xarray", "torch", "xgboost")
 _HOURS = {"all": "all", "best-year": "of each tower the calendar year with most observations"}
-_BOXES = " Dots are seeds, a box goes from the worst to the best; a diamond does not depend on the seed."
+_BOXES = " Dots are seeds, a box goes from the worst to the best; a diamond is the only value."
 _AHEAD = (
     "Differences of efficiencies, means over seeds. A model is ahead, in bold, where the 95 % interval over "
     f"towers excludes zero. † Fewer than {wording.FEW} towers: all of them favour one model by chance alone "
@@ -259,8 +259,13 @@ def _typical(results: xr.Dataset) -> list[str]:
 
 def _models(page: Page, experiment: Experiment) -> None:
     page.heading("What was run")
-    rows = [[model.label, KINDS[model.kind].name, _settings(model.settings)] for model in experiment.models]
+    rows = [[model.label, KINDS[model.kind].name, _settings(_said(model))] for model in experiment.models]
     page.table(["model", "kind", "settings other than its defaults"], rows, is_text=True)
+
+
+def _said(model: Model) -> dict[str, Any]:
+    """What a model's part of the experiment says other than its defaults."""
+    return {**model.settings, **({} if model.max_seeds is None else {"max_seeds": model.max_seeds})}
 
 
 def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:
