@@ -115,7 +115,7 @@ class TowerYear:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter += 0.05 * torch.randn_like(parameter)
-        self.model = CarbonModel(NetworkPredictor(network), "NEE", Scaler(0.0, 1.0, 1, {}))
+        self.model = CarbonModel(NetworkPredictor(network), Scaler({"NEE": (0.0, 1.0)}, 1, {}))
         self.load()
         expected = self.plain_windows(16)
         np.testing.assert_allclose(self.fast_windows(PLAIN_WINDOWS), expected, rtol=1e-3, atol=1e-4)

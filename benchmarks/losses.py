@@ -51,7 +51,7 @@ class Comparison:
             )
         )
         bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in INPUTS}
-        self.scaler = Scaler(*self.train.moments(), MAX_QC, bounds)
+        self.scaler = Scaler({"NEE": self.train.moments()}, MAX_QC, bounds)
         self.settings: dict[str, Any] = {
             "batch_size": BATCH,
             "learning_rate": arguments.learning_rate,
@@ -64,7 +64,7 @@ class Comparison:
         """Make a run of the paper's network, ready to train."""
         training = TrainingConfig(**self.settings, **settings)
         provenance: dict[str, Any] = {"sites": [], "val_sites": []}
-        run = Run(self.fabric, RunFolder(folder), self.config, training, "NEE", self.scaler, provenance)
+        run = Run(self.fabric, RunFolder(folder), self.config, training, self.scaler, provenance)
         run.start(resume=False)
         return run
 

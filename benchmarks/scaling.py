@@ -44,7 +44,7 @@ def paper_model(variables: tuple[str, ...] = PAPER_INPUTS) -> CarbonModel:
         torch.manual_seed(0)
         network = EcoPerceiver(EcoPerceiverConfig(variables, ()))
     bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in variables}
-    return CarbonModel(NetworkPredictor(network.eval()), "NEE", Scaler(0.0, 5.0, 1, bounds))
+    return CarbonModel(NetworkPredictor(network.eval()), Scaler({"NEE": (0.0, 5.0)}, 1, bounds))
 
 
 def write_store(path: Path) -> None:

@@ -44,7 +44,7 @@ def make(variables=PAPER_INPUTS, bands=PATCH_BANDS) -> CarbonModel:
             parameter.add_(torch.randn_like(parameter) * 0.2)
     bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in variables}
     provenance = {"sites": ["XX-One", "XX-Two"], "data": {"title": "two towers"}}
-    return CarbonModel(NetworkPredictor(network.eval()), "NEE", Scaler(-1.0, 5.0, 1, bounds), provenance)
+    return CarbonModel(NetworkPredictor(network.eval()), Scaler({"NEE": (-1.0, 5.0)}, 1, bounds), provenance)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ class LoggedModel(CarbonModel):
 def test_threads_and_a_cluster_of_two_processes_agree(fortnight, model, expected, tmp_path):
     distributed = pytest.importorskip("distributed")
     log = tmp_path / "log"
-    logged = LoggedModel(model.predictor, "NEE", model.scaler, {"log": str(log)})
+    logged = LoggedModel(model.predictor, model.scaler, {"log": str(log)})
     prediction = fortnight.chunk(time=100).carbon.predict_nee(logged)
     with dask.config.set(scheduler="threads"):
         threads = prediction.values

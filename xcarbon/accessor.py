@@ -35,15 +35,19 @@ class CarbonAccessor:
 
         return fit(self._ds, model, **settings)
 
-    def predict(self, target: str, model: CarbonModel | str | os.PathLike[str]) -> xr.DataArray:
+    def predict(
+        self, target: str, model: CarbonModel | str | os.PathLike[str], *, spread: bool = False
+    ) -> xr.DataArray | xr.Dataset:
         """Predict a flux lazily; see :func:`xcarbon.inference.predict`."""
         from xcarbon.inference import predict
 
-        return predict(self._ds, target, model)
+        return predict(self._ds, target, model, spread=spread)
 
-    def predict_nee(self, model: CarbonModel | str | os.PathLike[str]) -> xr.DataArray:
+    def predict_nee(
+        self, model: CarbonModel | str | os.PathLike[str], *, spread: bool = False
+    ) -> xr.DataArray | xr.Dataset:
         """Predict net ecosystem exchange [umol m-2 s-1] lazily; see :func:`xcarbon.inference.predict`."""
-        return self.predict("NEE", model)
+        return self.predict("NEE", model, spread=spread)
 
     def predict_to(
         self,

@@ -213,7 +213,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace) -> int:
     model = xcarbon.CarbonModel.load(arguments.model)
     ds = open_data(arguments.data)
-    ds.carbon.predict_to(model.target, model, arguments.out, scheduler=arguments.scheduler)
+    ds.carbon.predict_to(model.targets[0], model, arguments.out, scheduler=arguments.scheduler)
     print(f"wrote {arguments.out}")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import Literal, overload
 
 import dask.array as da
 import numpy as np
@@ -13,14 +14,22 @@ from dask.delayed import delayed
 import xcarbon
 from xcarbon import conventions
 from xcarbon.errors import ModelError
-from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.bundle import SPREAD, CarbonModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
 from xcarbon.variables import TIME_FEATURES
 
+Model = CarbonModel | str | os.PathLike[str]
 
-def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[str]) -> xr.DataArray:
+
+@overload
+def predict(ds: xr.Dataset, target: str, model: Model, *, spread: Literal[False] = ...) -> xr.DataArray: ...
+@overload
+def predict(ds: xr.Dataset, target: str, model: Model, *, spread: Literal[True]) -> xr.Dataset: ...
+@overload
+def predict(ds: xr.Dataset, target: str, model: Model, *, spread: bool) -> xr.DataArray | xr.Dataset: ...
+def predict(ds: xr.Dataset, target: str, model: Model, *, spread: bool = False) -> xr.DataArray | xr.Dataset:
     """Predict a flux for every hour, lazily.
 
     Parameters
@@ -32,19 +41,22 @@ def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[
         Code of the variable to predict; the model must have been trained for it.
     model : CarbonModel or path-like
         A trained model, or the folder that one was saved to.
+    spread : bool
+        Tell how uncertain each prediction is, too, if the model was trained to.
 
     Returns
     -------
-    xarray.DataArray
+    xarray.DataArray or xarray.Dataset
         Named ``target``, on the dims of ``ds``, float32, in units of the target, with CF attributes and
         the model's provenance. Nothing is computed before it is asked for. NaN where there are fewer
         stamps before than the model needs (``model.config.least_context``), and where a window holds no
-        observation at all.
+        observation at all. With ``spread`` a Dataset of it and of ``<target>_SE``, its standard deviation:
+        that of a single hour's error at a tower that the model has not seen.
 
     Raises
     ------
     ModelError
-        If the model predicts another variable, or cannot be loaded.
+        If the model predicts another variable, has no spread when it is asked for, or cannot be loaded.
     VariableError
         If ``ds`` has none of the model's predictors.
     MetadataError
@@ -76,26 +88,39 @@ def predict(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[
     """
     if not isinstance(model, CarbonModel):
         model = CarbonModel.load(model)
-    if model.target != target:
-        instead = f"ds.carbon.predict({model.target!r}, model)"
-        raise ModelError(f"the model predicts {model.target}, not {target}: use {instead}")
+    if target not in model.targets:
+        instead = f"ds.carbon.predict({model.targets[0]!r}, model)"
+        raise ModelError(f"the model predicts {', '.join(model.targets)}, not {target}: use {instead}")
+    if spread and not model.has_spread:
+        raise ModelError(f"this {model.predictor.name} model does not tell how uncertain it is: omit spread")
     config = model.config
     inputs = model_inputs(ds, config.variables, config.bands, max_qc=model.scaler.max_qc)
     values = _predict_blocks(inputs, model)
     template = inputs["hourly"].isel(variable=0, drop=True).drop_vars("spatial_ref", errors="ignore")
-    prediction = template.copy(data=values).rename(target)
+    if "site" not in ds.dims and "site" in template.dims:
+        values, template = values[0], template.isel(site=0, drop="site" not in ds.coords)
+    dims = max((ds[code].dims for code in config.variables if code in ds), key=len)
+
+    def output(code: str) -> xr.DataArray:
+        prediction = template.copy(data=values[..., model.outputs.index(code)]).rename(code)
+        # A DataArray cannot carry the bounds; conventions.apply(prediction.to_dataset()) adds them again.
+        prediction["time"].attrs = {k: v for k, v in ds["time"].attrs.items() if k != "bounds"}
+        return prediction.transpose(*dims, ...)
+
+    prediction = output(target)
     prediction.attrs = conventions.variable_attrs(target) | _provenance(model)
-    # A DataArray cannot carry the bounds; conventions.apply(prediction.to_dataset()) adds them again.
-    prediction["time"].attrs = {k: v for k, v in ds["time"].attrs.items() if k != "bounds"}
-    if "site" in prediction.dims and "site" not in ds.dims:
-        prediction = prediction.isel(site=0, drop="site" not in ds.coords)
-    return prediction.transpose(
-        *max((ds[code].dims for code in config.variables if code in ds), key=len), ...
-    )
+    if not spread:
+        return prediction
+    name = target + SPREAD
+    prediction.attrs["ancillary_variables"] = name
+    return xr.Dataset({target: prediction, name: output(name).assign_attrs(_spread_attrs(target))})
 
 
 def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
-    """Dask graph: each chunk gets the hours of context before it, and the patches of its towers or cells."""
+    """Dask graph: each chunk gets the hours of context before it, and the patches of its towers or cells.
+
+    The outputs of the model are the last dim.
+    """
     *place, _, _ = dims = inputs["hourly"].dims
     hourly, axis = inputs["hourly"].data, len(place)
     hours = da.overlap.ensure_minimum_chunksize(
@@ -116,14 +141,15 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
         arrays += [patch.data.rechunk(dict(enumerate(hourly.chunks[:axis])) | whole), patch.dims]
     return da.blockwise(
         functools.partial(_predict_block, day=day),
-        dims[:-1],
+        (*dims[:-1], "output"),
         *arrays,
         # A Delayed is sent once to each worker; a plain argument would be a part of every task.
         model=delayed(model, pure=True),
+        new_axes={"output": len(model.outputs)},
         adjust_chunks={"time": hours},
         align_arrays=False,
         concatenate=True,
-        meta=np.empty((0,) * (axis + 1), np.float32),
+        meta=np.empty((0,) * (axis + 2), np.float32),
     )
 
 
@@ -165,8 +191,8 @@ def _predict_block(
     day: np.ndarray | None,
     model: CarbonModel,
 ) -> np.ndarray:
-    """One chunk: ``(*place, T - 1, V), (*place, hours, V) -> (*place, hours)``, cell by cell."""
-    output = np.empty(hourly.shape[:-1], np.float32)
+    """One chunk: ``(*place, T - 1, V), (*place, hours, V) -> (*place, hours, outputs)``, cell by cell."""
+    output = np.empty((*hourly.shape[:-1], len(model.outputs)), np.float32)
     place = hourly.shape[:-2]
     clocks_before, clocks = (
         np.broadcast_to(part, (*place, part.shape[-1])) for part in (stamps_before, stamps)
@@ -179,7 +205,7 @@ def _predict_block(
             images = patches[cell]
             index = patch_index(clock, day, np.isfinite(images).all(axis=(1, 2, 3)))
         known = None if statics is None else statics[cell]
-        output[cell] = predict_hours(series, clock, model, images, index, known)
+        output[cell] = predict_hours(series, clock, model, images, index, known).T
     return output
 
 
@@ -211,8 +237,8 @@ def predict_hours(
     Returns
     -------
     numpy.ndarray
-        Shape ``(hours,)``, float32; NaN where a window holds no observation, or has fewer hours of the record
-        than the model needs.
+        Shape ``(len(model.outputs), hours)``, float32; NaN where a window holds no observation, or has
+        fewer hours of the record than the model needs.
     """
     config = model.config
     measured = [number for number, code in enumerate(config.variables) if code not in TIME_FEATURES]
@@ -224,7 +250,7 @@ def predict_hours(
     least = config.least_context
     wanted = seen & recorded[config.context - least : len(stamps) - least + 1]
     if not wanted.any():  # the sea, most of a grid
-        return np.full(wanted.shape, np.nan, np.float32)
+        return np.full((len(model.outputs), len(wanted)), np.nan, np.float32)
     if patches is not None and index is not None:
         patches, index = _seen(patches, index)
     if least < config.context:  # hours before the record are none, rather than hours without observations
@@ -238,6 +264,15 @@ def _seen(patches: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarra
     used, renumbered = np.unique(index, return_inverse=True)
     nothing = int(used[0] < 0)
     return patches[used[nothing:]], renumbered - nothing
+
+
+def _spread_attrs(target: str) -> dict[str, str]:
+    """CF attributes of a target's predicted standard deviation."""
+    attrs = conventions.variable_attrs(target)
+    attrs["long_name"] = f"standard deviation of the error of predicted {attrs['long_name']}"
+    if "standard_name" in attrs:
+        attrs["standard_name"] += " standard_error"
+    return attrs
 
 
 def _provenance(model: CarbonModel) -> dict[str, str]:

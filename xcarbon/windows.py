@@ -84,7 +84,7 @@ def valid_hours(target: np.ndarray, context: int) -> np.ndarray:
     Parameters
     ----------
     target : numpy.ndarray
-        Shape ``(hours,)``; NaN where there is none.
+        Shape ``(hours,)`` or ``(hours, targets)``; NaN where there is none.
     context : int
         Hours T in a window, the predicted one included.
 
@@ -98,7 +98,7 @@ def valid_hours(target: np.ndarray, context: int) -> np.ndarray:
     >>> valid_hours(np.array([1.0, 2.0, np.nan, 4.0]), context=2)
     array([1, 3])
     """
-    hours = np.flatnonzero(np.isfinite(target))
+    hours = np.flatnonzero(np.isfinite(target.reshape(len(target), -1)).any(axis=1))
     return hours[hours >= context - 1]
 
 

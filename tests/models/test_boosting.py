@@ -106,7 +106,7 @@ def test_hours_that_are_not_wanted_are_not_predicted():
     wanted = np.arange(20) % 3 > 0
     found = trees.predict_series(hourly, wanted, None, None)
     expected = trees.booster.predict(xgboost.DMatrix(hourly[3:]))
-    np.testing.assert_array_equal(found, np.where(wanted, expected, np.nan))
+    np.testing.assert_array_equal(found[0], np.where(wanted, expected, np.nan))
     assert found.dtype == np.float32 and 7 < np.nanmean(found) < 9
 
 

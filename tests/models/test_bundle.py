@@ -18,7 +18,7 @@ from xcarbon.models.networks import NetworkPredictor, StreamingPredictor
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
 VARIABLES = ("DOY", "TOD", "TA")
-SCALER = Scaler(-1.5, 6.0, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)})
+SCALER = Scaler({"NEE": (-1.5, 6.0)}, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)}, spread=0.9)
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def network() -> CarbonModel:
     torch.manual_seed(0)
     config = EcoPerceiverConfig(VARIABLES, (), width=16, heads=2, cross_blocks=1, context=4)
     predictor = NetworkPredictor(EcoPerceiver(config))
-    return CarbonModel(predictor, "NEE", SCALER, {"sites": ["DE-Tha"], "data": {}})
+    return CarbonModel(predictor, SCALER, {"sites": ["DE-Tha"], "data": {}})
 
 
 @pytest.fixture
 def trees() -> CarbonModel:
     predictor = BoostedTrees(BoostedTreesConfig(VARIABLES, (), 4), grow(3))
-    return CarbonModel(predictor, "NEE", SCALER, {"sites": ["DE-Tha"], "data": {}})
+    return CarbonModel(predictor, SCALER, {"sites": ["DE-Tha"], "data": {}})
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def streaming() -> CarbonModel:
     torch.manual_seed(0)
     config = StreamingConfig(VARIABLES, (), width=16, heads=2, cross_blocks=1, layers=1, window=4)
     predictor = StreamingPredictor(StreamingEcoPerceiver(config))
-    return CarbonModel(predictor, "NEE", SCALER, {"sites": ["DE-Tha"], "data": {}})
+    return CarbonModel(predictor, SCALER, {"sites": ["DE-Tha"], "data": {}})
 
 
 @pytest.fixture(params=["network", "streaming", "trees"])
@@ -67,7 +67,7 @@ def another(model: CarbonModel) -> CarbonModel:
 def test_save_and_load_round_trip(model, tmp_path):
     loaded = CarbonModel.load(model.save(tmp_path / "model"))
     np.testing.assert_array_equal(loaded.predict_series(*series()), model.predict_series(*series()))
-    assert (loaded.config, loaded.scaler, loaded.target) == (model.config, SCALER, "NEE")
+    assert (loaded.config, loaded.scaler, loaded.targets) == (model.config, SCALER, ("NEE",))
     assert loaded.sites == ("DE-Tha",)
     assert loaded.fingerprint() == model.fingerprint()
     files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
@@ -83,14 +83,17 @@ def test_kinds_are_where_they_are_looked_for(model):
 
 def test_predictions_are_in_units_of_the_target(model):
     raw = model.predictor.predict_series(*series(), None, None)
-    np.testing.assert_allclose(model.predict_series(*series()), raw * 6.0 - 1.5, rtol=1e-5)
+    found = model.predict_series(*series())
+    assert len(found) == len(model.outputs) == 1 + model.has_spread
+    np.testing.assert_allclose(found[0], raw[0] * 6.0 - 1.5, rtol=1e-5)
+    np.testing.assert_allclose(found[1:], raw[1:] * 6.0 * 0.9, rtol=1e-5)
 
 
 def test_networks_are_there_and_trees_have_none(network, trees):
     hourly, wanted = series()
     windows = torch.from_numpy(hourly).unfold(0, 4, 1).transpose(1, 2)
     expected = network.network.eval()(windows)[:, -1].detach() * 6.0 - 1.5
-    np.testing.assert_allclose(network.predict_series(hourly, wanted), expected, rtol=1e-4)
+    np.testing.assert_allclose(network.predict_series(hourly, wanted)[0], expected, rtol=1e-4)
     with pytest.raises(AttributeError):
         trees.network  # noqa: B018
 
@@ -160,4 +163,4 @@ def test_bounds_that_are_not_the_vocabulary_s_are_refused(model, tmp_path):
 
 def test_a_target_that_does_not_vary_is_refused():
     with pytest.raises(ModelError, match="standard deviation"):
-        Scaler(0.0, 0.0, 1, {})
+        Scaler({"NEE": (0.0, 0.0)}, 1, {})

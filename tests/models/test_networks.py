@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
+import dask
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_inference import partitions
+from xcarbon import conventions
+from xcarbon.errors import ModelError
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
@@ -28,14 +32,14 @@ CODES = ("TA", "SW_IN", "VPD")
 def make(variables=("DOY", "TOD", *CODES), bands=("B1", "snow"), **network) -> CarbonModel:
     torch.manual_seed(3)
     config = StreamingConfig(
-        variables, bands, width=16, heads=2, window=WINDOW, layers=3, octaves=4, **network
+        variables, bands, width=16, heads=2, window=WINDOW, layers=3, octaves=4, **{"spread": False} | network
     )
     made = StreamingEcoPerceiver(config)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in variables}
-    return CarbonModel(StreamingPredictor(made.eval()), "NEE", Scaler(-1.0, 5.0, 1, bounds))
+    return CarbonModel(StreamingPredictor(made.eval()), Scaler({"NEE": (-1.0, 5.0)}, 1, bounds))
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +171,54 @@ def test_predictions_are_written_and_a_saved_model_is_read(days, model, expected
 def test_gaps_that_nobody_wants_have_no_influence(model):
     """Wanted hours here and there are those of a pass over all."""
     hourly = np.random.default_rng(0).random((60 + FIELD - 1, 5), np.float32) - np.float32(0.5)
-    every = model.predict_series(hourly, np.ones(60, bool))
+    every = model.predict_series(hourly, np.ones(60, bool))[0]
     wanted = np.zeros(60, bool)
     wanted[[20, 21, 50]] = True
-    some = model.predict_series(hourly, wanted)
+    some = model.predict_series(hourly, wanted)[0]
     np.testing.assert_allclose(some[wanted], every[wanted], rtol=1e-4, atol=1e-4)
     assert np.isnan(some[~wanted]).all()
     assert np.isnan(model.predict_series(hourly, np.zeros(60, bool))).all()
+
+
+@pytest.fixture(scope="module")
+def uncertain() -> CarbonModel:
+    """It predicts two fluxes, and how uncertain they are."""
+    two = make(targets=("NEE", "GPP_NT"), spread=True)
+    scaler = dataclasses.replace(two.scaler, targets={"NEE": (-1.0, 5.0), "GPP_NT": (4.0, 7.0)}, spread=1.5)
+    return dataclasses.replace(two, scaler=scaler)
+
+
+def test_spread_belongs_to_its_flux(days, uncertain):
+    with raise_on_compute():
+        found = days.carbon.predict("GPP_NT", uncertain, spread=True)
+    assert list(found) == ["GPP_NT", "GPP_NT_SE"]
+    assert found["GPP_NT"].attrs["ancillary_variables"] == "GPP_NT_SE"
+    assert found["GPP_NT_SE"].attrs["units"] == found["GPP_NT"].attrs["units"]
+    alone = days.carbon.predict("GPP_NT", uncertain)
+    xr.testing.assert_identical(alone.drop_attrs(), found["GPP_NT"].drop_attrs())
+    known = np.isfinite(alone.values)
+    np.testing.assert_array_equal(known, np.isfinite(found["GPP_NT_SE"].values))
+    assert (found["GPP_NT_SE"].values[known] > 0).all()
+    assert not np.allclose(days.carbon.predict_nee(uncertain).values[known], alone.values[known])
+
+
+def test_all_outputs_are_computed_at_once(days, uncertain, monkeypatch):
+    calls = []
+    original = CarbonModel.predict_series
+    monkeypatch.setattr(CarbonModel, "predict_series", lambda *args: calls.append(1) or original(*args))
+    chunked = days.chunk(site=1, time=-1)
+    dask.compute(chunked.carbon.predict("NEE", uncertain, spread=True), scheduler="synchronous")
+    assert len(calls) == days.sizes["site"]
+
+
+def test_spread_is_cf(days, uncertain, tmp_path):
+    found = conventions.apply(days.carbon.predict_nee(uncertain, spread=True))
+    found.to_netcdf(tmp_path / "nee.nc")
+    with xr.open_dataset(tmp_path / "nee.nc") as written:
+        assert written["NEE"].attrs["ancillary_variables"] == "NEE_SE"
+        assert written["NEE_SE"].attrs["standard_name"].endswith("carbon_dioxide standard_error")
+
+
+def test_a_model_without_spread_says_so(days, model):
+    with pytest.raises(ModelError, match="omit spread"):
+        days.carbon.predict_nee(model, spread=True)

@@ -185,7 +185,7 @@ def test_the_loss_of_the_window_learns_from_every_hour(sets, tmp_path):
     run = fit(sets[0], run_dir=tmp_path, loss="window", **QUICK)
     assert run.provenance["training"]["loss"] == "window"
     assert all(
-        point.keys() == {"step", "train_mse"} for point in run.provenance["curve"]
+        point.keys() == {"step", "train_loss"} for point in run.provenance["curve"]
     )  # no towers to check
 
 

@@ -45,7 +45,7 @@ def sets(months) -> tuple[xr.Dataset, xr.Dataset]:
 
 @pytest.fixture(scope="module")
 def inputs(sets) -> xr.Dataset:
-    return model_inputs(sets[0], ["DOY", "TA", "SW_IN"], ["B1", "snow"], target="NEE").load().chunk()
+    return model_inputs(sets[0], ["DOY", "TA", "SW_IN"], ["B1", "snow"], target=["NEE"]).load().chunk()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_every_target_is_in_one_sequence(sequences, inputs):
     assert torch.isnan(targets[:, :7]).all()
     assert torch.isfinite(targets).sum(1).min() >= LEAST_TARGETS
     found = np.sort(targets[torch.isfinite(targets)].numpy())
-    known = inputs["target"].values[:, 7:]
+    known = inputs["target"].values[:, 7:, 0]
     known = known[np.isfinite(known)]
     assert np.isin(found, known).all()
     assert len(np.unique(found)) == len(np.unique(known[np.isin(known, found)])) == len(found)
@@ -75,13 +75,13 @@ def test_batches_hold_what_the_towers_observed(sequences, inputs, offset):
     """Sequence by sequence, from the hours of a tower by their labels."""
     starts = sequences.moved(sequences.starts, offset)
     batch = sequences.batch(starts)
-    target = batch.target.numpy()
+    target = batch.target.numpy()[..., 0]
     hourly, patches, index, statics = (part.numpy() for part in batch.sequences)
     clock = inputs["time"].values
     unmatched = 0
     for row in range(len(starts)):
         site = int(np.flatnonzero(inputs["lat"].values.astype("f4") == statics[row, 1])[0])
-        tower = inputs.isel(site=site)
+        tower = inputs.isel(site=site, target=0)
         known = np.flatnonzero(np.isfinite(target[row]))
         if not known.size:
             unmatched += 1
@@ -120,7 +120,8 @@ def test_moved_sequences_stay_in_the_records(sequences):
 
 def test_moments_are_those_of_the_targets(sequences):
     values = sequences._target[torch.isfinite(sequences._target)].double().numpy()
-    assert sequences.moments() == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-12)
+    (found,) = sequences.moments()
+    assert found == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-12)
 
 
 # Training
@@ -138,6 +139,17 @@ def test_fit_learns_and_remembers_where_it_comes_from(sets, tmp_path):
     assert (model.config.targets, model.config.statics) == (("NEE",), ("igbp", "lat", "lon", "elevation"))
     assert len(model.config.variables) == 21 and len(model.config.bands) == 9
     assert CarbonModel.load(tmp_path / MODEL).fingerprint() == model.fingerprint()
+
+
+def test_several_fluxes_are_learnt_at_once(sets, tmp_path):
+    """One of them has hours that the other has not, and they have other units of their own."""
+    train, val = (ds.assign(GPP_NT=3 * ds["NEE"].where(ds["NEE"].time.dt.hour > 5) + 40) for ds in sets)
+    model = fit(train, "streaming", val=val, target=["NEE", "GPP_NT"], run_dir=tmp_path, **QUICK)
+    assert model.outputs == ("NEE", "GPP_NT", "NEE_SE", "GPP_NT_SE")
+    (mean, std), (other_mean, other_std) = model.scaler.targets.values()
+    assert other_std == pytest.approx(3 * std, rel=0.5) and other_mean > 30 > mean
+    with pytest.raises(ModelError, match="only a streaming EcoPerceiver"):
+        fit(train, "ecoperceiver", target=["NEE", "GPP_NT"], run_dir=tmp_path / "one")
 
 
 @pytest.mark.parametrize("after", [3, 8])
@@ -196,15 +208,16 @@ def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
     model = fit(bare[0], "streaming", val=bare[1], run_dir=tmp_path, **settings)
     assert model.config.bands == ()
     sequences = TowerSequences(
-        model_inputs(bare[1], model.config.variables, target="NEE"), model.config.statics, 64, 8, CPU
+        model_inputs(bare[1], model.config.variables, target=["NEE"]), model.config.statics, 64, 8, CPU
     )
     batch = sequences.batch(sequences.starts)
     assert torch.isnan(batch.sequences.statics).all()
     with torch.no_grad():
-        mean = model.network(batch.sequences).mean[..., 0]
-    error = (mean * model.scaler.std + model.scaler.mean - batch.target)[torch.isfinite(batch.target)]
+        predicted = model.network(batch.sequences).mean
+    mean, std = model.scaler.targets["NEE"]
+    error = (predicted * std + mean - batch.target)[torch.isfinite(batch.target)]
     best = min(point["val_mse"] for point in model.provenance["curve"])
-    assert error.square().mean().item() / model.scaler.std**2 == pytest.approx(best, rel=1e-4)
+    assert error.square().mean().item() / std**2 == pytest.approx(best, rel=1e-4)
 
 
 def test_what_cannot_be_trained_is_said(sets, tmp_path, monkeypatch):
@@ -212,7 +225,7 @@ def test_what_cannot_be_trained_is_said(sets, tmp_path, monkeypatch):
     cases = {
         "at least the window of 8 hours": {"length": 7},
         "unknown settings": {"precision": "bf16-mixed"},
-        "unknown settings.*spread": {"network": TINY | {"spread": True}},
+        "unknown settings.*spraed": {"network": TINY | {"spraed": True}},
         "none of 3 towers has 24 hours with GPP_DT": {"target": "GPP_DT", "length": 64},
         "window must be at least 1": {"network": TINY | {"window": 0}},
     }

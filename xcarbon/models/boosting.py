@@ -77,6 +77,11 @@ class BoostedTrees:
             raise ModelError(f"the trees read {found} features, the settings name {config.features}")
         self.config, self.booster = config, booster
 
+    @property
+    def has_spread(self) -> bool:
+        """Trees predict no uncertainty."""
+        return False
+
     def predict_series(
         self,
         hourly: NDArray[np.float32],
@@ -86,9 +91,9 @@ class BoostedTrees:
         statics: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Predict hour by hour; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
-        output = np.full(len(wanted), np.nan, np.float32)
+        output = np.full((1, len(wanted)), np.nan, np.float32)
         features = hour_features(self.config, hourly, patches, patch_index)
-        output[wanted] = self.booster.inplace_predict(features[wanted])
+        output[0, wanted] = self.booster.inplace_predict(features[wanted])
         return output
 
     def to_bytes(self) -> bytes:

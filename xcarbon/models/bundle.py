@@ -20,10 +20,13 @@ from xcarbon.variables import variable
 
 SETTINGS = "model.json"
 #: Raised when the layout of the folder changes.
-FORMAT = 1
+FORMAT = 2
+#: What the name of a target's standard deviation ends in.
+SPREAD = "_SE"
 #: Where the kinds of models are, imported when one is loaded: torch and xgboost take long to import.
 KINDS = {
     "ecoperceiver": ("xcarbon.models.networks", "NetworkPredictor"),
+    "ensemble": ("xcarbon.models.ensemble", "EnsemblePredictor"),
     "streaming": ("xcarbon.models.networks", "StreamingPredictor"),
     "xgboost": ("xcarbon.models.boosting", "BoostedTrees"),
 }
@@ -82,6 +85,11 @@ class Predictor(Protocol):
         """Its settings."""
         ...
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether it predicts the standard deviation of each target, too."""
+        ...
+
     def predict_series(
         self,
         hourly: NDArray[np.float32],
@@ -90,7 +98,7 @@ class Predictor(Protocol):
         patch_index: NDArray[np.int64] | None,
         statics: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Predict as :meth:`CarbonModel.predict_series`, but in standardised units of the target."""
+        """Predict as :meth:`CarbonModel.predict_series`, but in standardised units of the targets."""
         ...
 
     def to_bytes(self) -> bytes:
@@ -112,23 +120,27 @@ class Scaler:
 
     Attributes
     ----------
-    mean, std : float
-        Of the target over the training hours, in its units: a network predicts
+    targets : dict of str to (float, float)
+        Mean and standard deviation of each target over the training hours, in its units: a network predicts
         ``(target - mean) / std``. 0 and 1 for trees, which predict the target as it is.
     max_qc : int
-        Quality tolerance of predictors and target.
+        Quality tolerance of predictors and targets.
     bounds : dict of str to (float, float)
         Scaling bounds of each predictor, in its units.
+    spread : float
+        What a predicted standard deviation is multiplied by, so that as many observations lie within it as
+        should (:func:`xcarbon.training.calibrate`).
     """
 
-    mean: float
-    std: float
+    targets: dict[str, tuple[float, float]]
     max_qc: int
     bounds: dict[str, tuple[float, float]]
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.std > 0:
-            raise ModelError(f"the target's standard deviation must be positive, found {self.std}")
+        for code, (_, std) in self.targets.items():
+            if not std > 0:
+                raise ModelError(f"the standard deviation of {code} must be positive, found {std}")
 
 
 @dataclass
@@ -139,18 +151,16 @@ class CarbonModel:
     ----------
     predictor : Predictor
         A :class:`~xcarbon.models.networks.NetworkPredictor`,
-        :class:`~xcarbon.models.networks.StreamingPredictor` or
+        :class:`~xcarbon.models.networks.StreamingPredictor`,
+        :class:`~xcarbon.models.ensemble.EnsemblePredictor` or
         :class:`~xcarbon.models.boosting.BoostedTrees`.
-    target : str
-        Code of the variable that it predicts.
     scaler : Scaler
-        Scaling of predictors and target.
+        Scaling of predictors and targets.
     provenance : dict
         JSON-like: the towers it saw (``sites``), their citations, settings, scores and versions.
     """
 
     predictor: Predictor
-    target: str
     scaler: Scaler
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -158,6 +168,22 @@ class CarbonModel:
     def config(self) -> ModelConfig:
         """Settings of the predictor."""
         return self.predictor.config
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Codes of the variables that it predicts."""
+        return tuple(self.scaler.targets)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether it predicts how uncertain it is."""
+        return self.predictor.has_spread
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the rows of its predictions are: targets, then their standard deviations if it has them."""
+        spreads = tuple(code + SPREAD for code in self.targets) if self.has_spread else ()
+        return self.targets + spreads
 
     @property
     def network(self) -> Any:
@@ -197,10 +223,13 @@ class CarbonModel:
         Returns
         -------
         numpy.ndarray
-            The target in its units, shape ``(hours,)``, float32; NaN where not wanted.
+            ``outputs`` in their units, shape ``(len(outputs), hours)``, float32; NaN where not wanted.
         """
-        output = self.predictor.predict_series(hourly, wanted, patches, patch_index, statics)
-        return output * np.float32(self.scaler.std) + np.float32(self.scaler.mean)
+        series = self.predictor.predict_series(hourly, wanted, patches, patch_index, statics)
+        mean, std = np.array(list(self.scaler.targets.values()), "float32").T[..., None]  # each (targets, 1)
+        series[: len(std)] = series[: len(std)] * std + mean
+        series[len(std) :] *= std * np.float32(self.scaler.spread)
+        return series
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model as a folder of weights and JSON, atomically.
@@ -226,7 +255,6 @@ class CarbonModel:
         settings = {
             "format": FORMAT,
             "kind": self.predictor.kind,
-            "target": self.target,
             "config": dataclasses.asdict(self.config),
             "scaler": dataclasses.asdict(self.scaler),
             "provenance": self.provenance,
@@ -274,18 +302,21 @@ class CarbonModel:
             }
             weights = (path / predictor_class.file).read_bytes()
             predictor = predictor_class.from_bytes(config, weights)
-            bounds = {code: (low, high) for code, (low, high) in settings["scaler"].pop("bounds").items()}
-            scaler = Scaler(**settings["scaler"], bounds=bounds)
+            targets, bounds = (
+                {code: (first, second) for code, (first, second) in settings["scaler"].pop(name).items()}
+                for name in ("targets", "bounds")
+            )
+            scaler = Scaler(**settings["scaler"], targets=targets, bounds=bounds)
         except OSError as error:
             raise ModelError(f"{path} is not a model folder with {predictor_class.file}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: settings and weights do not fit together: {error}") from error
         _check_bounds(path, bounds)
-        return cls(predictor, settings["target"], scaler, settings["provenance"])
+        return cls(predictor, scaler, settings["provenance"])
 
     def fingerprint(self) -> str:
         """Hash of weights and scaler: equal for models that predict the same."""
-        digest = hashlib.sha256(repr((self.config, self.scaler, self.target)).encode())
+        digest = hashlib.sha256(repr((self.config, self.scaler)).encode())
         digest.update(self.predictor.to_bytes())
         return digest.hexdigest()[:16]
 

@@ -80,7 +80,7 @@ class StreamingConfig:
     bands: tuple[str, ...] = PATCH_BANDS
     statics: tuple[str, ...] = tuple(STATICS)
     targets: tuple[str, ...] = ("NEE",)
-    spread: bool = False
+    spread: bool = True
     window: int = 32
     octaves: int = 12
     embedding: int = 16
@@ -432,8 +432,8 @@ def predict_series(network: StreamingEcoPerceiver, sequences: Sequences) -> Pred
     return Prediction(torch.cat(means, dim=1), None if scales[0] is None else torch.cat(scales, dim=1))
 
 
-def loss(prediction: Prediction, targets: Tensor, warmup: int = 0) -> Tensor:
-    """Mean loss over all hours and targets that are there.
+def loss(prediction: Prediction, targets: Tensor) -> Tensor:
+    """Sum the loss over all hours and targets that are there.
 
     Parameters
     ----------
@@ -441,29 +441,25 @@ def loss(prediction: Prediction, targets: Tensor, warmup: int = 0) -> Tensor:
         Of a network.
     targets : Tensor
         In standardised units, shape ``(B, L, targets)``; NaN where missing.
-    warmup : int
-        Hours at the beginning of each sequence that do not count, since they have less context.
 
     Returns
     -------
     Tensor
-        Mean of ``(y - mean)^2``, or with ``spread`` of ``(y - mean)^2 / (2 s^2) + log s``, the negative
+        Sum of ``(y - mean)^2``, or with ``spread`` of ``(y - mean)^2 / (2 s^2) + log s``, the negative
         logarithm of a Gaussian likelihood but for a constant; zero where there is no target at all.
 
     Examples
     --------
     >>> targets = torch.tensor([[[5.0], [3.0], [torch.nan]]])
-    >>> loss(Prediction(torch.zeros(1, 3, 1), None), targets, warmup=1)
-    tensor(9.)
+    >>> loss(Prediction(torch.zeros(1, 3, 1), None), targets)
+    tensor(34.)
     """
-    known = torch.isfinite(targets[:, warmup:])
-    wanted, mean = targets[:, warmup:][known], prediction.mean[:, warmup:][known]
+    known = torch.isfinite(targets)
+    wanted, mean = targets[known], prediction.mean[known]
     if prediction.log_scale is None:
-        total = F.mse_loss(mean, wanted, reduction="sum")
-    else:
-        variance = (2 * prediction.log_scale[:, warmup:][known]).exp()
-        total = F.gaussian_nll_loss(mean, wanted, variance, reduction="sum")
-    return total / max(1, len(wanted))
+        return F.mse_loss(mean, wanted, reduction="sum")
+    variance = (2 * prediction.log_scale[known]).exp()
+    return F.gaussian_nll_loss(mean, wanted, variance, reduction="sum")
 
 
 def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Sequences:

@@ -51,7 +51,7 @@ def model_inputs(
     variables: Sequence[str],
     bands: Sequence[str] = (),
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     max_qc: int = MAX_QC,
 ) -> xr.Dataset:
     """Prepare a Dataset for a model, lazily: quality tolerance, scaling, stacking.
@@ -66,8 +66,8 @@ def model_inputs(
         Hourly predictors in the model's order. What ``ds`` lacks is missing throughout.
     bands : sequence of str
         Patch bands in the model's order; none for a model without patches.
-    target : str, optional
-        Variable to predict, for training and scoring.
+    target : str or sequence of str, optional
+        Variable to predict, for training and scoring, or several.
     max_qc : int
         Highest quality code that counts, for predictors and target.
 
@@ -75,9 +75,9 @@ def model_inputs(
     -------
     xarray.Dataset
         ``hourly (site, time, variable)`` [1] float32, NaN where missing; ``target (site, time)`` in
-        its units if asked for; ``patch (site, day, band, y, x)`` if ``bands`` are asked for and
-        ``ds`` has them. A grid has its own dims, as ``lat`` and ``lon``, in the place of ``site``, and
-        its ``local_time``.
+        its units if asked for, with a last dim ``target`` for a sequence of them;
+        ``patch (site, day, band, y, x)`` if ``bands`` are asked for and ``ds`` has them. A grid has its own
+        dims, as ``lat`` and ``lon``, in the place of ``site``, and its ``local_time``.
 
     Raises
     ------
@@ -113,9 +113,12 @@ def model_inputs(
     if target is not None:
         if place != ["site"]:
             raise VariableError(f"training and scoring needs towers on (site, time), found {place}")
-        check_variables(ds, (target,), "training and scoring")
-        check_units(ds, [target])
-        inputs["target"] = mask_quality(ds, [target], max_qc)[target].astype("float32")
+        codes = [target] if isinstance(target, str) else list(target)
+        check_variables(ds, tuple(codes), "training and scoring")
+        check_units(ds, codes)
+        masked = mask_quality(ds, codes, max_qc)[codes].astype("float32")
+        stacked = masked.to_dataarray("target").transpose("site", "time", "target")
+        inputs["target"] = masked[target] if isinstance(target, str) else stacked
     if bands and "reflectance" in ds:
         inputs["patch"] = stack_bands(ds, tuple(bands)).transpose(*place, ...)
     return inputs

@@ -36,7 +36,7 @@ def fit(
     model: str = "ecoperceiver",
     *,
     val: xr.Dataset | None = None,
-    target: str = "NEE",
+    target: str | Sequence[str] = "NEE",
     variables: Sequence[str] | None = None,
     bands: Sequence[str] | None = None,
     max_qc: int = MAX_QC,
@@ -60,8 +60,8 @@ def fit(
     val : xarray.Dataset, optional
         Towers to score by. A network's weights are those with the best score; without ``val`` they are the
         last ones. XGBoost's trees are scored, and not chosen unless ``early_stopping_rounds`` is set.
-    target : str
-        Code of the variable to predict.
+    target : str or sequence of str
+        Code of the variable to predict; the streaming EcoPerceiver learns several at once.
     variables : sequence of str, optional
         Hourly predictors; by default those of the paper's 21 that ``ds`` has.
     bands : sequence of str, optional
@@ -127,16 +127,17 @@ def fit(
         check_leakage(ds, val, min_distance)
     if bands is None:
         bands = PATCH_BANDS if "reflectance" in ds else ()
+    targets = (target,) if isinstance(target, str) else tuple(target)
     task = Task(
         train=ds,
         val=val,
-        target=target,
+        targets=targets,
         variables=tuple(variables) if variables is not None else present(PAPER_INPUTS, ds),
         bands=tuple(bands),
         max_qc=max_qc,
         min_distance=min_distance,
         seed=seed,
-        run_dir=_run_dir(run_dir, model, target),
+        run_dir=_run_dir(run_dir, model, targets[0]),
         resume=resume,
     )
     trained: CarbonModel = importlib.import_module(MODELS[model]).fit(task, **settings)

@@ -149,14 +149,14 @@ def fit(task: Task, *, scheduler: str | None = None, **settings: Any) -> CarbonM
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped while training; resume=True continues {folder.path}") from None
     provenance = task.provenance(training, "xgboost") | {"curve": curve, "search": best}
-    model = CarbonModel(BoostedTrees(config, booster), task.target, task.scaler(0.0, 1.0), provenance)
+    model = CarbonModel(BoostedTrees(config, booster), task.scaler([(0.0, 1.0)]), provenance)
     model.save(folder.model)
     return CarbonModel.load(folder.model)
 
 
 def _find_rows(task: Task, ds: xr.Dataset, config: BoostedTreesConfig) -> list[TowerRows]:
     """Find the hours to learn from or to score, with a clear error where there are none."""
-    inputs = task.inputs(ds)
+    inputs = task.inputs(ds, task.target)
     rows = tower_rows(inputs, config)
     task.check_hours(len(rows), inputs.sizes["site"], config.context)
     return rows

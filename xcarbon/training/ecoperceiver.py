@@ -40,14 +40,14 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     val = None if task.val is None else _load(fabric, task, task.val, config.context)
     folder = RunFolder(fabric.broadcast(task.run_dir))
     provenance = task.provenance(training, "torch")
-    run = Run(fabric, folder, config, training, task.target, task.scaler(*towers.moments()), provenance)
+    run = Run(fabric, folder, config, training, task.scaler([towers.moments()]), provenance)
     run.start(task.resume)
     return run.train(towers, val)
 
 
 def _load(fabric: Fabric, task: Task, ds: xr.Dataset, context: int) -> Shard:
     """Windows of all towers, with a clear error where there are none."""
-    inputs = task.inputs(ds)
+    inputs = task.inputs(ds, task.target)
     towers = Shard(fabric, inputs, context)
     task.check_hours(len(towers), inputs.sizes["site"], context)
     return towers

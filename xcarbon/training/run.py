@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from xcarbon.interrupts import interruptible
 from xcarbon.models.bundle import CarbonModel, ModelConfig, Predictor, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import NetworkPredictor
+from xcarbon.models.streaming import Prediction
 from xcarbon.options import OPTIONS
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import total
@@ -67,10 +68,8 @@ class TrainingRun(ABC):
         Settings of the network.
     training : TrainingConfig
         How to train it.
-    target : str
-        Code of the variable to predict.
     scaler : Scaler
-        How target and predictors were scaled.
+        How targets and predictors were scaled.
     provenance : dict
         What the model remembers of its data; at least ``sites`` and ``val_sites``.
     """
@@ -86,7 +85,6 @@ class TrainingRun(ABC):
         folder: RunFolder,
         config: ModelConfig,
         training: TrainingConfig,
-        target: str,
         scaler: Scaler,
         provenance: dict[str, Any],
     ) -> None:
@@ -96,7 +94,7 @@ class TrainingRun(ABC):
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)
             predictor = self._predictor(config)
-        self.model = CarbonModel(predictor, target, scaler, provenance)
+        self.model = CarbonModel(predictor, scaler, provenance)
         self.network: Any = None
         self.optimizer: Any = None
         self.step, self.stale, self.best = 0, 0, math.inf
@@ -115,8 +113,12 @@ class TrainingRun(ABC):
         """Mask a part of the observations of a batch."""
 
     @abstractmethod
-    def _output(self, batch: Any) -> Tensor:
-        """Run the network on a batch; shape ``(B, T)``, as the target of the batch."""
+    def _output(self, batch: Any) -> Prediction:
+        """Run the network on a batch."""
+
+    def _loss(self, output: Prediction, wanted: Tensor) -> Tensor:
+        """What is to be made small: a sum over targets, standardised ones, which are NaN where missing."""
+        return squared_error(output, wanted)
 
     def _samples(self, towers: Any, numbers: Tensor, epoch: int | None) -> Tensor:
         """Say which samples have these numbers in an epoch, or to be scored if it is None."""
@@ -185,7 +187,7 @@ class TrainingRun(ABC):
         return CarbonModel.load(self.folder.model)
 
     def _step(self, towers: Samples, index: Tensor, rate: float) -> float:
-        """One optimiser step; returns the mean squared error in standardised units."""
+        """One optimiser step; returns the mean loss in standardised units."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -196,7 +198,7 @@ class TrainingRun(ABC):
         for number, (part, dropped) in enumerate(parts, start=1):
             with self.fabric.no_backward_sync(self.network, enabled=number < len(parts)):
                 batch = self._mask(towers.batch(part), dropped)
-                error = self._squared_error(batch, self.training.loss)
+                error = self._compared(batch, self.training.loss, self._loss)
                 error = error * (share / known)
                 self.fabric.backward(error * self.fabric.world_size)  # gradients are averaged over processes
             loss += error.detach()
@@ -229,20 +231,21 @@ class TrainingRun(ABC):
             return torch.tensor(len(own))
         return torch.isfinite(towers.targets(own)).sum()
 
-    def _squared_error(self, batch: Any, hours: str) -> Tensor:
-        """Sum over the last hours or all hours that have a target, in its standardised units."""
-        output = self._output(batch).float()  # (B, T)
-        wanted = (batch.target - self.model.scaler.mean) / self.model.scaler.std  # (B, T)
-        if hours == "last":
-            output, wanted = output[:, -1], wanted[:, -1]
-        known = torch.isfinite(wanted)
-        return (output[known] - wanted[known]).square().sum()
+    def _compared(self, batch: Any, hours: str, measure: Callable[[Prediction, Tensor], Tensor]) -> Tensor:
+        """Measure what the network makes of the last hours or of all hours, in standardised units."""
+        mean, std = torch.tensor(list(self.model.scaler.targets.values())).to(batch.target).T
+        first = -1 if hours == "last" else 0
+        wanted = batch.target.unflatten(1, (-1, 1)) if batch.target.ndim == 2 else batch.target
+        output = Prediction._make(
+            None if part is None else part[:, first:].float() for part in self._output(batch)
+        )
+        return measure(output, ((wanted - mean) / std)[:, first:])
 
     def _evaluate(self, loss: float, val: Samples | None, index: Tensor | None) -> None:
         """Score the validation samples, keep the weights if they are the best so far."""
         score = loss if val is None or index is None else self._score(val, index)
         checked = {} if val is None else {"val_mse": score}
-        self.curve.append({"step": self.step, "train_mse": loss, **checked})
+        self.curve.append({"step": self.step, "train_loss": loss, **checked})
         if val is None or score < self.best:
             self.best, self.stale = score, 0
             self.model.provenance["curve"] = self.curve
@@ -256,7 +259,7 @@ class TrainingRun(ABC):
         own, _ = val.find(index)
         with torch.no_grad():
             for part in own.split(self.micro_batch) if len(own) else ():
-                error += self._squared_error(val.batch(part), self.scored)
+                error += self._compared(val.batch(part), self.scored, squared_error)
         known = total(self.fabric, self._known(val, own, self.scored))
         return total(self.fabric, error).item() / known.item()
 
@@ -272,7 +275,6 @@ class TrainingRun(ABC):
         return {
             "network": dataclasses.asdict(self.model.config),
             "training": dataclasses.asdict(self.training),
-            "target": self.model.target,
             "scaler": dataclasses.asdict(self.model.scaler),
             "sites": self.model.provenance["sites"],
             "val_sites": self.model.provenance["val_sites"],
@@ -313,9 +315,15 @@ class Run(TrainingRun):
     def _mask(self, batch: Batch, chance: Tensor) -> Batch:
         return batch._replace(hourly=self.model.network.embed.drop(batch.hourly, chance))
 
-    def _output(self, batch: Batch) -> Tensor:
-        output: Tensor = self.network(batch.hourly, batch.patches, batch.patch_index)
-        return output
+    def _output(self, batch: Batch) -> Prediction:
+        output = self.network(batch.hourly, batch.patches, batch.patch_index)  # (B, T)
+        return Prediction(output[..., None], None)
+
+
+def squared_error(output: Prediction, wanted: Tensor) -> Tensor:
+    """Sum over the targets that are there."""
+    known = torch.isfinite(wanted)
+    return (output.mean[known] - wanted[known]).square().sum()
 
 
 def _order(count: int, seed: int, epoch: int) -> Tensor:

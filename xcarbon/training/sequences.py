@@ -28,8 +28,8 @@ class SequenceBatch(NamedTuple):
     sequences : Sequences
         B sequences of L hours.
     target : Tensor
-        The flux of each hour in its units, shape ``(B, L)``; NaN where missing, and in the hours with which a
-        sequence begins, which have too little context.
+        The fluxes of each hour in their units, shape ``(B, L, targets)``; NaN where missing, and
+        in the hours with which a sequence begins, which have too little context.
     """
 
     sequences: Sequences
@@ -45,7 +45,7 @@ class TowerSequences:
     Parameters
     ----------
     inputs : xarray.Dataset
-        From :func:`xcarbon.prep.inputs.model_inputs`, with a target.
+        From :func:`xcarbon.prep.inputs.model_inputs`, with a sequence of targets.
     statics : tuple of str
         What is told of a tower.
     length : int
@@ -81,7 +81,7 @@ class TowerSequences:
         self._ends = torch.tensor(hours, dtype=torch.int64).cumsum(0)  # (towers,)
         self._begins = self._ends - torch.tensor(hours, dtype=torch.int64)  # (towers,)
         self._hourly = _joined([tower.data["hourly"].values for tower in towers])  # (H, V)
-        self._target = _joined([tower.data["target"].values for tower in towers])  # (H,)
+        self._target = _joined([tower.data["target"].values for tower in towers])  # (H, targets)
         self._statics: Tensor | None = None  # (towers, S)
         if statics:
             known = stack_statics(inputs, statics)[[tower.site for tower in towers]].compute()
@@ -110,7 +110,7 @@ class TowerSequences:
             count = math.ceil((end - begin - self.warmup) / self.stride)
             cut.append(begin + self.stride * torch.arange(count))
         starts = torch.cat(cut)
-        known = torch.nn.functional.pad(torch.isfinite(self._target).cumsum(0), (1, 0))
+        known = torch.nn.functional.pad(torch.isfinite(self._target).any(1).cumsum(0), (1, 0))
         first = starts + self.warmup
         last = torch.minimum(starts + self.length, self._ends[self._tower(starts)])
         return starts[known[last] - known[first] >= LEAST_TARGETS]
@@ -124,10 +124,10 @@ class TowerSequences:
         """Hours of a sequence that may have a target."""
         return self.length - self.warmup
 
-    def moments(self) -> tuple[float, float]:
-        """Mean and standard deviation of the target."""
-        values = self._target[torch.isfinite(self._target)].double()
-        return values.mean().item(), values.std().nan_to_num().item() or 1.0
+    def moments(self) -> list[tuple[float, float]]:
+        """Mean and standard deviation of each target."""
+        known = [values[torch.isfinite(values)].double() for values in self._target.T]
+        return [(values.mean().item(), values.std().nan_to_num().item() or 1.0) for values in known]
 
     def moved(self, starts: Tensor, hours: int) -> Tensor:
         """Let sequences begin some hours later, or earlier, within the records of their towers."""
@@ -141,10 +141,10 @@ class TowerSequences:
         return starts, torch.arange(len(starts))
 
     def targets(self, starts: Tensor) -> Tensor:
-        """Target of each hour of some sequences, shape ``(B, L)``; NaN where there is none to learn from."""
+        """Targets of each hour of some sequences, ``(B, L, targets)``; NaN where none is to be learnt."""
         hours, is_there = self._hours(starts)
         is_there[:, : self.warmup] = False
-        return self._target[hours].masked_fill(~is_there, torch.nan)
+        return self._target[hours].masked_fill(~is_there[..., None], torch.nan)
 
     def batch(self, starts: Tensor) -> SequenceBatch:
         """Gather sequences, on the device."""
@@ -171,4 +171,4 @@ class TowerSequences:
 
 
 def _joined(arrays: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.concatenate(arrays)) if arrays else torch.zeros(0)
+    return torch.from_numpy(np.concatenate(arrays)) if arrays else torch.zeros(0, 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from xcarbon.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver, drop
+from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver, drop, loss
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import join_processes
 from xcarbon.training.run import TrainingRun
@@ -69,7 +69,7 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     training = configure(StreamingTraining, settings, also=["network"], seed=task.seed, **FIXED)
     config = configure(
         StreamingConfig, network or {}, variables=task.variables, bands=task.bands,
-        targets=(task.target,), spread=False,
+        targets=task.targets,
     )  # fmt: skip
     if training.length < config.window:
         raise ModelError(
@@ -83,20 +83,21 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
         )
 
     def load(ds: xr.Dataset) -> TowerSequences:
-        inputs = task.inputs(ds)
+        inputs = task.inputs(ds, task.targets)
         towers = TowerSequences(inputs, config.statics, training.length, config.least_context, fabric.device)
         if not len(towers):
             raise ModelError(
-                f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {task.target} at "
-                f"quality <= {task.max_qc} within {training.length}, the first {config.window - 1} aside"
+                f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with "
+                f"{', '.join(task.targets)} at quality <= {task.max_qc} within {training.length}, the first "
+                f"{config.window - 1} aside"
             )
         return towers
 
     towers = load(task.train)
     val = None if task.val is None else load(task.val)
-    folder, scaler = RunFolder(task.run_dir), task.scaler(*towers.moments())
+    folder, scaler = RunFolder(task.run_dir), task.scaler(towers.moments())
     provenance = task.provenance(training, "torch")
-    run = StreamingRun(fabric, folder, config, training, task.target, scaler, provenance)
+    run = StreamingRun(fabric, folder, config, training, scaler, provenance)
     run.start(task.resume)
     return run.train(towers, val)
 
@@ -118,9 +119,12 @@ class StreamingRun(TrainingRun):
     def _mask(self, batch: SequenceBatch, chance: Tensor) -> SequenceBatch:
         return batch._replace(sequences=drop(self.model.network.config, batch.sequences, chance))
 
-    def _output(self, batch: SequenceBatch) -> Tensor:
-        mean: Tensor = self.network(batch.sequences).mean
-        return mean[..., 0]
+    def _output(self, batch: SequenceBatch) -> Prediction:
+        output: Prediction = self.network(batch.sequences)
+        return output
+
+    def _loss(self, output: Prediction, wanted: Tensor) -> Tensor:
+        return loss(output, wanted)
 
     def _samples(self, towers: TowerSequences, numbers: Tensor, epoch: int | None) -> Tensor:
         starts = towers.starts[numbers]

@@ -35,8 +35,8 @@ class Task:
         Towers to learn from.
     val : xarray.Dataset or None
         Towers to score by.
-    target : str
-        Code of the variable to predict.
+    targets : tuple of str
+        Codes of the variables to predict.
     variables, bands : tuple of str
         What to predict it from.
     max_qc : int
@@ -53,7 +53,7 @@ class Task:
 
     train: xr.Dataset
     val: xr.Dataset | None
-    target: str
+    targets: tuple[str, ...]
     variables: tuple[str, ...]
     bands: tuple[str, ...]
     max_qc: int
@@ -62,8 +62,24 @@ class Task:
     run_dir: Path
     resume: bool
 
-    def inputs(self, ds: xr.Dataset) -> xr.Dataset:
-        """Prepare one of the two sets, lazily.
+    @property
+    def target(self) -> str:
+        """The only target.
+
+        Raises
+        ------
+        ModelError
+            If there are several.
+        """
+        if len(self.targets) != 1:
+            raise ModelError(
+                f"this model predicts one target, found {list(self.targets)}: only a streaming EcoPerceiver "
+                "learns several"
+            )
+        return self.targets[0]
+
+    def inputs(self, ds: xr.Dataset, target: str | Sequence[str]) -> xr.Dataset:
+        """Prepare one of the two sets, lazily, with one target or with several.
 
         Raises
         ------
@@ -72,7 +88,7 @@ class Task:
         """
         if ds.sizes.get("site") == 0:
             raise ModelError("there are no towers in the training or in the validation set")
-        inputs = model_inputs(ds, self.variables, self.bands, target=self.target, max_qc=self.max_qc)
+        inputs = model_inputs(ds, self.variables, self.bands, target=target, max_qc=self.max_qc)
         if self.bands and "patch" not in inputs:
             raise ModelError(f"the model has bands {list(self.bands)}, but the Dataset has no reflectance")
         return inputs
@@ -87,8 +103,8 @@ class Task:
         """
         if not hours:
             raise ModelError(
-                f"none of {sites} towers has an hour with {self.target} at quality <= {self.max_qc} and "
-                f"{context} hours before it"
+                f"none of {sites} towers has an hour with {', '.join(self.targets)} at quality "
+                f"<= {self.max_qc} and {context} hours before it"
             )
 
     def groups(self) -> NDArray[np.int64]:
@@ -100,9 +116,10 @@ class Task:
         )
         return near_groups(lat, lon, self.min_distance)
 
-    def scaler(self, mean: float, std: float) -> Scaler:
-        """Give the scaling of the predictors, and of a target with this mean and deviation."""
-        return Scaler(mean, std, self.max_qc, {code: _bounds(code) for code in self.variables})
+    def scaler(self, moments: Sequence[tuple[float, float]]) -> Scaler:
+        """Give the scaling of the predictors, and of targets with these means and deviations."""
+        targets = dict(zip(self.targets, moments, strict=True))
+        return Scaler(targets, self.max_qc, {code: _bounds(code) for code in self.variables})
 
     def provenance(self, training: Any, library: str) -> dict[str, Any]:
         """Tell what a reader of the model's predictions should be able to find out.

@@ -1,0 +1,76 @@
+"""An ensemble predicts the moments of the mixture of its members, and is one model to everyone else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.test_bundle import SCALER, VARIABLES, series
+from xcarbon.errors import ModelError
+from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.ensemble import ensemble
+from xcarbon.models.networks import StreamingPredictor
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
+
+
+def member(seed: int, **settings) -> CarbonModel:
+    torch.manual_seed(seed)
+    tiny = {"bands": (), "width": 16, "heads": 2, "cross_blocks": 1, "layers": 1, "window": 4}
+    network = StreamingEcoPerceiver(StreamingConfig(VARIABLES, **tiny | settings))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    provenance = {"sites": ["DE-Tha"], "data": {}, "training": {"seed": seed}, "curve": []}
+    return CarbonModel(StreamingPredictor(network.eval()), SCALER, provenance)
+
+
+@pytest.fixture(scope="module")
+def members() -> list[CarbonModel]:
+    return [member(seed) for seed in range(3)]
+
+
+def test_mean_and_spread_are_those_of_the_mixture(members):
+    found = ensemble(members).predict_series(*series())
+    means, spreads = np.stack([model.predict_series(*series()) for model in members], axis=1)
+    np.testing.assert_allclose(found[0], means.mean(0), rtol=1e-5)
+    factor = SCALER.spread  # it multiplies the whole, the members' differences included
+    np.testing.assert_allclose(
+        found[1] / factor, np.sqrt(((spreads / factor) ** 2).mean(0) + means.var(0)), rtol=1e-4
+    )
+
+
+def test_one_member_is_itself(members):
+    alone = ensemble(members[:1])
+    np.testing.assert_allclose(
+        alone.predict_series(*series()), members[0].predict_series(*series()), rtol=1e-5
+    )
+
+
+def test_without_spread_it_has_none():
+    models = [member(seed, spread=False) for seed in range(2)]
+    assert ensemble(models).outputs == ("NEE",)
+    assert ensemble(models).predict_series(*series()).shape == (1, 5)
+
+
+def test_is_saved_and_loaded_as_one_model(members, tmp_path):
+    together = ensemble(members)
+    loaded = CarbonModel.load(together.save(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.predict_series(*series()), together.predict_series(*series()))
+    assert loaded.fingerprint() == together.fingerprint()
+    assert [each["seed"] for each in loaded.provenance["members"]] == [0, 1, 2]
+    assert "curve" not in loaded.provenance and "training" not in loaded.provenance
+
+
+def test_models_that_do_not_go_together_are_refused(members):
+    with pytest.raises(ModelError, match="found no model"):
+        ensemble([])
+    with pytest.raises(ModelError, match=r"found.*ensemble"):
+        ensemble([members[0], ensemble(members)])
+    with pytest.raises(ModelError, match="same config"):
+        ensemble([members[0], member(1, width=32)])
+    scaled = dataclasses.replace(members[1], scaler=dataclasses.replace(SCALER, spread=2.0))
+    with pytest.raises(ModelError, match="same scaler"):
+        ensemble([members[0], scaled])
