@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from xcarbon.io.modis import open_modis
     from xcarbon.io.netcdf import open_netcdf
     from xcarbon.models.bundle import CarbonModel
+    from xcarbon.models.ensemble import ensemble
+    from xcarbon.models.pretrained import load
     from xcarbon.pipeline import build
 
 __all__ = [
     "CarbonModel",
     "build",
     "check",
+    "ensemble",
+    "load",
     "open_carbonsense",
     "open_era5",
     "open_fluxnet",
@@ -43,6 +47,8 @@ _HOMES = {
     "CarbonModel": "models.bundle",
     "build": "pipeline",
     "check": "checks",
+    "ensemble": "models.ensemble",
+    "load": "models.pretrained",
     "open_carbonsense": "io.carbonsense",
     "open_era5": "io.era5",
     "open_modis": "io.modis",

@@ -36,7 +36,7 @@ class CarbonAccessor:
         return fit(self._ds, model, **settings)
 
     def predict(
-        self, target: str, model: CarbonModel | str | os.PathLike[str], *, spread: bool = False
+        self, target: str, model: CarbonModel | str | os.PathLike[str] | None = None, *, spread: bool = False
     ) -> xr.DataArray | xr.Dataset:
         """Predict a flux lazily; see :func:`xcarbon.inference.predict`."""
         from xcarbon.inference import predict
@@ -44,7 +44,7 @@ class CarbonAccessor:
         return predict(self._ds, target, model, spread=spread)
 
     def predict_nee(
-        self, model: CarbonModel | str | os.PathLike[str], *, spread: bool = False
+        self, model: CarbonModel | str | os.PathLike[str] | None = None, *, spread: bool = False
     ) -> xr.DataArray | xr.Dataset:
         """Predict net ecosystem exchange [umol m-2 s-1] lazily; see :func:`xcarbon.inference.predict`."""
         return self.predict("NEE", model, spread=spread)

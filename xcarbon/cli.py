@@ -133,11 +133,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Apply a model to every hour, region by region. The same command goes on where it was "
         "stopped.",
     )
-    predict.add_argument("model", type=Path, help="folder of a trained model")
+    predict.add_argument("model", help="folder of a trained model, or a name that `xcarbon models` lists")
     predict.add_argument("data", nargs="+", help="towers or a grid: Zarr, NetCDF, ERA5 files")
     predict.add_argument("out", type=Path, help="what to write, ending in .zarr or .nc")
     predict.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     predict.set_defaults(run=_predict)
+
+    models = commands.add_parser(
+        "models",
+        parents=[common],
+        help="the models that come with the package",
+        description="List the trained models that come with the package, or tell what is to be known of one: "
+        "its data, scores and limits.",
+    )
+    models.add_argument("name", nargs="?", help="of a model")
+    models.set_defaults(run=_models)
 
     score = commands.add_parser(
         "score",
@@ -211,10 +221,23 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    model = xcarbon.CarbonModel.load(arguments.model)
+    model = xcarbon.load(arguments.model)
     ds = open_data(arguments.data)
     ds.carbon.predict_to(model.targets[0], model, arguments.out, scheduler=arguments.scheduler)
     print(f"wrote {arguments.out}")
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from xcarbon.models import pretrained
+
+    if arguments.name is not None:
+        print(pretrained.card(arguments.name))
+        return 0
+    for name in pretrained.names():
+        model = pretrained.load(name)
+        print(f"{name:18} {', '.join(model.targets)} from {', '.join(model.config.variables)}")
+        print(f"{'':18} {model.predictor.name}, trained on {len(model.sites)} towers")
     return 0
 
 

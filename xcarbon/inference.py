@@ -10,26 +10,35 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import delayed
+from tqdm.auto import tqdm
 
 import xcarbon
 from xcarbon import conventions
 from xcarbon.errors import ModelError
+from xcarbon.models import pretrained
 from xcarbon.models.bundle import SPREAD, CarbonModel
+from xcarbon.options import OPTIONS
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
 from xcarbon.variables import TIME_FEATURES
 
-Model = CarbonModel | str | os.PathLike[str]
+Model = CarbonModel | str | os.PathLike[str] | None
 
 
 @overload
-def predict(ds: xr.Dataset, target: str, model: Model, *, spread: Literal[False] = ...) -> xr.DataArray: ...
+def predict(
+    ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[False] = ...
+) -> xr.DataArray: ...
 @overload
-def predict(ds: xr.Dataset, target: str, model: Model, *, spread: Literal[True]) -> xr.Dataset: ...
+def predict(ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[True]) -> xr.Dataset: ...
 @overload
-def predict(ds: xr.Dataset, target: str, model: Model, *, spread: bool) -> xr.DataArray | xr.Dataset: ...
-def predict(ds: xr.Dataset, target: str, model: Model, *, spread: bool = False) -> xr.DataArray | xr.Dataset:
+def predict(
+    ds: xr.Dataset, target: str, model: Model = ..., *, spread: bool
+) -> xr.DataArray | xr.Dataset: ...
+def predict(
+    ds: xr.Dataset, target: str, model: Model = None, *, spread: bool = False
+) -> xr.DataArray | xr.Dataset:
     """Predict a flux for every hour, lazily.
 
     Parameters
@@ -39,8 +48,10 @@ def predict(ds: xr.Dataset, target: str, model: Model, *, spread: bool = False) 
         UTC. Patches where the model uses them. Predictors that are absent count as missing.
     target : str
         Code of the variable to predict; the model must have been trained for it.
-    model : CarbonModel or path-like
-        A trained model, or the folder that one was saved to.
+    model : CarbonModel, path-like or str, optional
+        A trained model, the folder that one was saved to, or the name of one that comes with the package
+        (``xcarbon models`` lists them); by default the one of the package that predicts this flux, which is
+        named on the screen.
     spread : bool
         Tell how uncertain each prediction is, too, if the model was trained to.
 
@@ -86,8 +97,7 @@ def predict(ds: xr.Dataset, target: str, model: Model, *, spread: bool = False) 
     >>> predict(towers, "NEE", model).dims
     ('site', 'time')
     """
-    if not isinstance(model, CarbonModel):
-        model = CarbonModel.load(model)
+    model = _default(target) if model is None else pretrained.load(model)
     if target not in model.targets:
         instead = f"ds.carbon.predict({model.targets[0]!r}, model)"
         raise ModelError(f"the model predicts {', '.join(model.targets)}, not {target}: use {instead}")
@@ -114,6 +124,17 @@ def predict(ds: xr.Dataset, target: str, model: Model, *, spread: bool = False) 
     name = target + SPREAD
     prediction.attrs["ancillary_variables"] = name
     return xr.Dataset({target: prediction, name: output(name).assign_attrs(_spread_attrs(target))})
+
+
+def _default(target: str) -> CarbonModel:
+    """The package's own model, which says who it is: nobody has chosen it."""
+    model = pretrained.default(target)
+    if OPTIONS["progress"]:
+        name = model.provenance["name"]
+        tqdm.write(
+            f"predicting {target} with {name} of xcarbon; `xcarbon models {name}` tells what it can do"
+        )
+    return model
 
 
 def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
@@ -266,6 +287,12 @@ def _seen(patches: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return patches[used[nothing:]], renumbered - nothing
 
 
+def _name(model: CarbonModel) -> str:
+    """What a model is called: by its own name, if it has one, and by its kind."""
+    kind = f"{model.predictor.name} model"
+    return f"{model.provenance['name']}: {kind}" if "name" in model.provenance else kind
+
+
 def _spread_attrs(target: str) -> dict[str, str]:
     """CF attributes of a target's predicted standard deviation."""
     attrs = conventions.variable_attrs(target)
@@ -281,7 +308,7 @@ def _provenance(model: CarbonModel) -> dict[str, str]:
     data = model.provenance.get("data", {})
     described = data.get("title") or "unnamed data"
     attrs = {
-        "source": f"{model.predictor.name} model {model.fingerprint()}, xcarbon {xcarbon.__version__}",
+        "source": f"{_name(model)} {model.fingerprint()}, xcarbon {xcarbon.__version__}",
         "references": "arXiv:2406.04940",
         "comment": f"predicted by a model trained on {len(sites)} towers of: {described}",
         "training_sites": " ".join(sites),

@@ -24,6 +24,7 @@ QUICK = {
     "network": TINY, "length": 64, "batch_size": 8, "micro_batch": 4, "max_steps": 10, "eval_every": 4,
     "val_windows": 20, "learning_rate": 3e-3,
 }  # fmt: skip
+AVERAGED = QUICK | {"averaging": 0.8}
 CPU = torch.device("cpu")
 
 
@@ -156,7 +157,7 @@ def test_several_fluxes_are_learnt_at_once(sets, tmp_path):
 def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, monkeypatch, after):
     """Over several epochs, each with its own first hours."""
     train, val = sets
-    whole = fit(train, "streaming", val=val, run_dir=tmp_path / "whole", **QUICK)
+    whole = fit(train, "streaming", val=val, run_dir=tmp_path / "whole", **AVERAGED)
     original = run.TrainingRun._step
 
     def press(self, *arguments):
@@ -166,14 +167,22 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, monk
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"after step {after}"):
         patch.setattr(run.TrainingRun, "_step", press)
-        fit(train, "streaming", val=val, run_dir=tmp_path / "parts", **QUICK)
+        fit(train, "streaming", val=val, run_dir=tmp_path / "parts", **AVERAGED)
     assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == after
-    resumed = fit(train, "streaming", val=val, run_dir=tmp_path / "parts", resume=True, **QUICK)
+    resumed = fit(train, "streaming", val=val, run_dir=tmp_path / "parts", resume=True, **AVERAGED)
     assert torch.equal(last_weights(tmp_path / "parts"), last_weights(tmp_path / "whole"))
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed.provenance["curve"] == whole.provenance["curve"]
     with pytest.raises(ModelError, match=r"training\.length differ"):
-        fit(train, "streaming", val=val, run_dir=tmp_path / "parts", resume=True, **QUICK | {"length": 32})
+        fit(
+            train,
+            "streaming",
+            val=val,
+            run_dir=tmp_path / "parts",
+            resume=True,
+            averaging=0.8,
+            **QUICK | {"length": 32},
+        )
 
 
 def test_epochs_begin_at_other_hours_and_scores_do_not(sets, inputs, sequences):
@@ -237,3 +246,16 @@ def test_what_cannot_be_trained_is_said(sets, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="one process, found 2"):
         fit(train, "streaming", run_dir=tmp_path / "run", **QUICK)
     assert not (tmp_path / "run").exists()
+
+
+def test_mean_weights_are_scored_and_saved(sets, tmp_path):
+    """And the run goes on with its own weights: those of a run without averaging."""
+    train, _ = sets
+    plain = fit(train, "streaming", run_dir=tmp_path / "plain", **QUICK)
+    mean = fit(train, "streaming", run_dir=tmp_path / "mean", averaging=0.9, **QUICK)
+    assert torch.equal(last_weights(tmp_path / "plain"), last_weights(tmp_path / "mean"))
+    kept = torch.load(tmp_path / "mean" / CHECKPOINT, weights_only=True)["average"]
+    assert kept.pop("steps") == QUICK["max_steps"]
+    expected = torch.cat([kept[name].flatten() for name, _ in mean.network.named_parameters()])
+    assert torch.equal(weights(mean), expected)
+    assert not torch.equal(weights(mean), weights(plain))

@@ -1,8 +1,17 @@
 """Test a prediction harder than one pooled score does: by condition, time scale and tower."""
 
+from xcarbon.evaluation.coverage import calibrate, coverage
 from xcarbon.evaluation.hours import conditions, score_conditions
 from xcarbon.evaluation.noise import noise_ceiling
 from xcarbon.evaluation.quantiles import site_quantiles
 from xcarbon.evaluation.scales import score_time_scales
 
-__all__ = ["conditions", "noise_ceiling", "score_conditions", "score_time_scales", "site_quantiles"]
+__all__ = [
+    "calibrate",
+    "conditions",
+    "coverage",
+    "noise_ceiling",
+    "score_conditions",
+    "score_time_scales",
+    "site_quantiles",
+]

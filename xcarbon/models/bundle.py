@@ -129,7 +129,7 @@ class Scaler:
         Scaling bounds of each predictor, in its units.
     spread : float
         What a predicted standard deviation is multiplied by, so that as many observations lie within it as
-        should (:func:`xcarbon.training.calibrate`).
+        should (:func:`xcarbon.evaluation.calibrate`).
     """
 
     targets: dict[str, tuple[float, float]]

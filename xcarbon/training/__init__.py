@@ -26,6 +26,7 @@ __all__ = ["TrainingConfig", "fit"]
 #: How each kind of model is trained; imported when it is, since torch and xgboost take long to import.
 MODELS = {
     "ecoperceiver": "xcarbon.training.ecoperceiver",
+    "pretrained": "xcarbon.training.pretrained",
     "streaming": "xcarbon.training.streaming",
     "xgboost": "xcarbon.training.boosting",
 }
@@ -54,9 +55,10 @@ def fit(
     ds : xarray.Dataset
         Towers to train on, ``(site, time)``; what is to be learnt of them is loaded into memory, that of each
         process or worker its share.
-    model : {"ecoperceiver", "streaming", "xgboost"}
-        Which model. EcoPerceiver is trained on one process or on all that ``torchrun`` started, the streaming
-        EcoPerceiver on one process, XGBoost on one process or on a Dask cluster.
+    model : {"ecoperceiver", "streaming", "xgboost", "pretrained"}
+        Which model. ``"pretrained"`` goes on, on these towers, with a streaming EcoPerceiver that has been
+        trained on others. EcoPerceiver is trained on one process or on all that ``torchrun`` started, the
+        streaming EcoPerceiver on one process, XGBoost on one process or on a Dask cluster.
     val : xarray.Dataset, optional
         Towers to score by. A network's weights are those with the best score; without ``val`` they are the
         last ones. XGBoost's trees are scored, and not chosen unless ``early_stopping_rounds`` is set.
@@ -84,6 +86,8 @@ def fit(
         and ``network``, a dict of settings of :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`.
         Of the streaming EcoPerceiver: those of :class:`~xcarbon.training.streaming.StreamingTraining`, and
         ``network``, of :class:`~xcarbon.models.streaming.StreamingConfig`.
+        Of a pretrained model: those of :class:`~xcarbon.training.pretrained.FineTuning`, and ``start``, the
+        model, if it is not the one that comes with the package. ``variables`` and ``bands`` are the model's.
         Of XGBoost: those of :class:`~xcarbon.training.boosting.BoostingConfig`, as ``max_depth`` or
         ``tune=True``, and ``scheduler``, the address of a Dask cluster whose workers see the same files;
         by default the cluster that is connected, if any.

@@ -29,6 +29,11 @@ class RunFolder:
     path: Path
 
     @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / RUN).exists()
+
+    @property
     def model(self) -> Path:
         """Where the best model is."""
         return self.path / MODEL
@@ -49,7 +54,7 @@ class RunFolder:
             With the names of the settings that differ.
         """
         if not resume:
-            if (self.path / RUN).exists():
+            if self.exists:
                 raise ModelError(
                     f"{self.path} holds a run: resume=True continues it, or choose another run_dir"
                 )

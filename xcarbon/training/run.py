@@ -22,6 +22,7 @@ from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import NetworkPredictor
 from xcarbon.models.streaming import Prediction
 from xcarbon.options import OPTIONS
+from xcarbon.training.averaging import Average
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import total
 from xcarbon.training.schedule import TrainingConfig
@@ -97,6 +98,7 @@ class TrainingRun(ABC):
         self.model = CarbonModel(predictor, scaler, provenance)
         self.network: Any = None
         self.optimizer: Any = None
+        self.average = Average(self.model.network, training.averaging)
         self.step, self.stale, self.best = 0, 0, math.inf
         self.curve: list[dict[str, float]] = []
 
@@ -173,7 +175,8 @@ class TrainingRun(ABC):
                 progress.update()
                 progress.set_postfix(loss=f"{loss:.3f}", best=f"{self.best:.3f}")
                 if self.step % eval_every == 0 or self.step == total_steps:
-                    self._evaluate(loss, val, val_index)
+                    with self.average.in_use():
+                        self._evaluate(loss, val, val_index)
                     saved = -math.inf
                 stop = total(self.fabric, torch.tensor(int(interrupted()))).item() > 0
                 if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -209,6 +212,7 @@ class TrainingRun(ABC):
                 f"{self.training.learning_rate}; what was saved before is in {self.folder.path}"
             )
         self.optimizer.step()
+        self.average.update()
         return mean
 
     def _own(self, towers: Samples, index: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -286,9 +290,11 @@ class TrainingRun(ABC):
             return
         progress = {name: getattr(self, name) for name in PROGRESS}
         network, optimizer = self.model.network.state_dict(), self.optimizer.state_dict()
-        self.folder.save({"network": network, "optimizer": optimizer, **progress})
+        average = self.average.weights
+        self.folder.save({"network": network, "optimizer": optimizer, "average": average, **progress})
         if not self.folder.model.exists():
-            self._save_model()
+            with self.average.in_use():
+                self._save_model()
 
     def _restore(self, state: dict[str, Any] | None) -> None:
         """Continue from a checkpoint, if there was one before the run stopped."""
@@ -296,6 +302,7 @@ class TrainingRun(ABC):
             return
         self.model.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.weights = state["average"]
         for name in PROGRESS:
             setattr(self, name, state[name])
 

@@ -39,6 +39,9 @@ class TrainingConfig:
         the paper does.
     precision : str
         Of lightning-fabric: ``"32-true"``, ``"bf16-mixed"`` ...
+    averaging : float
+        Share that an optimiser step keeps of the running mean of the weights, which is what is scored and
+        saved; 0 for the weights as they are.
     seed : int
         Of weights, order and dropout.
     """
@@ -56,6 +59,7 @@ class TrainingConfig:
     patience: int | None = 5
     loss: str = "window"
     precision: Any = "32-true"
+    averaging: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,7 +69,8 @@ class TrainingConfig:
         for name in ("max_steps", "micro_batch", "eval_every", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ModelError(f"{name} must be at least 1 or None, found {getattr(self, name)}")
-
+        if not 0 <= self.averaging < 1:
+            raise ModelError(f"averaging must be in [0, 1), found {self.averaging}")
         if self.loss not in ("last", "window"):
             raise ModelError(f"loss must be 'last' or 'window', found {self.loss!r}")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
@@ -68,9 +69,37 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     """
     training = configure(StreamingTraining, settings, also=["network"], seed=task.seed, **FIXED)
     config = configure(
-        StreamingConfig, network or {}, variables=task.variables, bands=task.bands,
-        targets=task.targets,
-    )  # fmt: skip
+        StreamingConfig, network or {}, variables=task.variables, bands=task.bands, targets=task.targets
+    )
+    return train(task, config, training)
+
+
+def train(
+    task: Task, config: StreamingConfig, training: StreamingTraining, start: CarbonModel | None = None
+) -> CarbonModel:
+    """Train a network from random weights, or go on from those of a model, in its scaling.
+
+    Parameters
+    ----------
+    task : Task
+        What to learn.
+    config : StreamingConfig
+        Settings of the network.
+    training : StreamingTraining
+        How to train it.
+    start : CarbonModel, optional
+        A streaming EcoPerceiver with the same settings.
+
+    Returns
+    -------
+    CarbonModel
+        The weights with the best validation score.
+
+    Raises
+    ------
+    ModelError
+        As :func:`fit`.
+    """
     if training.length < config.window:
         raise ModelError(
             f"length must be at least the window of {config.window} hours, found {training.length}"
@@ -81,25 +110,31 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
             f"a streaming EcoPerceiver is trained on one process, found {fabric.world_size}: "
             "start it without torchrun"
         )
-
-    def load(ds: xr.Dataset) -> TowerSequences:
-        inputs = task.inputs(ds, task.targets)
-        towers = TowerSequences(inputs, config.statics, training.length, config.least_context, fabric.device)
-        if not len(towers):
-            raise ModelError(
-                f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with "
-                f"{', '.join(task.targets)} at quality <= {task.max_qc} within {training.length}, the first "
-                f"{config.window - 1} aside"
-            )
-        return towers
-
-    towers = load(task.train)
-    val = None if task.val is None else load(task.val)
-    folder, scaler = RunFolder(task.run_dir), task.scaler(towers.moments())
+    towers = _load(task, config, training, fabric.device, task.train)
+    val = None if task.val is None else _load(task, config, training, fabric.device, task.val)
+    scaler = task.scaler(towers.moments()) if start is None else start.scaler
     provenance = task.provenance(training, "torch")
-    run = StreamingRun(fabric, folder, config, training, scaler, provenance)
+    if start is not None:
+        provenance |= {"pretrained": start.fingerprint(), "pretrained_sites": list(start.sites)}
+    run = StreamingRun(fabric, RunFolder(task.run_dir), config, training, scaler, provenance)
+    if start is not None:
+        run.model.network.load_state_dict(start.network.state_dict())
     run.start(task.resume)
     return run.train(towers, val)
+
+
+def _load(
+    task: Task, config: StreamingConfig, training: StreamingTraining, device: torch.device, ds: xr.Dataset
+) -> TowerSequences:
+    """Sequences of all towers, with a clear error where there are none."""
+    inputs = task.inputs(ds, task.targets)
+    towers = TowerSequences(inputs, config.statics, training.length, config.least_context, device)
+    if not len(towers):
+        raise ModelError(
+            f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {', '.join(task.targets)} "
+            f"at quality <= {task.max_qc} within {training.length}, the first {config.window - 1} aside"
+        )
+    return towers
 
 
 class StreamingRun(TrainingRun):

@@ -1,0 +1,89 @@
+"""Models that come with the package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from xcarbon.errors import ModelError
+from xcarbon.models.bundle import SETTINGS, CarbonModel
+
+#: A folder for each model, as :meth:`CarbonModel.save` writes it, with a ``card.md``.
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def names() -> list[str]:
+    """Names of the models that come with the package.
+
+    Examples
+    --------
+    >>> names()
+    ['nee-fluxnet2015']
+    """
+    return sorted(path.parent.name for path in WEIGHTS.glob(f"*/{SETTINGS}"))
+
+
+def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
+    """Load a model by its name, if it comes with the package, or from the folder it was saved to.
+
+    Parameters
+    ----------
+    model : str, path-like or CarbonModel
+        A name that ``xcarbon models`` lists, or a folder. A model is returned as it is.
+
+    Returns
+    -------
+    CarbonModel
+
+    Raises
+    ------
+    ModelError
+        If there is no such model; it lists those that come with the package.
+
+    Examples
+    --------
+    >>> load("nee-fluxnet2015").outputs
+    ('NEE', 'NEE_SE')
+    """
+    if isinstance(model, CarbonModel):
+        return model
+    if str(model) in names():
+        return CarbonModel.load(WEIGHTS / model)
+    if not Path(model).exists():
+        raise ModelError(f"{model} is neither a folder nor one of the models {names()} of xcarbon")
+    return CarbonModel.load(model)
+
+
+def default(target: str) -> CarbonModel:
+    """Load the model of the package that predicts a flux.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+
+    Examples
+    --------
+    >>> default("NEE").provenance["name"]
+    'nee-fluxnet2015'
+    """
+    for name in names():
+        model = load(name)
+        if target in model.targets:
+            return model
+    raise ModelError(
+        f"no model of xcarbon predicts {target}: train one with ds.carbon.fit(target={target!r})"
+    )
+
+
+def card(name: str) -> str:
+    """Read what is to be known of a model that comes with the package.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    if name not in names():
+        raise ModelError(f"there is no model {name!r}; xcarbon comes with {names()}")
+    return (WEIGHTS / name / "card.md").read_text()
