@@ -259,3 +259,30 @@ def test_mean_weights_are_scored_and_saved(sets, tmp_path):
     expected = torch.cat([kept[name].flatten() for name, _ in mean.network.named_parameters()])
     assert torch.equal(weights(mean), expected)
     assert not torch.equal(weights(mean), weights(plain))
+
+
+def test_members_become_an_ensemble(sets, tmp_path, monkeypatch):
+    """Each with its seed; stopped in the second one, it goes on there."""
+    train, _ = sets
+    settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2}
+    whole = fit(train, "streaming", run_dir=tmp_path / "whole", **settings)
+    assert [each["seed"] for each in whole.provenance["members"]] == [6, 7]
+    alone = fit(train, "streaming", run_dir=tmp_path / "alone", **QUICK | {"max_steps": 4, "seed": 7})
+    assert torch.equal(weights(CarbonModel.load(tmp_path / "whole" / "member-1" / MODEL)), weights(alone))
+    original, calls = run.TrainingRun._step, []
+
+    def press(self, *arguments):
+        calls.append(self.step)
+        if len(calls) == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="after step 2"):
+        patch.setattr(run.TrainingRun, "_step", press)
+        fit(train, "streaming", run_dir=tmp_path / "parts", **settings)
+    with pytest.raises(ModelError, match="holds a run"):
+        fit(train, "streaming", run_dir=tmp_path / "parts", **settings)
+    with pytest.raises(ModelError, match=r"training\.members differ"):
+        fit(train, "streaming", run_dir=tmp_path / "parts", resume=True, **settings | {"members": 3})
+    resumed = fit(train, "streaming", run_dir=tmp_path / "parts", resume=True, **settings)
+    assert torch.equal(weights(resumed), weights(whole))

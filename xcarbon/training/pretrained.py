@@ -10,7 +10,7 @@ from typing import Any
 from xcarbon.errors import ModelError
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.models.ensemble import EnsemblePredictor, ensemble
+from xcarbon.models.ensemble import EnsemblePredictor
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.streaming import FIXED, StreamingTraining, train
@@ -43,7 +43,7 @@ def fit(
     Parameters
     ----------
     task : Task
-        What to learn. Variables and bands are those of the model, and its quality tolerance is replaced.
+        What to learn. Variables and bands are those of the model.
     start : CarbonModel, path-like or str, optional
         A streaming EcoPerceiver or an ensemble, the folder of one, or a name that ``xcarbon models`` lists;
         by default the one for this target.
@@ -61,30 +61,18 @@ def fit(
     ModelError
         If the model is of another kind or predicts other targets, or as for a streaming EcoPerceiver.
     """
-    training = configure(FineTuning, settings, also=["start"], seed=task.seed, **FIXED)
     model = pretrained.default(task.targets[0]) if start is None else pretrained.load(start)
     members = _members(model)
     if model.targets != task.targets:
-        raise ModelError(f"the model predicts {list(model.targets)}, and is not one of {list(task.targets)}")
-    task = dataclasses.replace(task, variables=model.config.variables, bands=model.config.bands)
-    scaler = dataclasses.replace(model.scaler, max_qc=task.max_qc)
-    tuned = []
-    for number, member in enumerate(members):
-        seed = training.seed + number
-        folder = RunFolder(task.run_dir / f"member-{number}")
-        share = dataclasses.replace(task, run_dir=folder.path, resume=task.resume and folder.exists)
-        tuned.append(
-            train(
-                share,
-                member.config,  # type: ignore[arg-type]
-                dataclasses.replace(training, seed=seed),
-                dataclasses.replace(member, scaler=scaler),
-            )
-        )
-    result = ensemble(tuned) if len(tuned) > 1 else tuned[0]
-    result.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
-    result.save(RunFolder(task.run_dir).model)
-    return result
+        raise ModelError(f"the model predicts {list(model.targets)}, and is to learn {list(task.targets)}")
+    fixed = FIXED | {"seed": task.seed, "members": len(members)}
+    training = configure(FineTuning, settings, also=["start"], **fixed)
+    config: Any = model.config
+    task = dataclasses.replace(task, variables=config.variables, bands=config.bands)
+    tuned = train(task, config, training, members)
+    tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
+    tuned.save(RunFolder(task.run_dir).model)
+    return tuned
 
 
 def _members(model: CarbonModel) -> list[CarbonModel]:

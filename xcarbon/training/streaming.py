@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from xcarbon.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver, drop, loss
 from xcarbon.training.checkpoints import RunFolder
@@ -35,6 +38,8 @@ class StreamingTraining(TrainingConfig):
     ----------
     length : int
         Hours in a sequence. The first ``window - 1`` of them have too little context to be learnt from.
+    members : int
+        Networks to train, one after another, each with a seed of its own; several become an ensemble.
     batch_size, micro_batch, val_windows : int
         Sequences, in the place of windows.
     """
@@ -43,6 +48,12 @@ class StreamingTraining(TrainingConfig):
     learning_rate: float = 1e-3
     val_windows: int = 500
     length: int = 512
+    members: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.members < 1:
+            raise ModelError(f"members must be at least 1, found {self.members}")
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
@@ -71,29 +82,33 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     config = configure(
         StreamingConfig, network or {}, variables=task.variables, bands=task.bands, targets=task.targets
     )
-    return train(task, config, training)
+    return train(task, config, training, [None] * training.members)
 
 
 def train(
-    task: Task, config: StreamingConfig, training: StreamingTraining, start: CarbonModel | None = None
+    task: Task,
+    config: StreamingConfig,
+    training: StreamingTraining,
+    starts: Sequence[CarbonModel | None],
 ) -> CarbonModel:
-    """Train a network from random weights, or go on from those of a model, in its scaling.
+    """Train networks from random weights, or go on from those of models, in their scaling.
 
     Parameters
     ----------
     task : Task
         What to learn.
     config : StreamingConfig
-        Settings of the network.
+        Settings of the networks.
     training : StreamingTraining
-        How to train it.
-    start : CarbonModel, optional
-        A streaming EcoPerceiver with the same settings.
+        How to train them.
+    starts : sequence of CarbonModel or None
+        For each network a streaming EcoPerceiver with the same settings, or None.
 
     Returns
     -------
     CarbonModel
-        The weights with the best validation score.
+        The weights with the best validation score; an ensemble if there are several networks, each of which
+        has its own folder in that of the task.
 
     Raises
     ------
@@ -112,15 +127,35 @@ def train(
         )
     towers = _load(task, config, training, fabric.device, task.train)
     val = None if task.val is None else _load(task, config, training, fabric.device, task.val)
-    scaler = task.scaler(towers.moments()) if start is None else start.scaler
-    provenance = task.provenance(training, "torch")
-    if start is not None:
-        provenance |= {"pretrained": start.fingerprint(), "pretrained_sites": list(start.sites)}
-    run = StreamingRun(fabric, RunFolder(task.run_dir), config, training, scaler, provenance)
-    if start is not None:
-        run.model.network.load_state_dict(start.network.state_dict())
-    run.start(task.resume)
-    return run.train(towers, val)
+
+    def train_one(
+        folder: RunFolder, training: StreamingTraining, start: CarbonModel | None, resume: bool
+    ) -> CarbonModel:
+        scaler, provenance = task.scaler(towers.moments()), task.provenance(training, "torch")
+        if start is not None:
+            scaler = dataclasses.replace(start.scaler, max_qc=task.max_qc)
+            provenance |= {"pretrained": start.fingerprint(), "pretrained_sites": list(start.sites)}
+        run = StreamingRun(fabric, folder, config, training, scaler, provenance)
+        if start is not None:
+            run.model.network.load_state_dict(start.network.state_dict())
+        run.start(resume)
+        return run.train(towers, val)
+
+    folder = RunFolder(task.run_dir)
+    if len(starts) == 1:
+        return train_one(folder, training, starts[0], task.resume)
+    settings = {"training": dataclasses.asdict(training), **task.towers()}
+    folder.check(settings, task.resume)
+    if not task.resume:
+        folder.begin(settings)
+    trained = []
+    for number, start in enumerate(starts):
+        member = RunFolder(folder.path / f"member-{number}")
+        own = dataclasses.replace(training, seed=training.seed * len(starts) + number)
+        trained.append(train_one(member, own, start, member.exists))
+    together = ensemble(trained)
+    together.save(folder.model)
+    return together
 
 
 def _load(
