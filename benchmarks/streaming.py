@@ -129,9 +129,8 @@ def main() -> None:
     benchmark = Streaming()
     for variables in benchmark.params:
         benchmark.setup(variables)
-        print(
-            f"{len(variables)} variables: {benchmark.track_multiply_adds(variables):.0f} x fewer multiply-adds"
-        )
+        fewer = benchmark.track_multiply_adds(variables)
+        print(f"{len(variables)} variables: {fewer:.0f} times fewer multiply-adds")
         for name in ("inference", "training"):
             found = getattr(benchmark, name)(variables)
             ratio = found["streaming"] / found["exact"]

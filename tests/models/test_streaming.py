@@ -403,7 +403,8 @@ def test_loss_is_the_sum_over_what_is_known():
     expected = (targets - mean)[known].square().sum()
     torch.testing.assert_close(loss(Prediction(mean, None), targets), expected)
     gaussian = torch.distributions.Normal(mean[known], log_scale[known].exp())
-    expected = -gaussian.log_prob(targets[known]).sum() - known.sum() * math.log(2 * math.pi) / 2
+    likelihood = -gaussian.log_prob(targets[known]) - math.log(2 * math.pi) / 2
+    expected = (likelihood * log_scale[known].exp()).sum()
     torch.testing.assert_close(loss(Prediction(mean, log_scale), targets), expected)
 
 

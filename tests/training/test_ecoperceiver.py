@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import xarray as xr
 
 import xcarbon
 from xcarbon.errors import LeakageError, ModelError
-from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.training import TrainingConfig, fit
 from xcarbon.training import run as runs
 from xcarbon.training.checkpoints import CHECKPOINT, MODEL, RUN
@@ -192,11 +193,11 @@ def test_the_loss_of_the_window_learns_from_every_hour(sets, tmp_path):
 def test_window_and_last_hour_losses():
     """The last-hour loss does not see errors before the last hour; the window loss does."""
     run = object.__new__(runs.Run)
-    run.model = type("M", (), {"scaler": type("S", (), {"mean": 0.0, "std": 1.0})})
+    run.model = SimpleNamespace(scaler=Scaler({"NEE": (1.0, 2.0)}, 1, {}))
     run.network = lambda *_: torch.tensor([[3.0, 9.0, 1.0]])
-    batch = Batch(None, None, None, torch.tensor([[1.0, torch.nan, 1.0]]))
-    assert run._squared_error(batch, "last").item() == 0
-    assert run._squared_error(batch, "window").item() == 4.0
+    batch = Batch(None, None, None, torch.tensor([[3.0, torch.nan, 3.0]]))  # standardised: 1, none, 1
+    assert run._compared(batch, "last", runs.squared_error).item() == 0
+    assert run._compared(batch, "window", runs.squared_error).item() == 4.0
 
 
 def test_towers_on_both_sides_are_leakage(sets, tmp_path):

@@ -43,6 +43,8 @@ STATIC_OCTAVES = 4
 ROTARY_BASE = 100.0
 #: A predicted standard deviation is more than exp(-5), since some fluxes are zero for hours.
 LEAST_LOG_SCALE = -5.0
+#: From 0 to 1: a likelihood counts hours with little spread more than others, by the power 1 - BETA less.
+BETA = 0.5
 #: Hours of a series that are computed at once: their arrays stay in a processor's caches.
 CHUNK_HOURS = 512
 
@@ -202,8 +204,8 @@ class StreamingEcoPerceiver(nn.Module):
     queries, keys, values, and going back  4 Hl^2                   6    393,216
     attending to hours                     2 (2 W - 1) Hl           6     96,768
     MLP                                    2 mlp_ratio Hl^2         8    786,432
-    head                                   targets Hl               1        128
-    together                                                           1,442,944
+    head                                   2 targets Hl             1        256
+    together                                                           1,443,072
     =====================================  ===================  =====  =========
 
     The map of a day's bands adds 14 thousand a day.
@@ -445,8 +447,14 @@ def loss(prediction: Prediction, targets: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Sum of ``(y - mean)^2``, or with ``spread`` of ``(y - mean)^2 / (2 s^2) + log s``, the negative
-        logarithm of a Gaussian likelihood but for a constant; zero where there is no target at all.
+        Sum of ``(y - mean)^2``, or with ``spread`` of ``((y - mean)^2 / (2 s^2) + log s) s^(2 BETA)``, in
+        which the last factor has no gradient; zero where there is no target at all.
+
+    Notes
+    -----
+    With ``BETA = 0`` it is the negative logarithm of a Gaussian likelihood but for a constant, for which small
+    fluxes count most, and what is hard to predict is given up early; with ``BETA = 1`` the mean learns as from
+    squared errors (Seitzer et al. 2022, arXiv:2203.09168).
 
     Examples
     --------
@@ -459,7 +467,8 @@ def loss(prediction: Prediction, targets: Tensor) -> Tensor:
     if prediction.log_scale is None:
         return F.mse_loss(mean, wanted, reduction="sum")
     variance = (2 * prediction.log_scale[known]).exp()
-    return F.gaussian_nll_loss(mean, wanted, variance, reduction="sum")
+    likelihood = F.gaussian_nll_loss(mean, wanted, variance, reduction="none")
+    return (likelihood * variance.detach() ** BETA).sum()
 
 
 def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Sequences:

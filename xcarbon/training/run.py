@@ -211,6 +211,8 @@ class TrainingRun(ABC):
                 f"the loss is {mean} at step {self.step}: lower learning_rate, now "
                 f"{self.training.learning_rate}; what was saved before is in {self.folder.path}"
             )
+        if self.training.clip is not None:
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=self.training.clip)
         self.optimizer.step()
         self.average.update()
         return mean

@@ -39,6 +39,8 @@ class TrainingConfig:
         the paper does.
     precision : str
         Of lightning-fabric: ``"32-true"``, ``"bf16-mixed"`` ...
+    clip : float or None
+        Largest norm of the gradient of a step, which is scaled down to it; None for any.
     averaging : float
         Share that an optimiser step keeps of the running mean of the weights, which is what is scored and
         saved; 0 for the weights as they are.
@@ -59,6 +61,7 @@ class TrainingConfig:
     patience: int | None = 5
     loss: str = "window"
     precision: Any = "32-true"
+    clip: float | None = None
     averaging: float = 0.0
     seed: int = 0
 
@@ -69,6 +72,8 @@ class TrainingConfig:
         for name in ("max_steps", "micro_batch", "eval_every", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ModelError(f"{name} must be at least 1 or None, found {getattr(self, name)}")
+        if self.clip is not None and not self.clip > 0:
+            raise ModelError(f"clip must be positive or None, found {self.clip}")
         if not 0 <= self.averaging < 1:
             raise ModelError(f"averaging must be in [0, 1), found {self.averaging}")
         if self.loss not in ("last", "window"):

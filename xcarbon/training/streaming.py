@@ -44,6 +44,8 @@ class StreamingTraining(TrainingConfig):
         Sequences, in the place of windows.
     """
 
+    clip: float | None = 1.0
+    averaging: float = 0.99
     batch_size: int = 16
     learning_rate: float = 1e-3
     val_windows: int = 500
