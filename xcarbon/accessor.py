@@ -61,6 +61,14 @@ class CarbonAccessor:
 
         return predict_to(self._ds, target, model, path, **settings)
 
+    def gapfill(
+        self, target: str = "NEE", model: CarbonModel | str | os.PathLike[str] | None = None, **settings: Any
+    ) -> xr.Dataset:
+        """Fill the gaps of a flux; see :func:`xcarbon.gapfilling.gapfill`."""
+        from xcarbon.gapfilling import gapfill
+
+        return gapfill(self._ds, target, model, **settings)
+
     def score(self, prediction: xr.DataArray, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
         """Score a prediction against these towers; see :func:`xcarbon.scoring.score`."""
         return score(self._ds, prediction, by, **settings)

@@ -452,8 +452,8 @@ def loss(prediction: Prediction, targets: Tensor) -> Tensor:
 
     Notes
     -----
-    With ``BETA = 0`` it is the negative logarithm of a Gaussian likelihood but for a constant, for which small
-    fluxes count most, and what is hard to predict is given up early; with ``BETA = 1`` the mean learns as from
+    With ``BETA = 0`` it is the negative logarithm of a Gaussian likelihood but for a constant: small fluxes
+    count most, and what is hard to predict is given up early. With ``BETA = 1`` the mean learns as from
     squared errors (Seitzer et al. 2022, arXiv:2203.09168).
 
     Examples

@@ -1,7 +1,7 @@
 """Train the model of this folder again: ``python train.py STORE OUT``, some two hours on two cores.
 
-STORE is a Zarr store of FLUXNET2015 towers with the coordinate ``paper_split``. Started again, it goes on where
-it was stopped. ``OUT/model`` is what is kept here, with its card.
+STORE is a Zarr store of FLUXNET2015 towers with the coordinate ``paper_split``. Started again, it goes on
+where it was stopped. ``OUT/model`` is what is kept here, with its card.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ NAME = "nee-fluxnet2015"
 SETTINGS = {
     "variables": ["DOY", "TOD", "TA", "SW_IN", "VPD"],
     "members": 4,
+    "network": {"width": 64, "layers": 4, "octaves": 6, "dropout": 0.2, "variable_dropout": 0.6},
+    "batch_size": 8,
+    "learning_rate": 2e-3,
+    "max_steps": 1500,
+    "eval_every": 150,
+    "val_windows": 400,
+    "patience": None,
 }
 HERE = Path(__file__).parent
 

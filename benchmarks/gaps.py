@@ -1,0 +1,224 @@
+"""How well gaps are filled: measured hours of real towers are hidden, and filled by four methods.
+
+python -m benchmarks.gaps out [--towers 10] [--sites DE-Tha ...] [--methods MDS XGBoost ...] [--seed 0]
+
+Of each tower its best measured year. Gaps of all kinds are planted in it, and methods see what is left. By
+default the paper's validation towers, their classes in turn. Writes the predictions to ``out`` and prints
+Markdown; called again, it goes on where it was stopped. Four methods take some minutes for a tower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import operator
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xcarbon import CarbonModel, open_store, set_options
+from xcarbon.atomic import replacing
+from xcarbon.evaluation import coverage
+from xcarbon.gapfilling import artificial_gaps, gapfill
+from xcarbon.gapfilling.gaps import KINDS
+from xcarbon.gapfilling.sums import error_correlation, variance_of_sum
+from xcarbon.models import pretrained
+from xcarbon.prep.quality import mask_quality
+from xcarbon.scoring import score
+
+DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
+STORE = DATA / "fluxnet2015_hourly.zarr"
+#: Of the measured hours, hidden by gaps of each kind.
+SHARE = 0.05
+DRAWS = 2000
+
+
+def measured(ds: xr.Dataset) -> xr.DataArray:
+    """NEE in the hours in which it was measured."""
+    return mask_quality(ds, ["NEE"], max_qc=0)["NEE"]
+
+
+def best_years(ds: xr.Dataset) -> pd.DataFrame:
+    """Year with most measured hours, and their number, of each tower."""
+    hours = measured(ds).notnull().groupby("time.year").sum().compute()
+    return pd.DataFrame(
+        {"year": hours.idxmax("year"), "hours": hours.max("year"), "igbp": ds["igbp"]}, ds["site"].values
+    )
+
+
+def choose(ds: xr.Dataset, count: int) -> list[str]:
+    """Validation towers, best measured first, of one class after the other."""
+    val = ds.isel(site=np.flatnonzero(ds["paper_split"] == "val"))
+    table = best_years(val).sort_values("hours", ascending=False)
+    turns = itertools.zip_longest(*(list(group.index) for _, group in table.groupby("igbp")))
+    return [site for turn in turns for site in turn if site is not None][:count]
+
+
+def plant(year: xr.Dataset, seed: int) -> dict[str, xr.DataArray]:
+    """Hours that gaps of each kind hide, none of them twice, the longest gaps first."""
+    hidden: dict[str, xr.DataArray] = {}
+    for kind in reversed(KINDS):
+        already = sum(hidden.values(), xr.zeros_like(year["NEE"], dtype=bool))
+        left = year.assign(NEE=year["NEE"].where(~already))
+        hidden[kind] = artificial_gaps(left, kind, share=SHARE, seed=seed)
+    return hidden
+
+
+def sampled(year: xr.Dataset, folder: Path, seed: int) -> xr.Dataset:
+    return gapfill(year, model="mds")
+
+
+def trees(year: xr.Dataset, folder: Path, seed: int) -> xr.Dataset:
+    own = year.assign(NEE=measured(year)).drop_vars("NEE_QC").expand_dims("site")
+    path = folder / "xgboost" / "model"
+    if not path.exists():
+        own.carbon.fit("xgboost", run_dir=path.parent, seed=seed)
+    return gapfill(year, model=CarbonModel.load(path))
+
+
+def untouched(year: xr.Dataset, folder: Path, seed: int) -> xr.Dataset:
+    return gapfill(year, model=pretrained.default("NEE"))
+
+
+def tuned(year: xr.Dataset, folder: Path, seed: int) -> xr.Dataset:
+    return gapfill(year, run_dir=folder / "tuned", seed=seed)
+
+
+METHODS: dict[str, Callable[[xr.Dataset, Path, int], xr.Dataset]] = {
+    "MDS": sampled,
+    "XGBoost": trees,
+    "pretrained": untouched,
+    "fine-tuned": tuned,
+}
+
+
+def predict(year: xr.Dataset, method: str, folder: Path, seed: int) -> xr.Dataset:
+    """NEE of all hours by a method, and its spread, from a file if it was predicted already."""
+    path = folder / f"{method}.nc"
+    if not path.exists():
+        start = time.monotonic()
+        filled = METHODS[method](year, folder, seed)
+        own = {str(name): str(name).replace("_MODEL", "") for name in filled if "_MODEL" in str(name)}
+        found = filled[list(own)].rename(own).reset_coords(drop=True).compute().drop_attrs()
+        with replacing(path) as temporary:
+            found.to_netcdf(temporary)
+        print(f"{folder.name} {method}: {time.monotonic() - start:.0f} s", flush=True)
+    return xr.load_dataset(path)
+
+
+def scores(
+    year: xr.Dataset, left: xr.Dataset, hidden: dict[str, xr.DataArray], predictions: dict[str, xr.Dataset]
+) -> list[dict[str, Any]]:
+    """Scores of each method in the gaps of each kind, in the hours that all methods predict."""
+    rows = []
+    both = np.logical_and.reduce([found["NEE"].notnull() for found in predictions.values()])
+    for (kind, gaps), (method, found) in itertools.product(hidden.items(), predictions.items()):
+        truth = year.assign(NEE=measured(year).where(gaps & both))
+        row = {name: float(value) for name, value in score(truth, found["NEE"], None, max_qc=0).items()}
+        fitted = score(left, found["NEE"].where(both), None, max_qc=0)["rmse"]
+        row |= {"kind": kind, "method": method, "fitted": float(fitted)}
+        others = functools.reduce(operator.or_, (hours for name, hours in hidden.items() if name != kind))
+        known = {"fitted": measured(left), "hidden": measured(year).where(others)}
+        row |= dict.fromkeys(["in 50 %", "in 90 %", *(f"sum, {name}" for name in known)], np.nan)
+        if "NEE_SE" in found:
+            row["in 50 %"], row["in 90 %"] = coverage(truth, found, max_qc=0)["coverage"].values
+            row |= {f"sum, {name}": sum_error(truth, hours, found) for name, hours in known.items()}
+        rows.append(row)
+    return rows
+
+
+def sum_error(truth: xr.Dataset, known: xr.DataArray, found: xr.Dataset) -> float:
+    """Error of the sum over gaps, in units of its standard error, as errors in known hours tell it."""
+    spread = found["NEE_SE"].values.astype(float)
+    correlation = error_correlation((known - found["NEE"]).values.astype(float), spread)
+    error = (measured(truth) - found["NEE"]).values.astype(float)
+    variance = variance_of_sum(np.where(np.isfinite(error), spread, 0), correlation)
+    return float(np.nansum(error) / np.sqrt(variance))
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over towers of each kind of gap and method.
+
+    Beside the scores: the error in gaps in units of that in the hours a method was given, and how many sums
+    over the gaps of a tower lie in an interval of 90 %, if errors in the hours that were given, or those in
+    gaps of the other kinds, tell how errors are correlated.
+    """
+    table = table.assign(**{"RMSE / fitted": table["rmse"] / table["fitted"]})
+    for name in ("fitted", "hidden"):
+        error = table[f"sum, {name}"]
+        inside = (error.abs() < NormalDist().inv_cdf(0.95)).where(error.notna())
+        table[f"sums in 90 %, {name}"] = inside.astype(float)
+    groups = table.groupby(["kind", "method"], sort=False)
+    scores = ["rmse", "nse", "bias", "in 50 %", "in 90 %", "RMSE / fitted"]
+    means = groups[[*scores, "sums in 90 %, fitted", "sums in 90 %, hidden"]].mean()
+    return means.assign(hours=groups["n"].sum().astype(int))
+
+
+def paired(table: pd.DataFrame, reference: str, seed: int) -> pd.DataFrame:
+    """Differences of RMSE to the reference, tower by tower: mean, 95 % interval over towers, wins."""
+    rng = np.random.default_rng(seed)
+    rmse = table.pivot(index=["kind", "tower"], columns="method", values="rmse")
+    rows = []
+    for kind, method in itertools.product(table["kind"].unique(), table["method"].unique()):
+        difference = (rmse[method] - rmse[reference]).loc[kind].dropna().to_numpy()
+        if method == reference or not difference.size:
+            continue
+        drawn = rng.choice(difference, (DRAWS, difference.size)).mean(axis=1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        wins = f"{(difference < 0).sum()} of {difference.size}"
+        rows.append((kind, method, difference.mean(), low, high, wins))
+    return pd.DataFrame(rows, columns=["kind", "method", f"RMSE - {reference}", "2.5 %", "97.5 %", "better"])
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, numbers with two digits."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return "" if np.isnan(value) else f"{value:.2f}"
+        return str(value)
+
+    rows = [list(table.columns), ["---"] * table.shape[1], *table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--store", type=Path, default=STORE)
+    parser.add_argument("--towers", type=int, default=10)
+    parser.add_argument("--sites", nargs="+", help="by default validation towers of all classes")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    set_options(progress=False)
+    ds = open_store(arguments.store)
+    rows = []
+    for site in arguments.sites or choose(ds, arguments.towers):
+        year = str(best_years(ds.sel(site=[site]))["year"].item())
+        tower = ds.sel(site=site, time=year).load()
+        hidden = plant(tower, arguments.seed)
+        left = tower.assign(NEE=tower["NEE"].where(~np.logical_or.reduce(list(hidden.values()))))
+        folder = arguments.out / f"{site}-{year}-{arguments.seed}"
+        predictions = {method: predict(left, method, folder, arguments.seed) for method in arguments.methods}
+        rows += [{"tower": site} | row for row in scores(tower, left, hidden, predictions)]
+    table = pd.DataFrame(rows)
+    table.to_csv(arguments.out / "scores.csv", index=False)
+    print(f"\nMeans over {table['tower'].nunique()} towers, of hours in gaps that all methods fill:\n")
+    print(markdown(summary(table).reset_index()))
+    if len(arguments.methods) > 1:
+        print(f"\nDifferences in RMSE [umol m-2 s-1] to {arguments.methods[0]}, tower by tower:\n")
+        print(markdown(paired(table, arguments.methods[0], arguments.seed)))
+
+
+if __name__ == "__main__":
+    main()
