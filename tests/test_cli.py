@@ -100,6 +100,28 @@ def test_predict_on_a_month_of_era5_in_several_files(real_data, tmp_path, monkey
     assert "nee.zarr exists" in capsys.readouterr().err
 
 
+def test_a_model_of_the_package_predicts_a_grid_by_its_name(real_data, tmp_path, monkeypatch):
+    """Reanalysis has no vapour pressure deficit here, and no class of the land: neither is needed."""
+    monkeypatch.chdir(tmp_path)
+    with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
+        corner = month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
+    corner.isel(time=slice(200)).to_netcdf("era5.nc")
+    assert main(["predict", "nee-fluxnet2015", "era5.nc", "nee.zarr", "--quiet"]) == 0
+    nee = xcarbon.io.grid.open_grid("nee.zarr")["NEE"]
+    assert "nee-fluxnet2015" in nee.attrs["source"]
+    noon = nee.groupby("time.hour").mean().sel(hour=11)
+    assert (noon < -2).all()  # July in the Alps
+
+
+def test_models_of_the_package_are_listed_and_described(capsys):
+    assert main(["models"]) == 0
+    assert "nee-fluxnet2015" in capsys.readouterr().out
+    assert main(["models", "nee-fluxnet2015"]) == 0
+    assert "Where it must not be used" in capsys.readouterr().out
+    assert main(["models", "nee"]) == 1
+    assert "no model 'nee'" in capsys.readouterr().err
+
+
 def test_an_experiment_is_run_and_run_again(towers, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(comparison, "report", lambda *_: SimpleNamespace(write=lambda folder: None))
     weeks = towers[["TA", "NEE", "NEE_QC"]].sel(time=slice("2010-07-01", "2010-07-14"))

@@ -164,3 +164,64 @@ def test_scores_sorts_classes_and_leaves_out_those_without_a_score() -> None:
 def test_every_class_has_a_style_of_its_own() -> None:
     assert list(IGBP_STYLES) == list(IGBP_CLASSES)
     assert len({color for color, _ in IGBP_STYLES.values()}) == len(IGBP_CLASSES)
+
+
+@pytest.fixture
+def explained() -> xr.Dataset:
+    """Losses of five variables in two classes, and in three bins of lags."""
+    everywhere, enf, gra = [0.1, 0.4, np.nan, -0.003, 0.0], [0.2, 0.4, np.nan, 0, 0], [0, 0.3, np.nan, 0.1, 0]
+    attrs = {"long_name": "loss of Nash-Sutcliffe efficiency", "units": "1"}
+    arrays = {
+        "change": (("igbp", "variable"), np.ones((3, 5)), {"long_name": "change", "units": "umol m-2 s-1"}),
+        "nse_loss": (("igbp", "variable"), [everywhere, enf, gra], attrs),
+        "lag_nse_loss": (("igbp", "lag"), [[0.5, 0.1, 0.0], [0.6, 0.2, 0.1], [0.4, 0.0, 0.0]], attrs),
+    }
+    interval = np.array([everywhere, enf, gra])[..., np.newaxis] + np.array([-0.1, 0.2])
+    arrays["nse_loss_interval"] = ("igbp", "variable", "bound"), interval
+    coords = {"igbp": ["all", "ENF", "GRA"], "variable": ["TA", "SW_IN", "P", "WS", "lat"], "lag": [0, 1, 3]}
+    return xr.Dataset(arrays, coords | {"lag_bnds": (("lag", "bnds"), [[0, 1], [1, 3], [3, 32]])})
+
+
+def test_importance_sorts_variables_and_shows_classes_beside_them(explained: xr.Dataset) -> None:
+    figure = CarbonPlot(xr.Dataset()).importance(explained.chunk().reset_coords("lag_bnds"))
+    bars, classes, lags = figure.axes
+    names = ["P", "WS", "lat", "TA", "SW_IN"]
+    assert [tick.get_text() for tick in bars.get_yticklabels()] == names
+    np.testing.assert_array_equal(
+        [bar.get_width() for bar in bars.patches], explained["nse_loss"].sel(igbp="all", variable=names)
+    )
+    assert bars.get_xlabel() == "loss of Nash-Sutcliffe efficiency [1]"
+    whiskers = np.array([line.vertices for line in bars.collections[0].get_paths()])
+    expected = explained["nse_loss_interval"].sel(igbp="all", variable=names)
+    np.testing.assert_array_equal(whiskers[..., 0], expected)
+    assert whiskers[1:, :, 1].tolist() == [[row, row] for row in range(1, 5)]
+    assert [tick.get_text() for tick in classes.get_xticklabels()] == ["ENF", "GRA"]
+    rows = classes.images[0].get_array().filled(np.nan)
+    np.testing.assert_array_equal(rows, explained["nse_loss"][1:].sel(variable=names).T)
+    assert bars.get_ylim() == classes.get_ylim()
+    numbers = {text.get_position(): text.get_text() for text in classes.texts}
+    assert (numbers[0, 3], numbers[1, 4], len(numbers)) == ("0.20", "0.30", 8)
+    assert [tick.get_text() for tick in lags.get_xticklabels()] == ["0", "1–2", "3–31"]
+    for step, expected in zip(lags.patches, explained["lag_nse_loss"].values, strict=True):
+        np.testing.assert_array_equal(step.get_data().values, expected)
+    colors = [matplotlib.colors.to_hex(step.get_edgecolor()) for step in lags.patches]
+    assert colors[1:] == [IGBP_STYLES[code][0] for code in ("ENF", "GRA")]
+    figure.canvas.draw()
+
+
+def test_importance_without_classes_or_lags_and_of_another_measure(explained: xr.Dataset) -> None:
+    plot = CarbonPlot(xr.Dataset())
+    assert len(plot.importance(explained.sel(igbp="all")).axes) == 2
+    (bars,) = plot.importance(explained.sel(igbp="all", drop=True), "change").axes
+    assert bars.get_xlabel() == "change [µmol m$^{-2}$ s$^{-1}$]"
+    labels = ["all", *(f"SY-{number:03d}" for number in range(30))]
+    many = explained.isel(igbp=[0, *[1] * 30]).assign_coords(igbp=labels)
+    _, heat, lags = plot.importance(many).axes
+    assert not heat.texts and lags.get_legend() is None
+    unknown = explained["nse_loss"].where(explained["igbp"] != "ENF")
+    named = plot.importance(explained.assign(nse_loss=unknown))
+    assert [tick.get_text() for tick in named.axes[1].get_xticklabels()] == ["GRA"]
+    with pytest.raises(OptionError, match=r"'nse'.*nse_loss.*change"):
+        plot.importance(explained, "nse")
+    with pytest.raises(OptionError, match="missing throughout"):
+        plot.importance(explained * np.nan)

@@ -73,6 +73,14 @@ class CarbonAccessor:
         """Score a prediction against these towers; see :func:`xcarbon.scoring.score`."""
         return score(self._ds, prediction, by, **settings)
 
+    def explain(
+        self, model: CarbonModel | str | os.PathLike[str], by: str | None = "igbp", **settings: Any
+    ) -> xr.Dataset:
+        """Tell what a model reads, lazily; see :func:`xcarbon.explaining.explain`."""
+        from xcarbon.explaining import explain
+
+        return explain(self._ds, model, by, **settings)
+
     def to_store(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write a Zarr store; see :func:`xcarbon.io.store.to_store`."""
         return to_store(self._ds, path, overwrite=overwrite)

@@ -118,7 +118,7 @@ def predict(
         return prediction.transpose(*dims, ...)
 
     prediction = output(target)
-    prediction.attrs = conventions.variable_attrs(target) | _provenance(model)
+    prediction.attrs = conventions.variable_attrs(target) | provenance_attrs(model)
     if not spread:
         return prediction
     name = target + SPREAD
@@ -302,8 +302,19 @@ def _spread_attrs(target: str) -> dict[str, str]:
     return attrs
 
 
-def _provenance(model: CarbonModel) -> dict[str, str]:
-    """CF attributes that say where a prediction comes from."""
+def provenance_attrs(model: CarbonModel) -> dict[str, str]:
+    """Give the CF attributes that say where a prediction comes from.
+
+    Parameters
+    ----------
+    model : CarbonModel
+        What predicts.
+
+    Returns
+    -------
+    dict
+        ``source``, ``references``, ``comment`` and ``training_sites``.
+    """
     sites = model.sites
     data = model.provenance.get("data", {})
     described = data.get("title") or "unnamed data"

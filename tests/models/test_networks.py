@@ -219,6 +219,12 @@ def test_spread_is_cf(days, uncertain, tmp_path):
         assert written["NEE_SE"].attrs["standard_name"].endswith("carbon_dioxide standard_error")
 
 
+def test_two_fluxes_without_spread(days, uncertain):
+    two = make(targets=("NEE", "GPP_NT"))
+    two = dataclasses.replace(two, scaler=uncertain.scaler)
+    assert days.carbon.predict("GPP_NT", two).notnull().any()
+
+
 def test_a_model_without_spread_says_so(days, model):
     with pytest.raises(ModelError, match="omit spread"):
         days.carbon.predict_nee(model, spread=True)

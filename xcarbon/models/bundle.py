@@ -228,7 +228,8 @@ class CarbonModel:
         series = self.predictor.predict_series(hourly, wanted, patches, patch_index, statics)
         mean, std = np.array(list(self.scaler.targets.values()), "float32").T[..., None]  # each (targets, 1)
         series[: len(std)] = series[: len(std)] * std + mean
-        series[len(std) :] *= std * np.float32(self.scaler.spread)
+        if self.has_spread:
+            series[len(std) :] *= std * np.float32(self.scaler.spread)
         return series
 
     def save(self, path: str | os.PathLike[str]) -> Path:
