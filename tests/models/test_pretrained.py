@@ -1,4 +1,4 @@
-"""The weights that come with the package: found by name, small, described, good at towers they have not seen."""
+"""The weights that come with the package: found by name, small, described, and good at other towers."""
 
 from __future__ import annotations
 
