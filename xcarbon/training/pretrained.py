@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from xcarbon.errors import ModelError
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import EnsemblePredictor
 from xcarbon.models.networks import StreamingPredictor
+from xcarbon.models.streaming import StreamingConfig
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.streaming import FIXED, StreamingTraining, train
 from xcarbon.training.task import Task, configure
@@ -23,16 +24,21 @@ class FineTuning(StreamingTraining):
 
     Attributes
     ----------
-    max_steps, batch_size, learning_rate, averaging, warmup_epochs
+    max_steps, batch_size, learning_rate, averaging, max_epochs, warmup_epochs
         Fewer and smaller steps: some minutes for a tower on two cores.
+    dropout, variable_dropout : float
+        As of :class:`~xcarbon.models.streaming.StreamingConfig`: less is masked than in the first training,
+        since a tower measures what it measures.
     """
 
     max_epochs: int = 100
-    max_steps: int | None = 150
+    max_steps: int | None = 300
     batch_size: int = 8
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     warmup_epochs: float = 5.0
     averaging: float = 0.95
+    dropout: float = 0.05
+    variable_dropout: float = 0.0
 
 
 def fit(
@@ -67,7 +73,11 @@ def fit(
         raise ModelError(f"the model predicts {list(model.targets)}, and is to learn {list(task.targets)}")
     fixed = FIXED | {"seed": task.seed, "members": len(members)}
     training = configure(FineTuning, settings, also=["start"], **fixed)
-    config: Any = model.config
+    config = dataclasses.replace(
+        cast(StreamingConfig, model.config),
+        dropout=training.dropout,
+        variable_dropout=training.variable_dropout,
+    )
     task = dataclasses.replace(task, variables=config.variables, bands=config.bands)
     tuned = train(task, config, training, members)
     tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
