@@ -218,7 +218,7 @@ def test_what_cannot_be_filled_is_said(trees, training, tmp_path):
         gapfill(ds, model="mds", max_qc=-1)
     with pytest.raises(TimestampError, match="must be hourly"):
         gapfill(ds.isel(time=slice(None, None, 2)))
-    with pytest.raises(ModelError, match="neither a folder nor one of the models"):
+    with pytest.raises(ModelError, match="not a model folder, nor one of the models"):
         gapfill(ds, model="nowhere")
     ds["NEE"].attrs["units"] = "g m-2 s-1"
     with pytest.raises(MetadataError, match="NEE has units"):

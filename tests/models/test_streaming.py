@@ -428,7 +428,7 @@ def test_dropping_follows_from_the_chances_and_spares_time_features():
     config = StreamingConfig()
     data = sequences(config, 40, 20, missing=0)
     data.patch_index[:] = 0
-    chance = torch.rand(40, 21, 21 + 4 + 2, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(40, 21, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
     dropped = drop(config, data, chance)
     assert torch.isfinite(dropped.hourly[..., :2]).all()
     rows = torch.tensor([7, 3])
@@ -450,7 +450,7 @@ def test_dropped_shares_are_those_of_the_settings():
         torch.zeros(batch, hours, dtype=torch.int64),
         torch.zeros(batch, 4),
     )
-    chance = torch.rand(batch, hours + 1, 21 + 4 + 2, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(batch, hours + 1, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
     hourly, _, index, statics = drop(config, data, chance)
     gone = torch.isnan(hourly[..., 2:])
     whole = gone.all(1)  # (batch, 19)
@@ -458,7 +458,10 @@ def test_dropped_shares_are_those_of_the_settings():
     assert gone[~whole[:, None].expand_as(gone)].float().mean().item() == pytest.approx(0.3, abs=0.01)
     # Each sequence loses a share of its own: none of the variables, or nearly all that may be lost.
     assert whole.float().mean(1).std() > 0.2
-    assert torch.isnan(statics).float().mean().item() == pytest.approx(0.4, abs=0.02)
+    # Of statics each by itself, and all of them together, whatever else is left.
+    nowhere = torch.isnan(statics).all(1)
+    assert nowhere[whole.float().mean(1) < 0.2].float().mean().item() == pytest.approx(0.4, abs=0.05)
+    assert torch.isnan(statics).float().mean().item() == pytest.approx(1 - 0.6 * 0.6, abs=0.02)
     assert (index < 0).float().mean().item() == pytest.approx(0.4, abs=0.02)
     assert ((index < 0).all(1) == (index < 0).any(1)).all()
 

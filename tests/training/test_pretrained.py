@@ -104,7 +104,7 @@ def test_what_cannot_be_fine_tuned_is_said(others, tower, tmp_path):
     trees = fit(tower, "xgboost", n_estimators=2, run_dir=tmp_path / "trees")
     with pytest.raises(ModelError, match="found a XGBoost"):
         fit(tower, "pretrained", start=trees, run_dir=tmp_path / "run", **TUNING)
-    with pytest.raises(ModelError, match="neither a folder nor one of the models"):
+    with pytest.raises(ModelError, match="not a model folder, nor one of the models"):
         fit(tower, "pretrained", start="nowhere", run_dir=tmp_path / "run", **TUNING)
     with pytest.raises(ModelError, match="no model of xcarbon predicts LE"):
         pretrained.default("LE")

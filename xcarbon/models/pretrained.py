@@ -50,7 +50,7 @@ def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
     if str(model) in names():
         return CarbonModel.load(WEIGHTS / model)
     if not Path(model).exists():
-        raise ModelError(f"{model} is neither a folder nor one of the models {names()} of xcarbon")
+        raise ModelError(f"{model} is not a model folder, nor one of the models {names()} of xcarbon")
     return CarbonModel.load(model)
 
 

@@ -481,9 +481,11 @@ def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Seque
     sequences : Sequences
         A batch to learn from.
     chance : Tensor
-        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 2)``: a row for the observations of each
-        hour, and one for what is masked as a whole: variables, statics, patches. The very last number, times
-        ``variable_dropout``, is the share of these, so that some sequences keep them all.
+        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3)``: a row for the observations of each
+        hour, and one for what is masked as a whole: variables, statics, patches, and all statics together.
+        The very last number, times ``variable_dropout``, is the share of these, so that some sequences keep
+        them all. All statics together are masked whatever this share is, since many a user has the weather
+        alone; that leaves little to chance where there are few variables.
 
     Returns
     -------
@@ -492,12 +494,14 @@ def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Seque
     """
     hourly, patches, index, statics = sequences
     variables = len(config.variables)
-    whole = chance[:, -1, :-1] < config.variable_dropout * chance[:, -1, -1:]  # (B, V + S + 1)
+    share = config.variable_dropout * chance[:, -1, -1:]  # (B, 1)
+    whole = chance[:, -1, :-2] < share  # (B, V + S + 1)
+    nowhere = chance[:, -1, -2:-1] < config.variable_dropout / 2  # (B, 1)
     dropped = (chance[:, :-1, :variables] < config.dropout) | whole[:, None, :variables]  # (B, L, V)
     dropped[..., [n for n, code in enumerate(config.variables) if code in TIME_FEATURES]] = False
     return Sequences(
         hourly.masked_fill(dropped, torch.nan),
         patches,
         None if index is None else index.masked_fill(whole[:, -1:], -1),
-        None if statics is None else statics.masked_fill(whole[:, variables:-1], torch.nan),
+        None if statics is None else statics.masked_fill(whole[:, variables:-1] | nowhere, torch.nan),
     )

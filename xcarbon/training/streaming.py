@@ -186,7 +186,7 @@ class StreamingRun(TrainingRun):
 
     def _chances(self) -> tuple[int, ...]:
         config: StreamingConfig = self.model.network.config
-        return self.training.length + 1, len(config.variables) + len(config.statics) + 2
+        return self.training.length + 1, len(config.variables) + len(config.statics) + 3
 
     def _mask(self, batch: SequenceBatch, chance: Tensor) -> SequenceBatch:
         return batch._replace(sequences=drop(self.model.network.config, batch.sequences, chance))
