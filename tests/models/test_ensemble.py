@@ -12,8 +12,10 @@ from tests.models.test_bundle import SCALER, VARIABLES, series
 from xcarbon.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble
+from xcarbon.models.ensemble import members as take_apart
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
+from xcarbon.variables import STATICS
 
 
 def member(seed: int, **settings) -> CarbonModel:
@@ -64,11 +66,41 @@ def test_is_saved_and_loaded_as_one_model(members, tmp_path):
     assert "curve" not in loaded.provenance and "training" not in loaded.provenance
 
 
+def test_ensembles_are_taken_apart_and_put_together(members):
+    whole = ensemble(members)
+    again = ensemble([ensemble(members[:2]), members[2]])
+    assert again.fingerprint() == whole.fingerprint() and again.provenance == whole.provenance
+    for part, model in zip(take_apart(whole), members, strict=True):
+        assert part.fingerprint() == model.fingerprint()
+        assert part.provenance["training"] == model.provenance["training"]
+
+
+@pytest.mark.parametrize("spread", [True, False])
+def test_those_that_are_told_nothing_predict_unknown_places(tmp_path, spread):
+    told, untold = (
+        [member(seed, statics=statics, spread=spread) for seed in range(2)]
+        for statics in (tuple(STATICS), ())
+    )
+    mixed = CarbonModel.load(ensemble([*told, *untold]).save(tmp_path / "model"))
+    assert mixed.config.statics == tuple(STATICS)
+    assert mixed.fingerprint() == ensemble([*told, *untold]).fingerprint()
+    unknown = np.full(len(STATICS), np.nan, np.float32)
+    place = np.where(np.arange(len(STATICS)) == 1, np.float32(50), unknown)  # a latitude is enough
+    wanted = ensemble(untold).predict_series(*series())
+    np.testing.assert_allclose(mixed.predict_series(*series(), None, None, unknown), wanted, rtol=1e-5)
+    np.testing.assert_allclose(mixed.predict_series(*series()), wanted, rtol=1e-5)
+    found = mixed.predict_series(*series(), None, None, place)
+    means = [model.predict_series(*series(), None, None, place)[0] for model in told]
+    means += [model.predict_series(*series())[0] for model in untold]
+    np.testing.assert_allclose(found[0], np.mean(means, axis=0), rtol=1e-5)
+    assert not np.allclose(found[0], wanted[0])
+
+
 def test_models_that_do_not_go_together_are_refused(members):
     with pytest.raises(ModelError, match="found no model"):
         ensemble([])
-    with pytest.raises(ModelError, match=r"found.*ensemble"):
-        ensemble([members[0], ensemble(members)])
+    with pytest.raises(ModelError, match=r"told .* or nothing of a place"):
+        ensemble([members[0], member(1, statics=("igbp",))])
     with pytest.raises(ModelError, match="same config"):
         ensemble([members[0], member(1, width=32)])
     scaled = dataclasses.replace(members[1], scaler=dataclasses.replace(SCALER, spread=2.0))

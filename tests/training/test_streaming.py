@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from types import SimpleNamespace
@@ -125,12 +126,26 @@ def test_moments_are_those_of_the_targets(sequences):
     assert found == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-12)
 
 
+def test_moments_do_not_depend_on_the_number_of_threads(sequences):
+    """A run that is resumed on another machine has the same scaling, to the last bit."""
+    many = copy.copy(sequences)
+    many._target = torch.rand(200_000, 1, generator=torch.Generator().manual_seed(0)) * 40 - 20
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(many.moments())
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]
+
+
 # Training
 
 
 def test_fit_learns_and_remembers_where_it_comes_from(sets, tmp_path):
     train, _ = sets
-    network = TINY | {"dropout": 0.0, "variable_dropout": 0.0}
+    network = TINY | {"dropout": 0.0, "variable_dropout": 0.0, "static_dropout": 0.0}
     settings = QUICK | {"max_steps": 60, "eval_every": 15, "learning_rate": 2e-2, "network": network}
     model = train.carbon.fit("streaming", val=train, allow_leakage=True, run_dir=tmp_path, **settings)
     first, *_, last = (point["val_mse"] for point in model.provenance["curve"])
@@ -251,7 +266,7 @@ def test_what_cannot_be_trained_is_said(sets, tmp_path, monkeypatch):
 def test_mean_weights_are_scored_and_saved(sets, tmp_path):
     """And the run goes on with its own weights: those of a run without averaging."""
     train, _ = sets
-    plain = fit(train, "streaming", run_dir=tmp_path / "plain", **QUICK)
+    plain = fit(train, "streaming", run_dir=tmp_path / "plain", averaging=0.0, **QUICK)
     mean = fit(train, "streaming", run_dir=tmp_path / "mean", averaging=0.9, **QUICK)
     assert torch.equal(last_weights(tmp_path / "plain"), last_weights(tmp_path / "mean"))
     kept = torch.load(tmp_path / "mean" / CHECKPOINT, weights_only=True)["average"]
@@ -262,12 +277,13 @@ def test_mean_weights_are_scored_and_saved(sets, tmp_path):
 
 
 def test_members_become_an_ensemble(sets, tmp_path, monkeypatch):
-    """Each with its seed; stopped in the second one, it goes on there."""
+    """Each with its seed, the last one told nothing of places; stopped in the second, it goes on there."""
     train, _ = sets
-    settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2}
+    settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2, "untold": 1}
     whole = fit(train, "streaming", run_dir=tmp_path / "whole", **settings)
     assert [each["seed"] for each in whole.provenance["members"]] == [6, 7]
-    alone = fit(train, "streaming", run_dir=tmp_path / "alone", **QUICK | {"max_steps": 4, "seed": 7})
+    untold = {"max_steps": 4, "seed": 7, "network": TINY | {"statics": ()}}
+    alone = fit(train, "streaming", run_dir=tmp_path / "alone", **QUICK | untold)
     assert torch.equal(weights(CarbonModel.load(tmp_path / "whole" / "member-1" / MODEL)), weights(alone))
     original, calls = run.TrainingRun._step, []
 

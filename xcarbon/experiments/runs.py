@@ -268,6 +268,6 @@ def prediction(runs: tuple[Run, ...], folder: Path, like: xr.DataArray) -> xr.Da
         Missing at towers and hours that are not predicted.
     """
     parts = [open_store(folder / run.name / PREDICTION)[run.target].reset_coords(drop=True) for run in runs]
-    parts = [part.reindex(time=like["time"].values) for part in parts]
+    parts = [part.chunk(time=-1).reindex(time=like["time"].values) for part in parts]
     whole = xr.concat(parts, "site") if len(parts) > 1 else parts[0]
     return whole.reindex(site=like["site"].values).astype(np.float32).rename(str(like.name))

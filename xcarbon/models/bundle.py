@@ -310,7 +310,7 @@ class CarbonModel:
             scaler = Scaler(**settings["scaler"], targets=targets, bounds=bounds)
         except OSError as error:
             raise ModelError(f"{path} is not a model folder with {predictor_class.file}: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: settings and weights do not fit together: {error}") from error
         _check_bounds(path, bounds)
         return cls(predictor, scaler, settings["provenance"])

@@ -68,9 +68,10 @@ class StreamingConfig:
         As in :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`.
     layers, cross_blocks : int
         Self-attentions, and how many of them, the first ones, follow on a cross attention.
-    dropout, variable_dropout : float
-        Share of the observations that :func:`drop` masks in training, never of time features; and the largest
-        share of whole variables, statics and patches that it masks in a sequence.
+    dropout : float
+        Share of the observations that :func:`drop` masks in training, never of time features.
+    variable_dropout, static_dropout : float
+        Largest share of whole variables and patches, and of statics, that it masks in a sequence.
 
     Raises
     ------
@@ -91,8 +92,9 @@ class StreamingConfig:
     mlp_ratio: int = 3
     layers: int = 6
     cross_blocks: int = 2
-    dropout: float = 0.3
-    variable_dropout: float = 0.5
+    dropout: float = 0.1
+    variable_dropout: float = 0.2
+    static_dropout: float = 0.6
 
     def __post_init__(self) -> None:
         if not self.variables or not self.targets or set(self.variables) & set(self.targets):
@@ -105,8 +107,9 @@ class StreamingConfig:
             raise ModelError(f"window must be at least 1, and cross_blocks from 1 to layers, found {found}")
         if self.width % (2 * self.heads):
             raise ModelError(f"width {self.width} is not a multiple of 2 x {self.heads} heads")
-        if not (0 <= self.dropout <= 1 and 0 <= self.variable_dropout <= 1):
-            raise ModelError(f"dropouts must be in [0, 1], found {self.dropout} and {self.variable_dropout}")
+        dropouts = self.dropout, self.variable_dropout, self.static_dropout
+        if not all(0 <= share <= 1 for share in dropouts):
+            raise ModelError(f"dropouts must be in [0, 1], found {dropouts}")
 
     @property
     def parts(self) -> EcoPerceiverConfig:
@@ -482,10 +485,8 @@ def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Seque
         A batch to learn from.
     chance : Tensor
         Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3)``: a row for the observations of each
-        hour, and one for what is masked as a whole: variables, statics, patches, and all statics together.
-        The very last number, times ``variable_dropout``, is the share of these, so that some sequences keep
-        them all. All statics together are masked whatever this share is, since many a user has the weather
-        alone; that leaves little to chance where there are few variables.
+        hour, and one for what is masked as a whole: variables, statics, patches. Its last two numbers, times
+        ``variable_dropout`` and ``static_dropout``, are the shares of these, so that some sequences keep all.
 
     Returns
     -------
@@ -493,15 +494,19 @@ def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Seque
         With NaN, or no patch, where something is masked.
     """
     hourly, patches, index, statics = sequences
-    variables = len(config.variables)
-    share = config.variable_dropout * chance[:, -1, -1:]  # (B, 1)
-    whole = chance[:, -1, :-2] < share  # (B, V + S + 1)
-    nowhere = chance[:, -1, -2:-1] < config.variable_dropout / 2  # (B, 1)
-    dropped = (chance[:, :-1, :variables] < config.dropout) | whole[:, None, :variables]  # (B, L, V)
+    variables, whole = len(config.variables), chance[:, -1]
+    observed, known = (
+        config.variable_dropout * whole[:, -2:-1],
+        config.static_dropout * whole[:, -1:],
+    )  # (B, 1)
+    no_variable = whole[:, :variables] < observed  # (B, V)
+    no_static = whole[:, variables:-3] < known  # (B, S)
+    no_patch = whole[:, -3:-2] < observed  # (B, 1)
+    dropped = (chance[:, :-1, :variables] < config.dropout) | no_variable[:, None]  # (B, L, V)
     dropped[..., [n for n, code in enumerate(config.variables) if code in TIME_FEATURES]] = False
     return Sequences(
         hourly.masked_fill(dropped, torch.nan),
         patches,
-        None if index is None else index.masked_fill(whole[:, -1:], -1),
-        None if statics is None else statics.masked_fill(whole[:, variables:-1] | nowhere, torch.nan),
+        None if index is None else index.masked_fill(no_patch, -1),
+        None if statics is None else statics.masked_fill(no_static, torch.nan),
     )

@@ -10,8 +10,7 @@ from typing import Any, cast
 from xcarbon.errors import ModelError
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.models.ensemble import EnsemblePredictor
-from xcarbon.models.networks import StreamingPredictor
+from xcarbon.models.ensemble import members
 from xcarbon.models.streaming import StreamingConfig
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.streaming import FIXED, StreamingTraining, train
@@ -26,9 +25,9 @@ class FineTuning(StreamingTraining):
     ----------
     max_steps, batch_size, learning_rate, averaging, max_epochs, warmup_epochs
         Fewer and smaller steps: some minutes for a tower on two cores.
-    dropout, variable_dropout : float
+    dropout, variable_dropout, static_dropout : float
         As of :class:`~xcarbon.models.streaming.StreamingConfig`: less is masked than in the first training,
-        since a tower measures what it measures.
+        since a tower measures what it measures and stands where it stands.
     """
 
     max_epochs: int = 100
@@ -39,6 +38,7 @@ class FineTuning(StreamingTraining):
     averaging: float = 0.95
     dropout: float = 0.05
     variable_dropout: float = 0.0
+    static_dropout: float = 0.0
 
 
 def fit(
@@ -68,29 +68,19 @@ def fit(
         If the model is of another kind or predicts other targets, or as for a streaming EcoPerceiver.
     """
     model = pretrained.default(task.targets[0]) if start is None else pretrained.load(start)
-    members = _members(model)
+    try:
+        networks = members(model)
+    except ModelError as error:
+        raise ModelError(f"only a streaming EcoPerceiver can be fine-tuned: {error}") from error
     if model.targets != task.targets:
         raise ModelError(f"the model predicts {list(model.targets)}, and is to learn {list(task.targets)}")
-    fixed = FIXED | {"seed": task.seed, "members": len(members)}
+    untold = sum(not network.config.statics for network in networks)
+    fixed = FIXED | {"seed": task.seed, "members": len(networks), "untold": untold}
     training = configure(FineTuning, settings, also=["start"], **fixed)
-    config = dataclasses.replace(
-        cast(StreamingConfig, model.config),
-        dropout=training.dropout,
-        variable_dropout=training.variable_dropout,
-    )
-    task = dataclasses.replace(task, variables=config.variables, bands=config.bands)
-    tuned = train(task, config, training, members)
+    masked = {name: getattr(training, name) for name in ("dropout", "variable_dropout", "static_dropout")}
+    configs = [dataclasses.replace(cast(StreamingConfig, each.config), **masked) for each in networks]
+    task = dataclasses.replace(task, variables=configs[0].variables, bands=configs[0].bands)
+    tuned = train(task, configs, training, networks)
     tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
     tuned.save(RunFolder(task.run_dir).model)
     return tuned
-
-
-def _members(model: CarbonModel) -> list[CarbonModel]:
-    """The networks of an ensemble, each as a model."""
-    if isinstance(model.predictor, EnsemblePredictor):
-        networks: Any = model.predictor.network.members
-    elif isinstance(model.predictor, StreamingPredictor):
-        networks = [model.predictor.network]
-    else:
-        raise ModelError(f"only a streaming EcoPerceiver can be fine-tuned, found a {model.predictor.name}")
-    return [dataclasses.replace(model, predictor=StreamingPredictor(network)) for network in networks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -92,6 +93,12 @@ class TowerSequences:
             self._add_patches(towers)
         self.starts = self._cut()
 
+    def untold(self) -> TowerSequences:
+        """Give the same sequences of the same arrays, without what is known of their towers."""
+        untold = copy.copy(self)
+        untold._statics = None
+        return untold
+
     def _add_patches(self, towers: list[Tower]) -> None:
         """Put the towers' patches one after another, and shift their indices accordingly."""
         stacks = [tower.patches for tower in towers if tower.patches is not None]
@@ -126,8 +133,13 @@ class TowerSequences:
 
     def moments(self) -> list[tuple[float, float]]:
         """Mean and standard deviation of each target."""
-        known = [values[torch.isfinite(values)].double() for values in self._target.T]
-        return [(values.mean().item(), values.std().nan_to_num().item() or 1.0) for values in known]
+        # By numpy: torch sums in an order that changes with the number of threads, and so would the scaling
+        # of a run that is resumed elsewhere.
+        known = [values[torch.isfinite(values)].double().numpy() for values in self._target.T]
+        return [
+            (values.mean().item(), values.std(ddof=1).item() or 1.0 if values.size > 1 else 1.0)
+            for values in known
+        ]
 
     def moved(self, starts: Tensor, hours: int) -> Tensor:
         """Let sequences begin some hours later, or earlier, within the records of their towers."""

@@ -40,6 +40,9 @@ class StreamingTraining(TrainingConfig):
         Hours in a sequence. The first ``window - 1`` of them have too little context to be learnt from.
     members : int
         Networks to train, one after another, each with a seed of its own; several become an ensemble.
+    untold : int
+        How many of the members, the last ones, are told nothing of a place. They err in other ways than
+        those that are, and predict where nothing is known of it.
     batch_size, micro_batch, val_windows : int
         Sequences, in the place of windows.
     """
@@ -51,11 +54,14 @@ class StreamingTraining(TrainingConfig):
     val_windows: int = 500
     length: int = 512
     members: int = 1
+    untold: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.members < 1:
             raise ModelError(f"members must be at least 1, found {self.members}")
+        if not 0 <= self.untold <= self.members:
+            raise ModelError(f"untold must be from 0 to the {self.members} members, found {self.untold}")
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
@@ -84,12 +90,14 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     config = configure(
         StreamingConfig, network or {}, variables=task.variables, bands=task.bands, targets=task.targets
     )
-    return train(task, config, training, [None] * training.members)
+    untold = dataclasses.replace(config, statics=())
+    configs = [config] * (training.members - training.untold) + [untold] * training.untold
+    return train(task, configs, training, [None] * training.members)
 
 
 def train(
     task: Task,
-    config: StreamingConfig,
+    configs: Sequence[StreamingConfig],
     training: StreamingTraining,
     starts: Sequence[CarbonModel | None],
 ) -> CarbonModel:
@@ -99,8 +107,8 @@ def train(
     ----------
     task : Task
         What to learn.
-    config : StreamingConfig
-        Settings of the networks.
+    configs : sequence of StreamingConfig
+        Settings of each network; they differ in ``statics`` at most, some of which may be empty.
     training : StreamingTraining
         How to train them.
     starts : sequence of CarbonModel or None
@@ -117,6 +125,7 @@ def train(
     ModelError
         As :func:`fit`.
     """
+    config = max(configs, key=lambda config: len(config.statics))
     if training.length < config.window:
         raise ModelError(
             f"length must be at least the window of {config.window} hours, found {training.length}"
@@ -131,7 +140,11 @@ def train(
     val = None if task.val is None else _load(task, config, training, fabric.device, task.val)
 
     def train_one(
-        folder: RunFolder, training: StreamingTraining, start: CarbonModel | None, resume: bool
+        folder: RunFolder,
+        config: StreamingConfig,
+        training: StreamingTraining,
+        start: CarbonModel | None,
+        resume: bool,
     ) -> CarbonModel:
         scaler, provenance = task.scaler(towers.moments()), task.provenance(training, "torch")
         if start is not None:
@@ -141,20 +154,21 @@ def train(
         if start is not None:
             run.model.network.load_state_dict(start.network.state_dict())
         run.start(resume)
-        return run.train(towers, val)
+        sets = (towers, val) if config.statics else (towers.untold(), val and val.untold())
+        return run.train(*sets)
 
     folder = RunFolder(task.run_dir)
     if len(starts) == 1:
-        return train_one(folder, training, starts[0], task.resume)
+        return train_one(folder, config, training, starts[0], task.resume)
     settings = {"training": dataclasses.asdict(training), **task.towers()}
     folder.check(settings, task.resume)
     if not task.resume:
         folder.begin(settings)
     trained = []
-    for number, start in enumerate(starts):
+    for number, (own_config, start) in enumerate(zip(configs, starts, strict=True)):
         member = RunFolder(folder.path / f"member-{number}")
         own = dataclasses.replace(training, seed=training.seed * len(starts) + number)
-        trained.append(train_one(member, own, start, member.exists))
+        trained.append(train_one(member, own_config, own, start, member.exists))
     together = ensemble(trained)
     together.save(folder.model)
     return together

@@ -20,11 +20,12 @@ NAME = "nee-fluxnet2015"
 SETTINGS = {
     "variables": ["DOY", "TOD", "TA", "SW_IN", "VPD"],
     "members": 4,
-    "network": {"width": 64, "layers": 4, "octaves": 6, "dropout": 0.2, "variable_dropout": 0.6},
+    "untold": 2,
+    "network": {"width": 64, "layers": 4, "octaves": 6},
     "batch_size": 8,
     "learning_rate": 2e-3,
-    "max_steps": 1500,
-    "eval_every": 150,
+    "max_steps": 2500,
+    "eval_every": 250,
     "val_windows": 400,
     "patience": None,
 }
@@ -72,6 +73,7 @@ def card(model: CarbonModel, train: xr.Dataset, val: xr.Dataset) -> str:
             fingerprint=model.fingerprint(),
             created=model.provenance["created"][:10],
             members=len(members),
+            untold=members[0]["untold"],
             parameters=sum(weight.numel() for weight in model.network.parameters()),
             variables=", ".join(model.config.variables),
             config=model.config,
