@@ -19,6 +19,8 @@ _QUIET = "#999999"
 #: Efficiencies below are marked at the edge: one of them would press all others together.
 _LOWEST = -1.0
 _WIDTH = 9.0
+#: Letters of a legend that have room in this width.
+_LEGEND = 90
 #: Of fewer seeds a box would say more than there is.
 _FEWEST = 5
 
@@ -133,7 +135,9 @@ def differences(results: xr.Dataset) -> Figure:
     left, right = ax.get_xlim()
     ax.set_xlim(max(left, _LOWEST), min(right, -_LOWEST))
     ax.set_xlabel("difference of Nash-Sutcliffe efficiencies [1]")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, borderpad=0)
+    longest = max(len(label) for label in ax.get_legend_handles_labels()[1])
+    columns = max(1, min(3, _LEGEND // longest))
+    figure.legend(loc="outside upper left", ncols=columns, frameon=False, borderpad=0)
     return figure
 
 

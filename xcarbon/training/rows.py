@@ -160,7 +160,7 @@ class LocalRows:
     Parameters
     ----------
     rows : sequence of TowerRows
-        At least one; they are read tower by tower.
+        At least one; each thread reads one tower at a time.
     features : sequence of str
         Names of the features.
     like : LocalRows, optional
@@ -170,8 +170,8 @@ class LocalRows:
     def __init__(
         self, rows: Sequence[TowerRows], features: Sequence[str], like: LocalRows | None = None
     ) -> None:
-        progress = tqdm(rows, desc="reading", unit="tower", disable=not OPTIONS["progress"], leave=False)
-        self.towers = [dask.compute(tower.features, tower.target) for tower in progress]
+        with progress_bar("reading"):
+            self.towers = dask.compute(*((tower.features, tower.target) for tower in rows))
         self.sizes = [len(target) for _, target in self.towers]
         batches, bins = _Batches(self.towers, features), None if like is None else like.matrix
         # XGBoost swallows a KeyboardInterrupt while it asks for the next tower, and goes on without that.
