@@ -106,11 +106,12 @@ def test_a_model_of_the_package_predicts_a_grid_by_its_name(real_data, tmp_path,
     with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
         corner = month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
     corner.isel(time=slice(200)).to_netcdf("era5.nc")
-    assert main(["predict", "nee-fluxnet2015", "era5.nc", "nee.zarr", "--quiet"]) == 0
-    nee = xcarbon.io.grid.open_grid("nee.zarr")["NEE"]
+    assert main(["predict", "nee-fluxnet2015", "era5.nc", "nee.zarr", "--spread", "--quiet"]) == 0
+    nee, error = (xcarbon.io.grid.open_grid("nee.zarr")[code] for code in ("NEE", "NEE_SE"))
     assert "nee-fluxnet2015" in nee.attrs["source"]
     noon = nee.groupby("time.hour").mean().sel(hour=11)
     assert (noon < -2).all()  # July in the Alps
+    assert 1 < error.mean() < 10
 
 
 def test_models_of_the_package_are_listed_and_described(capsys):

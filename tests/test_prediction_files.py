@@ -93,6 +93,21 @@ def test_file_is_what_is_predicted_with_its_provenance(kind, name, model, tmp_pa
 
 @pytest.mark.parametrize("name", ["nee.zarr", "nee.nc"])
 @pytest.mark.parametrize("kind", ["fortnight", "grid"])
+def test_spread_is_computed_and_written_with_the_flux(kind, name, tmp_path, count, findings, request):
+    ds, (done, _) = request.getfixturevalue(kind), count
+    path = predict_to(ds, "NEE", "nee-fluxnet2015", tmp_path / name, spread=True)
+    lazy = ds.carbon.predict_nee("nee-fluxnet2015", spread=True)
+    found, expected = written(path), lazy.compute()
+    for code in ("NEE", "NEE_SE"):
+        np.testing.assert_array_equal(found[code], expected[code])
+        assert found[code].dims == expected[code].dims
+    assert (found["NEE_SE"] > 0).any() and found["NEE"].attrs["ancillary_variables"] == "NEE_SE"
+    assert len(done) == lazy["NEE"].data.npartitions
+    assert findings(found) == []
+
+
+@pytest.mark.parametrize("name", ["nee.zarr", "nee.nc"])
+@pytest.mark.parametrize("kind", ["fortnight", "grid"])
 def test_stopped_in_the_middle_it_goes_on(kind, name, model, tmp_path, count, request):
     ds, (done, limit) = request.getfixturevalue(kind), count
     whole = written(predict_to(ds, "NEE", model, tmp_path / "whole" / name))

@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model", help="folder of a trained model, or a name that `xcarbon models` lists")
     predict.add_argument("data", nargs="+", help="towers or a grid: Zarr, NetCDF, ERA5 files")
     predict.add_argument("out", type=Path, help="what to write, ending in .zarr or .nc")
+    predict.add_argument("--spread", action="store_true", help="write how uncertain each hour is, too")
     predict.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
     predict.set_defaults(run=_predict)
 
@@ -223,7 +224,9 @@ def _train(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace) -> int:
     model = xcarbon.load(arguments.model)
     ds = open_data(arguments.data)
-    ds.carbon.predict_to(model.targets[0], model, arguments.out, scheduler=arguments.scheduler)
+    ds.carbon.predict_to(
+        model.targets[0], model, arguments.out, spread=arguments.spread, scheduler=arguments.scheduler
+    )
     print(f"wrote {arguments.out}")
     return 0
 

@@ -43,6 +43,7 @@ def predict_to(
     model: CarbonModel | PathLike,
     path: PathLike,
     *,
+    spread: bool = False,
     scheduler: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -50,7 +51,7 @@ def predict_to(
 
     Parameters
     ----------
-    ds, target, model
+    ds, target, model, spread
         As for :func:`xcarbon.inference.predict`.
     path : path-like
         Zarr store (``.zarr``) or NetCDF file (``.nc``) to write. It appears when everything is written,
@@ -101,21 +102,27 @@ def predict_to(
     if path.suffix not in (".zarr", ".nc"):
         raise OptionError(f"{path} must end in .zarr for a store or in .nc for a NetCDF file")
     check_free(path, overwrite=overwrite)
-    prediction = _as_written(predict(ds, target, model))
+    predicted = predict(ds, target, model, spread=spread)
+    prediction = _as_written(predicted if isinstance(predicted, xr.Dataset) else predicted.to_dataset())
     work = path.with_name(f".{path.name}.predicting")
-    regions = _Regions(work, prediction.data)
+    # A region holds the flux and its spread: they are computed together.
+    regions = _Regions(work, da.stack([flux.data for flux in prediction.values()], -1).rechunk({-1: -1}))
     with cluster(scheduler) as client:
         _compute(regions.missing(), client)
         attrs = {name: ds.attrs[name] for name in _INHERITED if name in ds.attrs}
-        result = prediction.copy(data=regions.read()).to_dataset().assign_attrs(attrs)
+        values = da.moveaxis(regions.read(), -1, 0)
+        read = {
+            name: flux.copy(data=data) for (name, flux), data in zip(prediction.items(), values, strict=True)
+        }
+        result = prediction.assign(read).assign_attrs(attrs)
         result.attrs["title"] = f"{target} predicted from: {ds.attrs.get('title', 'unnamed data')}"
-        result = conventions.log(result, f"xcarbon.predict_to, {prediction.attrs['source']}")
+        result = conventions.log(result, f"xcarbon.predict_to, {prediction[target].attrs['source']}")
         _write(result, path, overwrite=overwrite)
     shutil.rmtree(work)
     return path
 
 
-def _as_written(prediction: xr.DataArray) -> xr.DataArray:
+def _as_written(prediction: xr.Dataset) -> xr.Dataset:
     """Give a single tower or cell the dims that files have."""
     if not conventions.is_utc(prediction):
         if "site" in prediction.dims:
@@ -124,7 +131,7 @@ def _as_written(prediction: xr.DataArray) -> xr.DataArray:
     absent = [name for name in ("lat", "lon") if name not in prediction.dims]
     wrong = [name for name in absent if name not in prediction.coords or prediction[name].ndim]
     if wrong:
-        raise MetadataError(f"a grid is written with dims lat and lon, found {prediction.dims}")
+        raise MetadataError(f"a grid is written with dims lat and lon, found {tuple(prediction.dims)}")
     return prediction.expand_dims(absent).transpose("time", "lat", "lon")
 
 
