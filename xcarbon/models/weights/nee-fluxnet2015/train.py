@@ -1,4 +1,4 @@
-"""Train the model of this folder again: ``python train.py STORE OUT``, some two hours on two cores.
+"""Train the model of this folder again: ``python train.py STORE OUT``, an hour and a half on two cores.
 
 STORE is a Zarr store of FLUXNET2015 towers with the coordinate ``paper_split``. Started again, it goes on
 where it was stopped. ``OUT/model`` is what is kept here, with its card.
