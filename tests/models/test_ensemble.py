@@ -94,6 +94,10 @@ def test_those_that_are_told_nothing_predict_unknown_places(tmp_path, spread):
     means += [model.predict_series(*series())[0] for model in untold]
     np.testing.assert_allclose(found[0], np.mean(means, axis=0), rtol=1e-5)
     assert not np.allclose(found[0], wanted[0])
+    with torch.no_grad():  # those that are not heard are not computed either
+        for network in mixed.network.members[:2]:
+            network.head.bias.fill_(torch.nan)
+    np.testing.assert_allclose(mixed.predict_series(*series()), wanted, rtol=1e-5)
 
 
 def test_models_that_do_not_go_together_are_refused(members):

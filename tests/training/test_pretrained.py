@@ -13,7 +13,7 @@ from tests.training.test_streaming import QUICK
 from xcarbon.errors import ModelError
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.models.ensemble import ensemble
+from xcarbon.models.ensemble import ensemble, members
 from xcarbon.training import fit, run
 
 TUNING = {name: QUICK[name] for name in ("length", "batch_size", "micro_batch")} | {"max_steps": 6}
@@ -72,15 +72,9 @@ def test_a_tower_is_learnt_and_both_trainings_are_remembered(others, tower, tmp_
 
 
 def test_a_single_network_stays_one(others, tower, tmp_path):
-    alone = ensemble([CarbonModel(*single(others), dict(others.provenance))])
+    alone = ensemble(members(others)[:1])
     tuned = tower.carbon.fit("pretrained", start=alone, run_dir=tmp_path, **TUNING)
     assert tuned.predictor.kind == "streaming"
-
-
-def single(model: CarbonModel) -> tuple:
-    from xcarbon.models.networks import StreamingPredictor
-
-    return StreamingPredictor(model.network.members[0]), model.scaler
 
 
 def test_interrupted_in_the_second_member_and_resumed(others, tower, tmp_path, monkeypatch):

@@ -103,14 +103,13 @@ def judged(experiment: Experiment, plan: Plan, seed: int) -> tuple[xr.Dataset, x
     """
     ds = plan.ds.sel(site=list(plan.sets[seed].scored))
     when = towers.period(plan.counts, plan.sets[seed].scored, experiment.hours)
-    whole = {"site": 1, "time": -1}  # chunks of runs end at other hours than those of the store
-    observed = towers.observations(ds, experiment.target, experiment.max_qc, when).chunk(whole)
+    observed = towers.observations(ds, experiment.target, experiment.max_qc, when)
     labels = [model.label for model in experiment.models if (model.label, seed) in plan.runs]
     predicted = xr.concat(
         [prediction(plan.runs[label, seed], experiment.runs, observed) for label in labels],
         _index("model", labels),
-    ).chunk(whole)
-    common = predicted.notnull().all("model")
+    )
+    common = predicted.notnull().all("model").chunk({"site": 1, "time": -1})
     return ds.assign({experiment.target: observed.where(common)}), predicted
 
 

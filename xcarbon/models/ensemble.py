@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -59,12 +60,14 @@ class EnsemblePredictor(StreamingPredictor[Ensemble]):
 
     def predict(self, sequences: Sequences) -> Prediction:
         """Predict every hour of sequences of any length."""
+        weights = self._weights(sequences)  # (members, B)
+        heard = weights.any(1)  # the others would be computed in vain
         untold, found = sequences._replace(statics=None), []
-        for member in self._members:
+        for member in itertools.compress(self._members, heard):
             told = sequences if member.config.statics else untold
             found.append(streaming.predict_series(member, told))
-        means = torch.stack([each.mean for each in found])  # (members, B, L, targets)
-        weights = self._weights(sequences).to(means)[..., None, None]  # (members, B, 1, 1)
+        means = torch.stack([each.mean for each in found])  # (heard members, B, L, targets)
+        weights = weights[heard].to(means)[..., None, None]  # (heard members, B, 1, 1)
         mean = (weights * means).sum(0)
         if not self.has_spread:
             return Prediction(mean, None)

@@ -495,13 +495,11 @@ def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Seque
     """
     hourly, patches, index, statics = sequences
     variables, whole = len(config.variables), chance[:, -1]
-    observed, known = (
-        config.variable_dropout * whole[:, -2:-1],
-        config.static_dropout * whole[:, -1:],
-    )  # (B, 1)
-    no_variable = whole[:, :variables] < observed  # (B, V)
-    no_static = whole[:, variables:-3] < known  # (B, S)
-    no_patch = whole[:, -3:-2] < observed  # (B, 1)
+    share = config.variable_dropout * whole[:, -2:-1]  # (B, 1)
+    static_share = config.static_dropout * whole[:, -1:]  # (B, 1)
+    no_variable = whole[:, :variables] < share  # (B, V)
+    no_static = whole[:, variables:-3] < static_share  # (B, S)
+    no_patch = whole[:, -3:-2] < share  # (B, 1)
     dropped = (chance[:, :-1, :variables] < config.dropout) | no_variable[:, None]  # (B, L, V)
     dropped[..., [n for n, code in enumerate(config.variables) if code in TIME_FEATURES]] = False
     return Sequences(

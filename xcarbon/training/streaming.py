@@ -139,6 +139,8 @@ def train(
     towers = _load(task, config, training, fabric.device, task.train)
     val = None if task.val is None else _load(task, config, training, fabric.device, task.val)
 
+    own_scaler = task.scaler(towers.moments())
+
     def train_one(
         folder: RunFolder,
         config: StreamingConfig,
@@ -146,7 +148,7 @@ def train(
         start: CarbonModel | None,
         resume: bool,
     ) -> CarbonModel:
-        scaler, provenance = task.scaler(towers.moments()), task.provenance(training, "torch")
+        scaler, provenance = own_scaler, task.provenance(training, "torch")
         if start is not None:
             scaler = dataclasses.replace(start.scaler, max_qc=task.max_qc)
             provenance |= {"pretrained": start.fingerprint(), "pretrained_sites": list(start.sites)}
