@@ -16,6 +16,7 @@ from benchmarks.training import step as exact_step
 from xcarbon.models import fast, streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.training import objective
 from xcarbon.variables import PAPER_INPUTS
 
 SHARED_INPUTS = ("DOY", "TOD", "TA", "SW_IN", "VPD")
@@ -100,7 +101,7 @@ class Streaming:
 
         def streaming_step() -> None:
             self.streaming.zero_grad()
-            streaming.loss(self.streaming(sequences), targets).backward()
+            objective.loss(self.streaming(sequences), targets).backward()
 
         return rates(
             {

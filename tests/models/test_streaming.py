@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -22,8 +23,6 @@ from xcarbon.models.streaming import (
     Sequences,
     StreamingConfig,
     StreamingEcoPerceiver,
-    drop,
-    loss,
     predict_series,
 )
 from xcarbon.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
@@ -321,7 +320,7 @@ def test_hours_without_any_input_give_finite_numbers_and_gradients():
     data = sequences(network.config, 2, 20)._replace(statics=None)
     data.hourly[0] = data.hourly[1, 3] = torch.nan
     data.patch_index[0] = -1
-    loss(network(data), torch.zeros(2, 20, 1)).backward()
+    sum(part.square().sum() for part in network(data)).backward()
     gradients = [p.grad for name, p in network.named_parameters() if not name.startswith("statics")]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
@@ -329,7 +328,7 @@ def test_hours_without_any_input_give_finite_numbers_and_gradients():
 def test_gradients_reach_all_parameters():
     network = make(spread=True, targets=("NEE", "LE"))
     data = sequences(network.config, 3, 40)
-    loss(network(data), torch.randn(3, 40, 2)).backward()
+    sum(part.square().sum() for part in network(data)).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert (parameter.grad != 0).any(), name
@@ -344,8 +343,7 @@ def test_learns_from_hours_that_one_layer_does_not_see():
     for _ in range(120):
         hourly = torch.rand(4, 64, 1) - 0.5
         wanted = hourly.roll(6, dims=1) * 12**0.5
-        wanted[:, :9] = torch.nan
-        error = loss(network(Sequences(hourly)), wanted) / (4 * 55)
+        error = F.mse_loss(network(Sequences(hourly)).mean[:, 9:], wanted[:, 9:])
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
@@ -395,76 +393,12 @@ def test_a_fresh_network_begins_near_the_mean_and_the_variance_of_the_target():
     assert prediction.log_scale.abs().max() < 1
 
 
-def test_loss_is_the_sum_over_what_is_known():
-    targets = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0))
-    targets[0, 5] = targets[1, :, 2] = torch.nan
-    mean, log_scale = torch.randn(2, 2, 9, 3, generator=torch.Generator().manual_seed(1))
-    known = torch.isfinite(targets)
-    expected = (targets - mean)[known].square().sum()
-    torch.testing.assert_close(loss(Prediction(mean, None), targets), expected)
-    gaussian = torch.distributions.Normal(mean[known], log_scale[known].exp())
-    likelihood = -gaussian.log_prob(targets[known]) - math.log(2 * math.pi) / 2
-    expected = (likelihood * log_scale[known].exp()).sum()
-    torch.testing.assert_close(loss(Prediction(mean, log_scale), targets), expected)
-
-
-def test_nothing_to_learn_from_is_a_loss_of_zero_without_a_gradient():
-    mean = torch.zeros(1, 3, 1, requires_grad=True)
-    nothing = loss(Prediction(mean, mean - 1), torch.full((1, 3, 1), torch.nan))
-    nothing.backward()
-    assert nothing == 0
-    assert (mean.grad == 0).all()
-
-
 def test_a_flux_that_is_always_zero_does_not_drive_the_spread_to_nothing():
     network = make(spread=True)
     with torch.no_grad():
         network.head.bias[1] = -1e4
     prediction = network(sequences(network.config, 1, 5))
     assert (prediction.log_scale >= streaming.LEAST_LOG_SCALE).all()
-
-
-def test_dropping_follows_from_the_chances_and_spares_time_features():
-    config = StreamingConfig()
-    data = sequences(config, 40, 20, missing=0)
-    data.patch_index[:] = 0
-    chance = torch.rand(40, 21, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
-    dropped = drop(config, data, chance)
-    assert torch.isfinite(dropped.hourly[..., :2]).all()
-    rows = torch.tensor([7, 3])
-    some = Sequences(data.hourly[rows], data.patches, data.patch_index[rows], data.statics[rows])
-    for found, expected in zip(drop(config, some, chance[rows]), dropped, strict=True):
-        same = expected if expected is data.patches else expected[rows]
-        torch.testing.assert_close(found, same, equal_nan=True, rtol=0, atol=0)
-    alone = drop(config, Sequences(data.hourly), chance)
-    torch.testing.assert_close(alone.hourly, dropped.hourly, equal_nan=True, rtol=0, atol=0)
-    assert alone[1:] == (None, None, None)
-
-
-def test_dropped_shares_are_those_of_the_settings():
-    config = StreamingConfig(dropout=0.3, variable_dropout=0.8, static_dropout=1.0)
-    batch, hours = 2000, 20
-    data = Sequences(
-        torch.zeros(batch, hours, 21),
-        torch.zeros(1, 9, 8, 8),
-        torch.zeros(batch, hours, dtype=torch.int64),
-        torch.zeros(batch, 4),
-    )
-    chance = torch.rand(batch, hours + 1, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
-    hourly, _, index, statics = drop(config, data, chance)
-    gone = torch.isnan(hourly[..., 2:])
-    whole = gone.all(1)  # (batch, 19)
-    assert whole.float().mean().item() == pytest.approx(0.4, abs=0.01)
-    assert gone[~whole[:, None].expand_as(gone)].float().mean().item() == pytest.approx(0.3, abs=0.01)
-    # Each sequence loses a share of its own: none of the variables, or nearly all that may be lost.
-    assert whole.float().mean(1).std() > 0.2
-    assert (index < 0).float().mean().item() == pytest.approx(0.4, abs=0.02)
-    assert ((index < 0).all(1) == (index < 0).any(1)).all()
-    # From none to all of the statics, whatever else is left: each number is as likely as any other.
-    lost = torch.isnan(statics).sum(1)
-    for some in (lost, lost[whole.float().mean(1) < 0.2]):
-        shares = torch.bincount(some, minlength=5) / len(some)
-        torch.testing.assert_close(shares, torch.full((5,), 0.2), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize(

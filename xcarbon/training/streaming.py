@@ -16,9 +16,10 @@ from xcarbon.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver, drop, loss
+from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import join_processes
+from xcarbon.training.objective import drop, loss
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.sequences import LEAST_TARGETS, SequenceBatch, TowerSequences

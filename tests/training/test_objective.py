@@ -1,0 +1,76 @@
+"""The loss counts what is known, and masks follow from their chances."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tests.models.test_streaming import sequences
+from xcarbon.models.streaming import Prediction, Sequences, StreamingConfig
+from xcarbon.training.objective import drop, loss
+
+
+def test_loss_is_the_sum_over_what_is_known():
+    targets = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0))
+    targets[0, 5] = targets[1, :, 2] = torch.nan
+    mean, log_scale = torch.randn(2, 2, 9, 3, generator=torch.Generator().manual_seed(1))
+    known = torch.isfinite(targets)
+    expected = (targets - mean)[known].square().sum()
+    torch.testing.assert_close(loss(Prediction(mean, None), targets), expected)
+    gaussian = torch.distributions.Normal(mean[known], log_scale[known].exp())
+    likelihood = -gaussian.log_prob(targets[known]) - math.log(2 * math.pi) / 2
+    expected = (likelihood * log_scale[known].exp()).sum()
+    torch.testing.assert_close(loss(Prediction(mean, log_scale), targets), expected)
+
+
+def test_nothing_to_learn_from_is_a_loss_of_zero_without_a_gradient():
+    mean = torch.zeros(1, 3, 1, requires_grad=True)
+    nothing = loss(Prediction(mean, mean - 1), torch.full((1, 3, 1), torch.nan))
+    nothing.backward()
+    assert nothing == 0
+    assert (mean.grad == 0).all()
+
+
+def test_dropping_follows_from_the_chances_and_spares_time_features():
+    config = StreamingConfig()
+    data = sequences(config, 40, 20, missing=0)
+    data.patch_index[:] = 0
+    chance = torch.rand(40, 21, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
+    dropped = drop(config, data, chance)
+    assert torch.isfinite(dropped.hourly[..., :2]).all()
+    rows = torch.tensor([7, 3])
+    some = Sequences(data.hourly[rows], data.patches, data.patch_index[rows], data.statics[rows])
+    for found, expected in zip(drop(config, some, chance[rows]), dropped, strict=True):
+        same = expected if expected is data.patches else expected[rows]
+        torch.testing.assert_close(found, same, equal_nan=True, rtol=0, atol=0)
+    alone = drop(config, Sequences(data.hourly), chance)
+    torch.testing.assert_close(alone.hourly, dropped.hourly, equal_nan=True, rtol=0, atol=0)
+    assert alone[1:] == (None, None, None)
+
+
+def test_dropped_shares_are_those_of_the_settings():
+    config = StreamingConfig(dropout=0.3, variable_dropout=0.8, static_dropout=1.0)
+    batch, hours = 2000, 20
+    data = Sequences(
+        torch.zeros(batch, hours, 21),
+        torch.zeros(1, 9, 8, 8),
+        torch.zeros(batch, hours, dtype=torch.int64),
+        torch.zeros(batch, 4),
+    )
+    chance = torch.rand(batch, hours + 1, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
+    hourly, _, index, statics = drop(config, data, chance)
+    gone = torch.isnan(hourly[..., 2:])
+    whole = gone.all(1)  # (batch, 19)
+    assert whole.float().mean().item() == pytest.approx(0.4, abs=0.01)
+    assert gone[~whole[:, None].expand_as(gone)].float().mean().item() == pytest.approx(0.3, abs=0.01)
+    # Each sequence loses a share of its own: none of the variables, or nearly all that may be lost.
+    assert whole.float().mean(1).std() > 0.2
+    assert (index < 0).float().mean().item() == pytest.approx(0.4, abs=0.02)
+    assert ((index < 0).all(1) == (index < 0).any(1)).all()
+    # From none to all of the statics, whatever else is left: each number is as likely as any other.
+    lost = torch.isnan(statics).sum(1)
+    for some in (lost, lost[whole.float().mean(1) < 0.2]):
+        shares = torch.bincount(some, minlength=5) / len(some)
+        torch.testing.assert_close(shares, torch.full((5,), 0.2), atol=0.05, rtol=0)
