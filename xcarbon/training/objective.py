@@ -1,4 +1,4 @@
-"""What a streaming EcoPerceiver is trained to do: predict all hours of a sequence from a part of its inputs."""
+"""What a streaming EcoPerceiver is trained to do: predict all hours, from a part of its inputs."""
 
 from __future__ import annotations
 
