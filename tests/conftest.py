@@ -21,6 +21,11 @@ hypothesis.settings.load_profile("xcarbon")
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_configure() -> None:
+    """Leave one thread to each process: models of tests are too small for more."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch and XGBoost are imported
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real data, or a skip that says where it was looked for."""

@@ -77,3 +77,9 @@ def test_import_leaves_heavy_libraries_alone() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "xgboost", "lightning_fabric", "matplotlib"}
     assert not heavy & set(result.stdout.split())
+
+
+def test_all_names_are_found_when_they_are_first_used() -> None:
+    code = "import xcarbon; print(*(name for name in xcarbon.__all__ if not hasattr(xcarbon, name)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

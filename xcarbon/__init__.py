@@ -16,6 +16,7 @@ from xcarbon.io.store import open_store
 from xcarbon.options import set_options
 
 if TYPE_CHECKING:
+    from xcarbon import evaluation, experiments, gapfilling
     from xcarbon.checks import check
     from xcarbon.io.carbonsense import open_carbonsense
     from xcarbon.io.era5 import open_era5
@@ -31,6 +32,9 @@ __all__ = [
     "build",
     "check",
     "ensemble",
+    "evaluation",
+    "experiments",
+    "gapfilling",
     "load",
     "open_carbonsense",
     "open_era5",
@@ -42,6 +46,8 @@ __all__ = [
     "set_options",
 ]
 
+#: Rooms to be used by their names, without an import of their own.
+_ROOMS = ("evaluation", "experiments", "gapfilling")
 #: Where names live that are imported when they are first used: what they need takes a second to import.
 _HOMES = {
     "CarbonModel": "models.bundle",
@@ -60,4 +66,6 @@ def __getattr__(name: str) -> Any:
     """Import what takes long when it is first used."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
