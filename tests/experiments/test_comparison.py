@@ -170,6 +170,17 @@ def test_a_model_may_have_fewer_seeds(experiment, results, fits, tmp_path):
     assert "EcoPerceiver" in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_a_model_may_learn_from_a_share_of_the_towers(experiment, plan):
+    """Of each seed another one; all else, and a model of all towers, stays what it is."""
+    models = (Model("ridge"), Model("ridge", "half", share=0.5))
+    found = runs.plan(dataclasses.replace(experiment, models=models), plan.ds)
+    assert found.runs["ridge regression", 0] == plan.runs["ridge regression", 0]
+    for seed in experiment.seeds:
+        (every,), (half,) = found.runs["ridge regression", seed], found.runs["half", seed]
+        assert half.train == towers.draw(every.train, 0.5, seed)
+        assert (half.val, half.scored, half.model.settings) == (every.val, every.scored, every.model.settings)
+
+
 def test_nothing_is_done_twice(experiment, results, fits, no_report, monkeypatch):
     before = written(experiment)
 

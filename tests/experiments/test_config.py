@@ -75,6 +75,7 @@ network = { dropout = 0.0 }
         (HEAD + 'models = [{kind = "ridge"}, {kind = "ridge"}]', "different labels"),
         (HEAD + 'models = [{kind = "ridge", bands = ["B1"]}]', r"settings of .*unknown \['bands'\]"),
         (HEAD + 'models = [{kind = "ridge", by_class = 1}]', "by_class must be true or false"),
+        (HEAD + 'models = [{kind = "ridge", share = 0}]', r"share must be a number in \(0, 1\], found 0"),
         (HEAD + 'models = [{kind = "ecoperceiver", steps = 1}]', r"unknown settings \['steps'\].*max_steps"),
         (HEAD + 'models = [{kind = "ecoperceiver", seed = 1}]', r"unknown settings \['seed'\]"),
         (HEAD + 'models = [{kind = "ecoperceiver", network = {wide = 1}}]', r"\['wide'\].*width"),
@@ -126,7 +127,7 @@ def test_protocols_are_written_read_and_vary_one_thing(name, tmp_path):
     assert experiment.store == str(Path("towers.zarr").resolve())
     assert experiment.evaluate == tuple(set(experiment.evaluate) & {name})
     assert len(experiment.models) > 1
-    varied = {repr(model.settings) + model.kind + str(model.by_class) for model in experiment.models}
+    varied = {(repr(model.settings), model.kind, model.by_class, model.share) for model in experiment.models}
     assert len(varied) == len(experiment.models)
 
 
@@ -140,6 +141,7 @@ def test_protocols_vary_what_they_say():
     assert network("causal", "causal") == [True, False]
     assert [model.settings["max_qc"] for model in PROTOCOLS["max-qc"].models()] == [1, 0, 2]
     assert [model.kind for model in PROTOCOLS["table2"].models()] == ["xgboost", "ecoperceiver"]
+    assert [model.share for model in PROTOCOLS["learning-curve"].models()[::2]] == [1, 1 / 2, 1 / 4, 1 / 8]
 
 
 def test_a_protocol_that_was_changed_is_kept_and_another_is_refused(tmp_path):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xcarbon.errors import MetadataError, OptionError, VariableError
 from xcarbon.experiments import paper, towers
@@ -54,6 +58,20 @@ def test_random_splits_are_those_of_the_accessor(towers_in_memory):
     ds = towers_in_memory
     sets = towers.sets(ds, "random", 3)
     assert [tuple(part["site"].values) for part in ds.carbon.split(3)] == [sets.train, sets.val, sets.scored]
+
+
+@given(st.integers(1, 20), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 5))
+def test_a_larger_share_adds_towers(number, one, other, seed):
+    sites = [f"S{position:02d}" for position in range(number)]
+    small, large = (towers.draw(sites, share, seed) for share in sorted((one, other)))
+    assert set(small) <= set(large) <= set(towers.draw(sites, 1, seed)) == set(sites)
+    assert list(small) == sorted(small)
+    assert len(small) == math.ceil(min(one, other) * number)
+
+
+def test_each_seed_draws_other_towers():
+    drawn = {towers.draw([f"S{position}" for position in range(20)], 0.25, seed) for seed in range(10)}
+    assert len(drawn) > 5
 
 
 @pytest.fixture(scope="module")

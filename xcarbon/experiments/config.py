@@ -56,6 +56,9 @@ class Model:
         Train a model for each IGBP class on the towers of the class alone.
     max_seeds : int or None
         Train with the first seeds of the experiment alone, where all of them would take too long.
+    share : float
+        Part of the towers to learn from that are given to it, drawn at random with the seed; a larger part
+        holds the towers of a smaller one.
     settings : mapping
         Keyword arguments of ``fit`` or of the reference.
 
@@ -74,6 +77,7 @@ class Model:
     label: str = ""
     by_class: bool = False
     max_seeds: int | None = None
+    share: float = 1.0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,6 +86,8 @@ class Model:
             raise OptionError(f"by_class must be true or false, found {self.by_class!r}")
         if self.max_seeds is not None and (type(self.max_seeds) is not int or self.max_seeds < 1):
             raise OptionError(f"max_seeds must be a whole number of 1 or more, found {self.max_seeds!r}")
+        if not isinstance(self.share, int | float) or not 0 < self.share <= 1:
+            raise OptionError(f"share must be a number in (0, 1], found {self.share!r}")
         object.__setattr__(self, "label", self.label or KINDS[self.kind].name)
         object.__setattr__(self, "settings", _frozen(self.settings))
         _check_settings(self)

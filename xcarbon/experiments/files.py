@@ -46,7 +46,7 @@ def read_experiment(path: str | os.PathLike[str]) -> Experiment:
     ----------
     path : path-like
         The file. Its keys are the attributes of :class:`Experiment`; ``models`` is a list of tables, in
-        which all keys but ``kind``, ``label``, ``by_class`` and ``max_seeds`` are settings;
+        which all keys but ``kind``, ``label``, ``by_class``, ``max_seeds`` and ``share`` are settings;
         ``[settings.KIND]`` holds settings of all models of a kind. Paths are relative to the file.
 
     Returns
@@ -158,7 +158,7 @@ def _models(content: dict[str, Any]) -> tuple[Model, ...]:
     tables = content.pop("models", [])
     if not _is_list_of_tables(tables) or any("kind" not in table for table in tables):
         raise OptionError(f"models must be tables with a kind, out of {list(KINDS)}, found {tables!r}")
-    own = ("kind", "label", "by_class", "max_seeds")
+    own = ("kind", "label", "by_class", "max_seeds", "share")
     return tuple(
         Model(
             **{key: table[key] for key in own if key in table},

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xcarbon.experiments.config import Model
+from xcarbon.experiments.config import KINDS, Model
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,15 @@ def _single_class() -> tuple[Model, ...]:
     return Model("ecoperceiver", "all classes"), Model("ecoperceiver", "own class", by_class=True)
 
 
+def _learning_curve() -> tuple[Model, ...]:
+    shares = {"all towers": 1.0, "1/2": 0.5, "1/4": 0.25, "1/8": 0.125}
+    return tuple(
+        Model(kind, f"{KINDS[kind].name}, {label}", share=share)
+        for label, share in shares.items()
+        for kind in ("xgboost", "ecoperceiver")
+    )
+
+
 #: All protocols by name. In those that vary a setting the paper's value comes first.
 PROTOCOLS: dict[str, Protocol] = {
     "table2": Protocol("Is EcoPerceiver better than XGBoost at towers that neither has seen?", _both),
@@ -73,6 +82,7 @@ PROTOCOLS: dict[str, Protocol] = {
         "Does it help to hide observations in training?",
         _networks(**{"dropout 0.3": {"dropout": 0.3}, "no dropout": {"dropout": 0.0}}),
     ),
+    "learning-curve": Protocol("What do more towers to learn from add?", _learning_curve),
     "single-class": Protocol("Does a class of ecosystems gain from the towers of the others?", _single_class),
     "max-qc": Protocol(
         "How well filled must a value be to be learnt from?",

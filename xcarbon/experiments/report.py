@@ -265,7 +265,8 @@ def _models(page: Page, experiment: Experiment) -> None:
 
 def _said(model: Model) -> dict[str, Any]:
     """What a model's part of the experiment says other than its defaults."""
-    return {**model.settings, **({} if model.max_seeds is None else {"max_seeds": model.max_seeds})}
+    own = {"share": model.share if model.share < 1 else None, "max_seeds": model.max_seeds}
+    return {**model.settings, **{name: value for name, value in own.items() if value is not None}}
 
 
 def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:

@@ -136,17 +136,18 @@ def _runs(
     complete = experiment.complete(model).with_defaults(_defaults(model, ds))
     found = []
     for sets in _by_class(ds, all_sets) if model.by_class else [all_sets]:
+        train = towers.draw(sets.train, model.share, seed)
         when = towers.period(counts, sets.scored, experiment.hours)
         found.append(
             Run(
                 model=complete,
                 seed=seed if model.uses_seed else None,
                 target=experiment.target,
-                train=sets.train,
+                train=train,
                 val=sets.val,
                 scored=sets.scored,
                 years=None if when is None else tuple(when["start"].dt.year.values.tolist()),
-                data=towers.fingerprint(ds, counts, [*sets.train, *sets.val, *sets.scored]),
+                data=towers.fingerprint(ds, counts, [*train, *sets.val, *sets.scored]),
             )
         )
     if not found:

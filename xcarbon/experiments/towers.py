@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -83,6 +84,32 @@ def sets(ds: xr.Dataset, split: str, seed: int) -> Sets:
             f"split = 'random', or a coordinate {PAPER_SPLIT} that says train, val or test"
         )
     return Sets(train, val, test or val, development=not test)
+
+
+def draw(sites: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
+    """Draw a share of some towers, at least one: a larger share holds the towers of a smaller one.
+
+    Parameters
+    ----------
+    sites : sequence of str
+        The towers.
+    share : float
+        In (0, 1].
+    seed : int
+        Of the order.
+
+    Returns
+    -------
+    tuple of str
+        In the order of ``sites``.
+
+    Examples
+    --------
+    >>> draw(["a", "b", "c", "d"], 0.5, seed=0), draw(["a", "b", "c", "d"], 0.75, seed=0)
+    (('a', 'c'), ('a', 'b', 'c'))
+    """
+    order = np.random.default_rng(seed).permutation(len(sites))
+    return tuple(sites[number] for number in sorted(order[: math.ceil(share * len(sites))]))
 
 
 def _of_paper(ds: xr.Dataset, name: str) -> tuple[str, ...]:
