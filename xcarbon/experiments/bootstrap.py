@@ -6,8 +6,6 @@ are, and the efficiency is pooled again from the moments of those drawn (Efron 1
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -106,6 +104,6 @@ def interval(draws: Floats, level: float = LEVEL) -> Floats:
     if not draws.size:
         return np.empty((*draws.shape[:-1], 2))
     tail = (1 - level) / 2
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="All-NaN slice")
-        return np.moveaxis(np.nanquantile(draws, [tail, 1 - tail], axis=-1), 0, -1)
+    nothing = np.isnan(draws).all(axis=-1, keepdims=True)  # of which numpy would warn
+    bounds = np.nanquantile(np.where(nothing, 0, draws), [tail, 1 - tail], axis=-1)
+    return np.where(nothing, np.nan, np.moveaxis(bounds, 0, -1))
