@@ -10,7 +10,8 @@ import pytest
 import xarray as xr
 
 from xcarbon.errors import OptionError, VariableError
-from xcarbon.plotting import IGBP_STYLES, CarbonPlot
+from xcarbon.plotting import CarbonPlot
+from xcarbon.plotting.style import IGBP_STYLES
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.testing import raise_on_compute, synthetic_towers
 from xcarbon.variables import IGBP_CLASSES
@@ -46,6 +47,22 @@ def test_series_shows_observations_of_good_quality(ds: xr.Dataset, nee: xr.DataA
     assert not good.all()
     np.testing.assert_array_equal(observed.get_ydata(), july["NEE"].where(good))
     np.testing.assert_array_equal(predicted.get_ydata(), nee.sel(site="SY-002", time="2010-07"))
+
+
+def test_series_shows_how_uncertain_a_prediction_is(ds: xr.Dataset, nee: xr.DataArray) -> None:
+    spread = xr.full_like(nee, 2.0)
+    prediction = xr.Dataset({"NEE": nee, "NEE_SE": spread})
+    ax = CarbonPlot(ds).series(prediction, site="SY-002", time="2010-07-01")
+    week = nee.sel(site="SY-002", time="2010-07-01").values
+    np.testing.assert_array_equal(ax.get_lines()[2].get_ydata(), week)
+    (band,) = ax.collections
+    bounds = np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
+    assert bounds.max() == pytest.approx(week.max() + 2 * 1.6449, abs=1e-3)
+    assert bounds.min() == pytest.approx(week.min() - 2 * 1.6449, abs=1e-3)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["observed", "predicted", "90 % interval"]
+    with pytest.raises(VariableError, match="spread=True"):
+        CarbonPlot(ds).series(prediction[["NEE"]])
 
 
 def test_series_is_labelled(ds: xr.Dataset, nee: xr.DataArray) -> None:

@@ -16,12 +16,12 @@ import xcarbon
 from xcarbon import conventions
 from xcarbon.errors import ModelError
 from xcarbon.models import pretrained
-from xcarbon.models.bundle import SPREAD, CarbonModel
+from xcarbon.models.bundle import CarbonModel
 from xcarbon.options import OPTIONS
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
-from xcarbon.variables import TIME_FEATURES
+from xcarbon.variables import SPREAD, TIME_FEATURES
 
 Model = CarbonModel | str | os.PathLike[str] | None
 

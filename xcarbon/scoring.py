@@ -8,7 +8,7 @@ import xarray as xr
 from xcarbon.conventions import check_variables
 from xcarbon.errors import OptionError, VariableError
 from xcarbon.prep.quality import MAX_QC, mask_quality
-from xcarbon.variables import VARIABLES
+from xcarbon.variables import SPREAD, VARIABLES
 
 #: Number and mean of a tower's observations, sums of squares about it, of squared errors, of errors.
 MOMENTS = ("n", "mean", "spread", "squared", "error")
@@ -174,6 +174,31 @@ def pair(
         predicted = predicted.chunk(time=-1)
     units = VARIABLES[target].units if target in VARIABLES else "1"
     return observed.assign_attrs(units=units), predicted
+
+
+def flux_with_spread(prediction: xr.Dataset) -> str:
+    """Find the flux that a prediction with ``spread=True`` is of.
+
+    Parameters
+    ----------
+    prediction : xarray.Dataset
+        A flux and its standard deviation, as ``NEE`` and ``NEE_SE``.
+
+    Returns
+    -------
+    str
+        The name of the flux.
+
+    Raises
+    ------
+    VariableError
+        If there is none with its standard deviation, or several.
+    """
+    names = [str(name) for name in prediction.data_vars]
+    fluxes = [name for name in names if name + SPREAD in names]
+    if len(fluxes) != 1:
+        raise VariableError(f"a prediction has a flux and its {SPREAD}, found {names}: ask for spread=True")
+    return fluxes[0]
 
 
 def _with_site(array: xr.DataArray) -> xr.DataArray:

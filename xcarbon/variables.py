@@ -126,6 +126,8 @@ class Variable:
 
 #: Predictors that follow from the time stamp in local standard time.
 TIME_FEATURES = ("DOY", "TOD")
+#: What the name of a flux's standard deviation ends in.
+SPREAD = "_SE"
 
 
 def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bounds) -> list[Variable]:

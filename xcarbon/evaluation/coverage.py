@@ -10,12 +10,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xcarbon.errors import ModelError, VariableError
+from xcarbon.errors import ModelError
 from xcarbon.inference import predict
-from xcarbon.models.bundle import SPREAD, CarbonModel
+from xcarbon.models.bundle import CarbonModel
 from xcarbon.options import progress_bar
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.scoring import pair
+from xcarbon.scoring import flux_with_spread, pair
+from xcarbon.variables import SPREAD
 
 #: Shares of the observations that are looked at: the middle half, and all but the tails.
 LEVELS = (0.5, 0.9)
@@ -99,11 +100,7 @@ def standardised_error(ds: xr.Dataset, prediction: xr.Dataset, *, max_qc: int = 
     VariableError
         As for :func:`coverage`.
     """
-    names = [str(name) for name in prediction.data_vars]
-    targets = [name for name in names if name + SPREAD in names]
-    if len(targets) != 1:
-        raise VariableError(f"a prediction has a flux and its {SPREAD}, found {names}: ask for spread=True")
-    (target,) = targets
+    target = flux_with_spread(prediction)
     observed, predicted = pair(ds, prediction[target], max_qc=max_qc)
     _, spread = pair(ds, prediction[target + SPREAD].rename(target), max_qc=max_qc)
     return (observed - predicted) / spread

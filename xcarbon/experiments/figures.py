@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xcarbon.plotting import pretty
+from xcarbon.plotting.style import pretty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,12 +18,12 @@ from xcarbon.errors import ModelError, OptionError, VariableError
 from xcarbon.gapfilling.mds import mds
 from xcarbon.inference import predict
 from xcarbon.models import pretrained
-from xcarbon.models.bundle import SPREAD, CarbonModel
+from xcarbon.models.bundle import CarbonModel
 from xcarbon.options import OPTIONS
 from xcarbon.prep.quality import mask_quality
 from xcarbon.training import fit
 from xcarbon.training.checkpoints import RunFolder
-from xcarbon.variables import MDS, QualityScheme, variable
+from xcarbon.variables import MDS, SPREAD, QualityScheme, variable
 
 #: Quality codes of a filled series: those of marginal distribution sampling, and beyond every tolerance in
 #: use that of a model, so that no model is trained or scored on what another one has filled in.

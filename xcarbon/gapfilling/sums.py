@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from xcarbon.errors import OptionError, VariableError
 from xcarbon.evaluation.periods import Array, Stamps, map_towers, periods
 from xcarbon.gapfilling.fill import FILLED, MODEL
-from xcarbon.models.bundle import SPREAD
-from xcarbon.variables import variable
+from xcarbon.variables import SPREAD, variable
 
 #: Mass of a mole of carbon [g].
 CARBON_MASS = 12.011

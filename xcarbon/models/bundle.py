@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from xcarbon.atomic import replacing
 from xcarbon.errors import ModelError
-from xcarbon.variables import variable
+from xcarbon.variables import SPREAD, variable
 
 SETTINGS = "model.json"
 #: Raised when the layout of the folder changes.
 FORMAT = 2
-#: What the name of a target's standard deviation ends in.
-SPREAD = "_SE"
 #: Where the kinds of models are, imported when one is loaded: torch and xgboost take long to import.
 KINDS = {
     "ecoperceiver": ("xcarbon.models.networks", "NetworkPredictor"),
