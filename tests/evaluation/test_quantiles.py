@@ -37,6 +37,14 @@ def test_other_dims_stay_and_nothing_is_computed():
     assert found["towers"].dims == ("scale",)
 
 
+@pytest.mark.filterwarnings("error")
+def test_nothing_has_no_quantiles_and_no_warning():
+    scores = xr.Dataset({"nse": (("seed", "site"), [[0.1, 0.3, np.nan], [np.nan] * 3], {"units": "1"})})
+    quantiles = site_quantiles(scores, (0.5,))
+    np.testing.assert_allclose(quantiles["nse"], [[0.2, np.nan]])
+    assert quantiles["towers"].values.tolist() == [2, 0] and quantiles["nse"].attrs["units"] == "1"
+
+
 def test_scores_must_be_by_tower():
     ds, prediction = make(2, hours=100)
     with pytest.raises(OptionError, match=r"by 'site', found dims \('igbp',\)"):

@@ -107,3 +107,15 @@ def test_seeds_may_score_other_towers():
     assert scores["nse_difference"].item() == pytest.approx(nse[1] - nse[0])
     lower, upper = scores["nse_interval"].transpose("bound", "model").values
     assert (lower < nse).all() and (nse < upper).all()
+
+
+def test_models_are_compared_by_the_seeds_that_both_have():
+    """A seed that one of them lacks has other towers, at which the other is far better or worse."""
+    sums = make(7, 6, models=2, seeds=2)
+    sums["squared"][:, 1] *= 10
+    fewer = sums.copy(deep=True)
+    for name in NAMES:
+        fewer[name][1, 1] = 0
+    scores, expected = _bootstrapped(fewer), _bootstrapped(sums.isel(seed=[0]))
+    for name in ("nse_difference", "nse_difference_interval"):
+        xr.testing.assert_allclose(scores[name], expected[name])

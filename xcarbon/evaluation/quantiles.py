@@ -44,5 +44,6 @@ def site_quantiles(scores: xr.Dataset, q: Sequence[float] = (0.05, 0.1, 0.25, 0.
     if each.chunks:
         each = each.chunk(site=-1)
     towers = next(iter(each.data_vars.values())).notnull().sum("site")
-    quantiles = each.quantile(list(q), dim="site", keep_attrs=True)
+    known = each.notnull().any("site")  # of nothing at all numpy would warn
+    quantiles = each.where(known, 0).quantile(list(q), dim="site", keep_attrs=True).where(known)
     return quantiles.assign(towers=towers.assign_attrs(long_name="number of towers", units="1"))

@@ -32,9 +32,9 @@ _LIBRARIES = ("xcarbon", "numpy", "xarray", "torch", "xgboost")
 _HOURS = {"all": "all", "best-year": "of each tower the calendar year with most observations"}
 _BOXES = " Dots are seeds, a box goes from the worst to the best; a diamond is the only value."
 _AHEAD = (
-    "Differences of efficiencies, means over seeds. A model is ahead, in bold, where the 95 % interval over "
-    f"towers excludes zero. † Fewer than {wording.FEW} towers: all of them favour one model by chance alone "
-    "more often than one time in twenty."
+    "Differences of efficiencies, means over the seeds that both have. A model is ahead, in bold, where the "
+    "95 % interval over towers excludes zero. † Fewer than "
+    f"{wording.FEW} towers: all of them favour one model by chance alone more often than one time in twenty."
 )
 
 

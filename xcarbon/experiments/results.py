@@ -44,9 +44,9 @@ def collect(experiment: Experiment, plan: Plan) -> xr.Dataset:
         ``_site``: ``nse`` [1], ``rmse`` and ``bias`` in units of the target, ``n`` hours. ``observed_mean``,
         ``observed_squares`` and ``error_squares`` of each tower, from which they can be pooled again.
         ``nse_interval (model, bound)``, and of each two models ``nse_difference (pair)`` and its
-        ``nse_difference_interval``, of means over seeds, intervals by the bootstrap over towers. All
-        models are scored on the same hours, those that each of them predicts. Towers without any are left
-        out.
+        ``nse_difference_interval``, of means over seeds, for a pair over those that both have, intervals
+        by the bootstrap over towers. All models are scored on the same hours, those that each of them
+        predicts. Towers without any are left out.
 
     Raises
     ------
@@ -172,17 +172,21 @@ def _bootstrapped(sums: xr.Dataset) -> xr.Dataset:
     models = sums["model"].values
     each = {name: sums[name].values.astype(float) for name in ("n", "mean", "spread", "squared")}
     size = sums.sizes["site"]
-    draws = _mean_over_seeds(bootstrap.pooled_nse(**each, weights=bootstrap.draw(size)))  # (model, draws)
-    nse = _mean_over_seeds(bootstrap.pooled_nse(**each, weights=np.ones((1, size), int)))[:, 0]  # (model,)
+    nse = bootstrap.pooled_nse(**each, weights=np.ones((1, size), int))  # (model, seed, 1)
+    draws = bootstrap.pooled_nse(**each, weights=bootstrap.draw(size))  # (model, seed, draws)
     if size < 2:
         draws = np.full_like(draws, np.nan)  # of one tower there is only one draw
     first, second = np.array(list(itertools.combinations(range(len(models)), 2)), int).reshape(-1, 2).T
     names = [f"{models[b]} − {models[a]}" for a, b in zip(first, second, strict=True)]
     return xr.Dataset(
         {
-            "nse_interval": (("model", "bound"), bootstrap.interval(draws)),
-            "nse_difference": ("pair", nse[second] - nse[first]),
-            "nse_difference_interval": (("pair", "bound"), bootstrap.interval(draws[second] - draws[first])),
+            "nse_interval": (("model", "bound"), bootstrap.interval(_mean_over_seeds(draws))),
+            # Seed by seed: seeds may have other towers, and models fewer seeds.
+            "nse_difference": ("pair", _mean_over_seeds(nse[second] - nse[first])[:, 0]),
+            "nse_difference_interval": (
+                ("pair", "bound"),
+                bootstrap.interval(_mean_over_seeds(draws[second] - draws[first])),
+            ),
         },
         coords={
             "model": models,
@@ -195,7 +199,7 @@ def _bootstrapped(sums: xr.Dataset) -> xr.Dataset:
 
 
 def _mean_over_seeds(values: np.ndarray) -> np.ndarray:
-    """``(model, seed, draws) -> (model, draws)``, over the seeds that have a value."""
+    """``(models or pairs, seed, draws)`` without ``seed``, over the seeds that have a value."""
     known = np.isfinite(values)
     count = known.sum(1)
     mean: np.ndarray = np.where(known, values, 0).sum(1) / np.where(count, count, np.nan)
