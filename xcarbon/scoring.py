@@ -125,9 +125,7 @@ def pooled(moments: xr.Dataset, by: str | None = None) -> xr.Dataset:
     OptionError
         If ``by`` is not a coordinate on ``site``.
     """
-    on_site = [str(name) for name, coordinate in moments.coords.items() if coordinate.dims == ("site",)]
-    if by is not None and by not in on_site:
-        raise OptionError(f"by must be None or a coordinate on site, found {by!r}; there are {on_site}")
+    check_group(moments, by)
     towers, units = moments.reset_coords(drop=True), moments["mean"].attrs.get("units", "1")
     if by == "site":
         return _scores(towers, units)
@@ -137,6 +135,13 @@ def pooled(moments: xr.Dataset, by: str | None = None) -> xr.Dataset:
     names = np.unique(labels)
     member = xr.DataArray(labels == names[:, None], dims=(by, "site"), coords={by: names})
     return _scores(_pool(towers, member), units)
+
+
+def check_group(towers: xr.Dataset | xr.DataArray, by: str | None) -> None:
+    """Raise an OptionError if ``by`` is neither None nor a coordinate on ``site``."""
+    on_site = [str(name) for name, coordinate in towers.coords.items() if coordinate.dims == ("site",)]
+    if by is not None and by not in on_site:
+        raise OptionError(f"by must be None or a coordinate on site, found {by!r}; there are {on_site}")
 
 
 def pair(

@@ -4,6 +4,7 @@ from xcarbon.evaluation.coverage import calibrate, coverage
 from xcarbon.evaluation.hours import conditions, score_conditions
 from xcarbon.evaluation.noise import noise_ceiling
 from xcarbon.evaluation.quantiles import site_quantiles
+from xcarbon.evaluation.rescaled import score_rescaled
 from xcarbon.evaluation.scales import score_time_scales
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "coverage",
     "noise_ceiling",
     "score_conditions",
+    "score_rescaled",
     "score_time_scales",
     "site_quantiles",
 ]
