@@ -29,7 +29,8 @@ _LEVEL = 0.9
 def as_dataset(prediction: xr.DataArray | xr.Dataset) -> tuple[str, xr.Dataset]:
     """Return the code of what is predicted, and the prediction under it, with its spread if it has one."""
     if isinstance(prediction, xr.Dataset):
-        return variable(flux_with_spread(prediction)).code, prediction
+        flux = flux_with_spread(prediction)
+        return variable(flux).code, prediction[[flux, flux + SPREAD]]
     target = variable(str(prediction.name)).code
     return target, prediction.to_dataset(name=target)
 
