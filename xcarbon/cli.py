@@ -282,7 +282,8 @@ def _experiment(arguments: argparse.Namespace) -> int:
         raise OptionError(f"--store and --out are for protocols: {path} names its own")
     experiment = read_experiment(path)
     results = run(experiment)
-    scores = results[["nse", "rmse", "bias", "n"]].mean("seed").to_dataframe().astype({"n": int})
+    scores = results[["nse", "rmse", "bias", "n"]].where(results["n"] > 0).mean("seed")
+    scores = scores.to_dataframe().astype({"n": int})
     print(scores.to_string(float_format="{:.3f}".format))
     print(f"wrote {experiment.out}/results.nc, report.md and report.html")
     return 0
