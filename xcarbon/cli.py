@@ -283,8 +283,8 @@ def _experiment(arguments: argparse.Namespace) -> int:
     experiment = read_experiment(path)
     results = run(experiment)
     scores = results[["nse", "rmse", "bias", "n"]].where(results["n"] > 0).mean("seed")
-    scores = scores.to_dataframe().astype({"n": int})
-    print(scores.to_string(float_format="{:.3f}".format))
+    table = scores.to_dataframe().astype({"n": int})
+    print(table.to_string(float_format="{:.3f}".format))
     print(f"wrote {experiment.out}/results.nc, report.md and report.html")
     return 0
 
