@@ -8,6 +8,14 @@ import xarray as xr
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.scoring import check_group, pair
 
+_NAMES = {
+    "slope": "slope of observations on predictions",
+    "intercept": "intercept of observations on predictions",
+    "nse": "Nash-Sutcliffe efficiency",
+    "nse_group": "Nash-Sutcliffe efficiency with one line for the group",
+    "nse_tower": "Nash-Sutcliffe efficiency with a line for each tower",
+}
+
 
 def score_rescaled(
     ds: xr.Dataset, prediction: xr.DataArray, by: str | None = "igbp", *, max_qc: int = MAX_QC
@@ -56,19 +64,10 @@ def score_rescaled(
     check_group(observed, by)
     towers = _moments(observed.astype(np.float64), predicted.astype(np.float64))
     scores = _scores(towers) if by is None else towers.groupby(by).map(_scores)
-    units = {"intercept": observed.attrs["units"]}
-    for name, array in scores.items():
-        array.attrs = {"long_name": _NAMES[str(name)], "units": units.get(str(name), "1")}
+    for name, long_name in _NAMES.items():
+        units = observed.attrs["units"] if name == "intercept" else "1"
+        scores[name].attrs = {"long_name": long_name, "units": units}
     return scores
-
-
-_NAMES = {
-    "slope": "slope of observations on predictions",
-    "intercept": "intercept of observations on predictions",
-    "nse": "Nash-Sutcliffe efficiency",
-    "nse_group": "Nash-Sutcliffe efficiency with one line for the group",
-    "nse_tower": "Nash-Sutcliffe efficiency with a line for each tower",
-}
 
 
 def _moments(observed: xr.DataArray, predicted: xr.DataArray) -> xr.Dataset:
