@@ -22,10 +22,10 @@ import xgboost
 
 from benchmarks.memory import peak_memory
 from xcarbon import open_store, set_options
+from xcarbon.core.variables import PAPER_INPUTS, present
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
-from xcarbon.training.boosting import BoostingConfig
-from xcarbon.variables import PAPER_INPUTS, present
+from xcarbon.training.boosting_config import BoostingConfig
 
 DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
 STORE = DATA / "fluxnet2015_hourly.zarr"

@@ -25,9 +25,9 @@ from dask.distributed import Client, LocalCluster
 import xcarbon
 from benchmarks.memory import peak_memory
 from benchmarks.reading import DATA, write_fullset
-from xcarbon.conventions import PIXEL_SIZE, patch_centre
+from xcarbon.core.variables import CONSOLIDATED, is_gap_filled, quality_column, quality_scheme
+from xcarbon.io.modis.grid import PIXEL_SIZE, patch_centre
 from xcarbon.io.records import choose_columns
-from xcarbon.variables import CONSOLIDATED, is_gap_filled, quality_column, quality_scheme
 
 HEADER = DATA / "headers" / "fluxnet_fullset_hh.txt"
 LAT, LON = 50.96, 13.57

@@ -25,14 +25,14 @@ import pandas as pd
 import xarray as xr
 
 from xcarbon import CarbonModel, open_store, set_options
-from xcarbon.atomic import replacing
+from xcarbon.budget import artificial_gaps, gapfill
+from xcarbon.budget.gaps import KINDS
+from xcarbon.budget.sums import error_correlation, variance_of_sum
+from xcarbon.core.atomic import replacing
 from xcarbon.evaluation import coverage
-from xcarbon.gapfilling import artificial_gaps, gapfill
-from xcarbon.gapfilling.gaps import KINDS
-from xcarbon.gapfilling.sums import error_correlation, variance_of_sum
+from xcarbon.evaluation.scores import score
 from xcarbon.models import pretrained
 from xcarbon.prep.quality import mask_quality
-from xcarbon.scoring import score
 
 DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
 STORE = DATA / "fluxnet2015_hourly.zarr"

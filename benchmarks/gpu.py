@@ -30,7 +30,7 @@ from benchmarks.inference import multiply_adds
 from benchmarks.training import random_batch
 from xcarbon.models.ecoperceiver import EcoPerceiver
 from xcarbon.models.fast import predict_series
-from xcarbon.windows import Batch
+from xcarbon.training.windows import Batch
 
 #: Seconds that each way is timed for, and hours of the series that is predicted.
 SECONDS, HOURS = 2.0, 8760

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from xcarbon import CarbonModel, open_store, set_options
-from xcarbon.inference import predict_hours
 from xcarbon.models.bundle import Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig, WindowedCrossAttention
-from xcarbon.models.networks import NetworkPredictor
+from xcarbon.models.networks import EcoPerceiverPredictor
+from xcarbon.prediction.predict import predict_hours
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.testing import synthetic_towers
-from xcarbon.windows import gather_patches
+from xcarbon.training.windows import gather_patches
 
 DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
 STORE = DATA / "fluxnet2015_hourly.zarr"
@@ -115,7 +115,7 @@ class TowerYear:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter += 0.05 * torch.randn_like(parameter)
-        self.model = CarbonModel(NetworkPredictor(network), Scaler({"NEE": (0.0, 1.0)}, 1, {}))
+        self.model = CarbonModel(EcoPerceiverPredictor(network), Scaler({"NEE": (0.0, 1.0)}, 1, {}))
         self.load()
         expected = self.plain_windows(16)
         np.testing.assert_allclose(self.fast_windows(PLAIN_WINDOWS), expected, rtol=1e-3, atol=1e-4)

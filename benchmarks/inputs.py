@@ -16,11 +16,11 @@ import numpy as np
 import xarray as xr
 
 from xcarbon import load, open_store
+from xcarbon.core.variables import STATICS
+from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.experiments.towers import drivers, observations, period, survey
 from xcarbon.models import pretrained
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.scoring import moments, pooled
-from xcarbon.variables import STATICS
 
 DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
 PLACE = tuple(STATICS)

@@ -21,15 +21,15 @@ import numpy as np
 import pandas as pd
 
 import xcarbon
+from xcarbon.core.variables import VARIABLES
 from xcarbon.models.bundle import Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiverConfig
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import Shard, join_processes
-from xcarbon.training.run import Run
+from xcarbon.training.ecoperceiver import EcoPerceiverRun
 from xcarbon.training.schedule import TrainingConfig
-from xcarbon.variables import VARIABLES
 
 INPUTS = ("DOY", "TOD", "TA", "SW_IN", "VPD")
 LOSSES = ("window", "last")
@@ -60,11 +60,11 @@ class Comparison:
             "patience": None,
         }
 
-    def run(self, folder: Path, **settings: Any) -> Run:
+    def run(self, folder: Path, **settings: Any) -> EcoPerceiverRun:
         """Make a run of the paper's network, ready to train."""
         training = TrainingConfig(**self.settings, **settings)
         provenance: dict[str, Any] = {"sites": [], "val_sites": []}
-        run = Run(self.fabric, RunFolder(folder), self.config, training, self.scaler, provenance)
+        run = EcoPerceiverRun(self.fabric, RunFolder(folder), self.config, training, self.scaler, provenance)
         run.start(resume=False)
         return run
 

@@ -18,7 +18,7 @@ import pyarrow.csv
 import xarray as xr
 
 from xcarbon import open_fluxnet
-from xcarbon.conventions import QC
+from xcarbon.core.conventions import QC
 
 DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
 METADATA = dict(lat=50.96, lon=13.57, igbp="ENF")

@@ -20,12 +20,13 @@ import xarray as xr
 from dask.distributed import Client, LocalCluster
 
 from benchmarks.memory import peak_memory
-from xcarbon import inference, open_store, set_options
+from xcarbon import open_store, set_options
+from xcarbon.core.variables import PAPER_INPUTS, VARIABLES
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.networks import NetworkPredictor
+from xcarbon.models.networks import EcoPerceiverPredictor
+from xcarbon.prediction import predict as inference
 from xcarbon.testing import synthetic_towers
-from xcarbon.variables import PAPER_INPUTS, VARIABLES
 
 DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
 STORE = DATA / "fluxnet2015_hourly.zarr"
@@ -44,7 +45,7 @@ def paper_model(variables: tuple[str, ...] = PAPER_INPUTS) -> CarbonModel:
         torch.manual_seed(0)
         network = EcoPerceiver(EcoPerceiverConfig(variables, ()))
     bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in variables}
-    return CarbonModel(NetworkPredictor(network.eval()), Scaler({"NEE": (0.0, 5.0)}, 1, bounds))
+    return CarbonModel(EcoPerceiverPredictor(network.eval()), Scaler({"NEE": (0.0, 5.0)}, 1, bounds))
 
 
 def write_store(path: Path) -> None:

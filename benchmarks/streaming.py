@@ -13,11 +13,11 @@ import torch
 from benchmarks.inference import multiply_adds
 from benchmarks.training import random_batch
 from benchmarks.training import step as exact_step
+from xcarbon.core.variables import PAPER_INPUTS
 from xcarbon.models import fast, streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training import objective
-from xcarbon.variables import PAPER_INPUTS
 
 SHARED_INPUTS = ("DOY", "TOD", "TA", "SW_IN", "VPD")
 #: Hours that are predicted, windows of a step, and sequences of a step with their hours.

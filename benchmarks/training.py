@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xcarbon.models.ecoperceiver import EcoPerceiver
-from xcarbon.windows import Batch
+from xcarbon.training.windows import Batch
 
 #: Windows computed at once that are tried for the plain model, the best of which counts; and ours.
 PLAIN_SIZES, SIZE = (16, 32, 64, 128), 64

@@ -13,7 +13,7 @@ import xbatcher
 from xcarbon import open_store, set_options
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
-from xcarbon.windows import load_windows, stream, valid_hours
+from xcarbon.training.windows import load_windows, stream, valid_hours
 
 DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
 STORE = DATA / "fluxnet2015_hourly.zarr"

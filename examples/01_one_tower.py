@@ -10,7 +10,7 @@ Without one, a synthetic tower is written in the same format first.
 import sys
 
 import xcarbon
-from xcarbon import conventions
+from xcarbon.core import conventions
 from xcarbon.testing import synthetic_towers, write_fluxnet_csv
 
 xcarbon.set_options(progress=sys.stderr.isatty())

@@ -10,7 +10,7 @@ import sys
 import xarray as xr
 
 import xcarbon
-from xcarbon.references import diurnal_cycle, ridge
+from xcarbon.evaluation.baselines import diurnal_cycle, ridge
 from xcarbon.testing import synthetic_towers
 
 xcarbon.set_options(progress=sys.stderr.isatty())

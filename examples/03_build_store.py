@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 import xcarbon
-from xcarbon.conventions import georeference
+from xcarbon.io.modis.grid import georeference
 from xcarbon.pipeline import read_audit
 from xcarbon.testing import synthetic_towers, write_release
 

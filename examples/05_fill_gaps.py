@@ -11,7 +11,7 @@ synthetic ones.
 import sys
 
 import xcarbon
-from xcarbon.gapfilling import annual_sums, artificial_gaps, gapfill
+from xcarbon.budget import annual_sums, artificial_gaps, gapfill
 from xcarbon.testing import synthetic_towers
 
 xcarbon.set_options(progress=sys.stderr.isatty())

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import xcarbon
-from xcarbon.checks import cf_findings_in_file
+from xcarbon.quality.checks import cf_findings_in_file
 from xcarbon.testing import synthetic_towers
 
 # Busy machines are slow now and then; what a test takes in all is watched elsewhere.

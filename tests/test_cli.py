@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import xcarbon
-from tests.test_inference import make
+from tests.prediction.test_predict import make
 from xcarbon import CarbonModel, cli, training
 from xcarbon.cli import main
 from xcarbon.experiments import PROTOCOLS, comparison

@@ -1,8 +1,9 @@
-"""Dependencies point downwards only."""
+"""Imports point downwards only, from the accessor and the command line to the vocabulary, without circles."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -10,38 +11,110 @@ import pytest
 import xcarbon
 
 PACKAGE = Path(xcarbon.__file__).parent
+#: Folders and top modules from the ground up; a module imports from its own floor and from those below.
+FLOORS = (
+    ("_version", "core"),
+    ("models", "prep"),
+    ("io",),
+    ("pipeline", "quality", "testing"),
+    ("evaluation",),
+    ("training",),
+    ("prediction",),
+    ("budget", "experiments", "plotting"),
+    ("accessor",),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+#: Packages that a folder does not import, so that it can be used and tested without them.
 FORBIDDEN = {
-    "io": {"torch", "xgboost", "lightning_fabric", "xcarbon.models", "xcarbon.training", "xcarbon.accessor"},
-    "prep": {"torch", "xgboost", "lightning_fabric", "xcarbon.models", "xcarbon.io", "xcarbon.accessor"},
-    "models": {"xarray", "dask", "xcarbon.io", "xcarbon.prep", "xcarbon.windows", "xcarbon.training"},
+    "core": {"torch", "xgboost", "lightning_fabric"},
+    "io": {"torch", "xgboost", "lightning_fabric"},
+    "prep": {"torch", "xgboost", "lightning_fabric"},
+    "models": {"xarray", "dask", "lightning_fabric"},
 }
-MODULES = [path for folder in FORBIDDEN for path in sorted((PACKAGE / folder).glob("*.py"))]
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
-    """Names of all modules that a file imports, with those that hold them."""
+def name_of(path: Path) -> str:
+    """Dotted name of a module below the package; folders by their own name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+NAMES = {name_of(path) for path in MODULES}
+
+
+def imported(path: Path) -> set[str]:
+    """Names of all modules that a file imports, wherever the import stands, those for type checking too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {".".join(name.split(".")[:depth]) for name in names for depth in (1, 2, 3)}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = inner.removeprefix("xcarbon.") in NAMES
+                names.add(inner if is_module else str(node.module))
+    return names
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def internal(path: Path) -> set[str]:
+    """Modules of the package that a file imports; the package itself is ``__init__``."""
+    own = {name for name in imported(path) if name.split(".")[0] == "xcarbon"}
+    return {name.removeprefix("xcarbon").removeprefix(".") or "__init__" for name in own} - {name_of(path)}
+
+
+def graph() -> dict[str, set[str]]:
+    """Modules that each module of the package imports."""
+    return {name_of(path): internal(path) for path in MODULES}
+
+
+def test_every_module_has_a_floor():
+    assert {name.split(".")[0] for name in NAMES} == LEVEL.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_imports_from_above(path):
-    assert not imports(path) & FORBIDDEN[path.parent.name]
+    own = LEVEL[name_of(path).split(".")[0]]
+    above = {name for name in internal(path) if LEVEL[name.split(".")[0]] > own}
+    if name_of(path) == "cli":
+        above -= {"__init__"}  # the command line is written against the public names
+    assert not above
 
 
-def test_forbidden_imports_would_be_found():
-    training = imports(PACKAGE / "training" / "run.py") | imports(PACKAGE / "training" / "task.py")
-    assert {"torch", "xarray", "xcarbon.models", "xcarbon.prep"} <= training
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_folders_do_without_packages_that_are_not_theirs(folder):
+    for path in sorted((PACKAGE / folder).rglob("*.py")):
+        assert not {name.split(".")[0] for name in imported(path)} & FORBIDDEN[folder], path
+
+
+def test_there_are_no_circles_between_modules():
+    names = graph()
+    names["cli"] = names["cli"] - {"__init__"}
+    graphlib.TopologicalSorter(names).prepare()  # raises CycleError, which names the circle
+
+
+def test_there_are_no_circles_between_folders():
+    folders: dict[str, set[str]] = {}
+    for name, others in graph().items():
+        own = name.split(".")[0]
+        folders.setdefault(own, set()).update(other.split(".")[0] for other in others)
+    edges = {own: others - {own} for own, others in folders.items()}
+    edges["cli"] = edges["cli"] - {"__init__"}
+    graphlib.TopologicalSorter(edges).prepare()
+
+
+def test_imports_are_found():
+    training = imported(PACKAGE / "training" / "run.py") | imported(PACKAGE / "training" / "task.py")
+    assert {"torch", "xarray", "xcarbon.models.bundle", "xcarbon.prep.inputs"} <= training
 
 
 @pytest.mark.parametrize(
-    "path", ["models/networks.py", "training/ecoperceiver.py", "training/run.py", "training/streaming.py"]
+    "name", ["models/networks", "training/ecoperceiver", "training/run", "training/streaming"]
 )
-def test_networks_need_no_xgboost(path):
+def test_networks_need_no_xgboost(name):
     """Nor do trees need torch: tests/training/test_boosting.py trains some without it."""
-    assert not imports(PACKAGE / path) & {"xgboost", "xcarbon.models.boosting", "xcarbon.training.boosting"}
+    found = imported(PACKAGE / f"{name}.py")
+    assert not found & {"xgboost", "xcarbon.models.boosting", "xcarbon.training.boosting"}

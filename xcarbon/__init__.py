@@ -1,23 +1,20 @@
 """xcarbon: carbon fluxes of land ecosystems with xarray.
 
-Importing the package registers ``Dataset.carbon``. What takes long to import, such as torch, is
-imported when it is first used.
+Importing the package registers ``Dataset.carbon``. Modules that take long to import, such as those that need
+torch, are imported when they are first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"  # before the imports: provenance reads it
-
 from xcarbon import accessor as _accessor  # noqa: F401 - registers Dataset.carbon
-from xcarbon import options
+from xcarbon._version import __version__
+from xcarbon.core.options import set_options
 from xcarbon.io.fluxnet import open_fluxnet
 from xcarbon.io.store import open_store
-from xcarbon.options import set_options
 
 if TYPE_CHECKING:
-    from xcarbon import evaluation, experiments, gapfilling
-    from xcarbon.checks import check
+    from xcarbon import budget, evaluation, experiments
     from xcarbon.io.carbonsense import open_carbonsense
     from xcarbon.io.era5 import open_era5
     from xcarbon.io.modis import open_modis
@@ -26,15 +23,17 @@ if TYPE_CHECKING:
     from xcarbon.models.ensemble import ensemble
     from xcarbon.models.pretrained import load
     from xcarbon.pipeline import build
+    from xcarbon.quality import check
 
 __all__ = [
     "CarbonModel",
+    "__version__",
+    "budget",
     "build",
     "check",
     "ensemble",
     "evaluation",
     "experiments",
-    "gapfilling",
     "load",
     "open_carbonsense",
     "open_era5",
@@ -42,17 +41,16 @@ __all__ = [
     "open_modis",
     "open_netcdf",
     "open_store",
-    "options",
     "set_options",
 ]
 
-#: Rooms to be used by their names, without an import of their own.
-_ROOMS = ("evaluation", "experiments", "gapfilling")
-#: Where names live that are imported when they are first used: what they need takes a second to import.
-_HOMES = {
+#: Submodules that are attributes of the package without an import of their own.
+_SUBMODULES = ("budget", "evaluation", "experiments")
+#: Modules of the names that are imported when they are first used, because they take long to import.
+_MODULES = {
     "CarbonModel": "models.bundle",
     "build": "pipeline",
-    "check": "checks",
+    "check": "quality",
     "ensemble": "models.ensemble",
     "load": "models.pretrained",
     "open_carbonsense": "io.carbonsense",
@@ -63,9 +61,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what takes long when it is first used."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    if name in _ROOMS:
+    """Import a public name when it is first used."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

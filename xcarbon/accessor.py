@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from xcarbon.evaluation.scores import score
 from xcarbon.io.store import to_store
 from xcarbon.plotting import CarbonPlot
 from xcarbon.prep.split import Split, split
-from xcarbon.scoring import score
 
 if TYPE_CHECKING:
-    from xcarbon.checks import Report
     from xcarbon.models.bundle import CarbonModel
+    from xcarbon.quality.checks import Report
 
 
 @xr.register_dataset_accessor("carbon")
@@ -38,15 +38,15 @@ class CarbonAccessor:
     def predict(
         self, target: str, model: CarbonModel | str | os.PathLike[str] | None = None, *, spread: bool = False
     ) -> xr.DataArray | xr.Dataset:
-        """Predict a flux lazily; see :func:`xcarbon.inference.predict`."""
-        from xcarbon.inference import predict
+        """Predict a flux lazily; see :func:`xcarbon.prediction.predict.predict`."""
+        from xcarbon.prediction.predict import predict
 
         return predict(self._ds, target, model, spread=spread)
 
     def predict_nee(
         self, model: CarbonModel | str | os.PathLike[str] | None = None, *, spread: bool = False
     ) -> xr.DataArray | xr.Dataset:
-        """Predict net ecosystem exchange [umol m-2 s-1] lazily; see :func:`xcarbon.inference.predict`."""
+        """Predict NEE [umol m-2 s-1] lazily; see :func:`xcarbon.prediction.predict.predict`."""
         return self.predict("NEE", model, spread=spread)
 
     def predict_to(
@@ -56,28 +56,28 @@ class CarbonAccessor:
         path: str | os.PathLike[str],
         **settings: Any,
     ) -> Path:
-        """Predict a flux and write it, resumably; see :func:`xcarbon.prediction_files.predict_to`."""
-        from xcarbon.prediction_files import predict_to
+        """Predict a flux and write it, resumably; see :func:`xcarbon.prediction.files.predict_to`."""
+        from xcarbon.prediction.files import predict_to
 
         return predict_to(self._ds, target, model, path, **settings)
 
     def gapfill(
         self, target: str = "NEE", model: CarbonModel | str | os.PathLike[str] | None = None, **settings: Any
     ) -> xr.Dataset:
-        """Fill the gaps of a flux; see :func:`xcarbon.gapfilling.gapfill`."""
-        from xcarbon.gapfilling import gapfill
+        """Fill the gaps of a flux; see :func:`xcarbon.budget.gapfill`."""
+        from xcarbon.budget import gapfill
 
         return gapfill(self._ds, target, model, **settings)
 
     def score(self, prediction: xr.DataArray, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
-        """Score a prediction against these towers; see :func:`xcarbon.scoring.score`."""
+        """Score a prediction against these towers; see :func:`xcarbon.evaluation.scores.score`."""
         return score(self._ds, prediction, by, **settings)
 
     def explain(
         self, model: CarbonModel | str | os.PathLike[str], by: str | None = "igbp", **settings: Any
     ) -> xr.Dataset:
-        """Tell what a model reads, lazily; see :func:`xcarbon.explaining.explain`."""
-        from xcarbon.explaining import explain
+        """Tell what a model reads, lazily; see :func:`xcarbon.prediction.explain.explain`."""
+        from xcarbon.prediction.explain import explain
 
         return explain(self._ds, model, by, **settings)
 
@@ -98,8 +98,8 @@ class CarbonAccessor:
         return write_sites(self._ds, folder, overwrite=overwrite)
 
     def check(self) -> Report:
-        """Look for what is wrong with these towers; see :func:`xcarbon.checks.check`."""
-        from xcarbon.checks import check
+        """Look for what is wrong with these towers; see :func:`xcarbon.quality.checks.check`."""
+        from xcarbon.quality.checks import check
 
         return check(self._ds)
 

@@ -15,13 +15,14 @@ import numpy as np
 import xarray as xr
 
 import xcarbon
-from xcarbon import conventions
-from xcarbon.atomic import replacing
-from xcarbon.errors import LeakageError, OptionError, VariableError, XCarbonError
+from xcarbon._version import __version__
+from xcarbon.core import conventions
+from xcarbon.core.atomic import replacing
+from xcarbon.core.errors import LeakageError, OptionError, VariableError, XCarbonError
+from xcarbon.core.options import progress_bar
+from xcarbon.core.variables import TARGETS
 from xcarbon.io.formats import open_data
-from xcarbon.options import progress_bar
 from xcarbon.training import MODELS
-from xcarbon.variables import TARGETS
 
 #: A small batch and a higher rate than the paper's: minutes instead of days.
 DEMO_TRAINING = {
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="xcarbon", description="Carbon fluxes of land ecosystems with xarray."
     )
-    parser.add_argument("--version", action="version", version=f"xcarbon {xcarbon.__version__}")
+    parser.add_argument("--version", action="version", version=f"xcarbon {__version__}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quiet", action="store_true", help="no progress bars")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

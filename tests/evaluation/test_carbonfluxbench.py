@@ -14,7 +14,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from sklearn.model_selection import train_test_split
 
 from tests.evaluation.samples import frame, make, means
-from xcarbon.errors import MetadataError, OptionError
+from xcarbon.core.errors import MetadataError, OptionError
 from xcarbon.evaluation.carbonfluxbench import GRAMS_PER_DAY, score, site_scores, split
 from xcarbon.testing import raise_on_compute, synthetic_towers
 

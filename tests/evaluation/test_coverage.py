@@ -7,8 +7,9 @@ import pytest
 import xarray as xr
 
 from tests.models.test_networks import make
-from xcarbon.errors import ModelError, VariableError
-from xcarbon.evaluation import calibrate, coverage
+from xcarbon.core.errors import ModelError, VariableError
+from xcarbon.evaluation import coverage
+from xcarbon.prediction.calibration import calibrate
 from xcarbon.testing import raise_on_compute
 
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from tests.evaluation.samples import chunked, frame, make, means
-from xcarbon.errors import MetadataError, OptionError, VariableError
+from xcarbon.core.errors import MetadataError, OptionError, VariableError
 from xcarbon.evaluation.fluxtrapolation import SCALES, TEST_TOWERS, VALIDATION_TOWERS, score, split
 from xcarbon.testing import raise_on_compute
 

@@ -8,11 +8,11 @@ import pytest
 import xarray as xr
 
 from tests.evaluation.samples import chunked
-from xcarbon.errors import OptionError, VariableError
+from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.evaluation import conditions, score_conditions
 from xcarbon.evaluation.hours import CONDITIONS
+from xcarbon.evaluation.scores import score
 from xcarbon.prep.quality import mask_quality
-from xcarbon.scoring import score
 from xcarbon.testing import raise_on_compute, synthetic_towers
 
 TIME = pd.date_range("2009-01-01", "2012-01-01", freq="h", unit="ns", inclusive="left")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.evaluation.samples import chunked, make
-from xcarbon.errors import VariableError
+from xcarbon.core.errors import VariableError
 from xcarbon.evaluation import noise_ceiling
-from xcarbon.scoring import score
+from xcarbon.evaluation.scores import score
 from xcarbon.testing import raise_on_compute
 
 

@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 from tests.evaluation.samples import chunked, make
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
 from xcarbon.evaluation import score_time_scales, site_quantiles
-from xcarbon.scoring import score
+from xcarbon.evaluation.scores import score
 from xcarbon.testing import raise_on_compute
 
 

@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 
 from tests.evaluation.samples import chunked, frame, make
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
 from xcarbon.evaluation import score_rescaled
-from xcarbon.scoring import score
+from xcarbon.evaluation.scores import score
 from xcarbon.testing import raise_on_compute
 
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
 from tests.evaluation.samples import chunked, frame, make, means
-from xcarbon.errors import OptionError, VariableError
-from xcarbon.evaluation import periods, score_time_scales
+from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.evaluation import score_time_scales
+from xcarbon.evaluation.baselines import diurnal_cycle
 from xcarbon.evaluation.scales import SCALES
-from xcarbon.references import diurnal_cycle
-from xcarbon.scoring import score
+from xcarbon.evaluation.scores import score
+from xcarbon.prep import periods
 from xcarbon.testing import raise_on_compute, synthetic_towers
 
 

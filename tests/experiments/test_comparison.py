@@ -19,12 +19,12 @@ from dask.distributed import LocalCluster
 
 import xcarbon
 from xcarbon import training
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
+from xcarbon.evaluation.baselines import ridge
 from xcarbon.experiments import Experiment, Model, comparison, read_experiment, run, runs, towers
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.references import ridge
 from xcarbon.testing import synthetic_towers
-from xcarbon.windows import Windows
+from xcarbon.training.windows import Windows
 
 CONFIG = """
 protocol = "table2"
@@ -334,5 +334,5 @@ def test_two_names_for_one_model_are_refused(folder, tmp_path):
 
 def test_figures_need_matplotlib_before_hours_of_training(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "find_spec", lambda name: None)
-    with pytest.raises(xcarbon.errors.XCarbonError, match=r"pip install 'xcarbon\[plot\]'"):
+    with pytest.raises(xcarbon.core.errors.XCarbonError, match=r"pip install 'xcarbon\[plot\]'"):
         run(Experiment(str(folder / "towers.zarr"), tmp_path, (Model("ridge"),)))

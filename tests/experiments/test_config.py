@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
 from xcarbon.experiments import PROTOCOLS, Experiment, Model, paper, read_experiment, write_protocol
 from xcarbon.experiments.config import merge
 

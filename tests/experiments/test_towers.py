@@ -10,7 +10,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcarbon.errors import MetadataError, OptionError, VariableError
+from xcarbon.core.errors import MetadataError, OptionError, VariableError
 from xcarbon.experiments import paper, towers
 from xcarbon.prep.quality import mask_quality
 from xcarbon.testing import raise_on_compute, synthetic_towers

@@ -6,7 +6,7 @@ import zipfile
 import pandas as pd
 import pytest
 
-from xcarbon.errors import FileFormatError, MetadataError
+from xcarbon.core.errors import FileFormatError, MetadataError
 from xcarbon.io.badm import (
     SiteMetadata,
     build,

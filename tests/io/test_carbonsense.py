@@ -17,13 +17,13 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcarbon.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.core.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.core.variables import PATCH_BANDS, TARGETS, VARIABLES
 from xcarbon.io import carbonsense
 from xcarbon.io.carbonsense import open_carbonsense
 from xcarbon.io.store import open_store
 from xcarbon.prep.scale import scale
 from xcarbon.testing import raise_on_compute, synthetic_towers
-from xcarbon.variables import PATCH_BANDS, TARGETS, VARIABLES
 
 #: Periods of each site, first and last date.
 PERIODS = {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xcarbon.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError
 from xcarbon.io import columns
 from xcarbon.io.columns import Source, find_line, read_columns, read_last_line
 

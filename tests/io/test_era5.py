@@ -11,7 +11,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xcarbon.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
+from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
 from xcarbon.io.era5 import open_era5
 from xcarbon.prep.scale import time_features
 from xcarbon.testing import raise_on_compute

@@ -11,16 +11,16 @@ import pytest
 import xarray as xr
 
 from xcarbon import open_fluxnet
-from xcarbon.conventions import QC
-from xcarbon.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.core.conventions import QC
+from xcarbon.core.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.core.variables import VARIABLES
 from xcarbon.io import records
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.columns import Source
-from xcarbon.io.fluxnet import fuse_records, group_towers, labels, read_tower
 from xcarbon.io.networks import newest_first, recognise
 from xcarbon.io.records import read_hours, survey
+from xcarbon.io.towers import fuse_records, group_towers, labels, read_tower
 from xcarbon.testing import raise_on_compute, write_fluxnet_csv, write_release
-from xcarbon.variables import VARIABLES
 
 THARANDT = dict(lat=50.9636, lon=13.5669, igbp="ENF", elevation=380, utc_offset=1)
 RAW = ["AU-Emr", "AU-Tum", "CG-Tch", "CN-Sw2", "DE-Tha", "IT-CA3", "US-ARc", "US-Ha1", "US-Wi2"]

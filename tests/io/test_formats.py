@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon.errors import FileFormatError, StoreError, VariableError
+from xcarbon.core.errors import FileFormatError, StoreError, VariableError
 from xcarbon.io.formats import open_data
 from xcarbon.io.grid import write_grid
 

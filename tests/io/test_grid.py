@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon.errors import FileFormatError, MetadataError, StoreError, TimestampError, VariableError
+from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError, VariableError
 from xcarbon.io import grid
 from xcarbon.io.grid import open_grid, write_grid
 

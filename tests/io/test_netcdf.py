@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xarray.backends.netCDF4_ import NetCDF4ArrayWrapper
 
-from xcarbon import conventions, open_fluxnet
-from xcarbon.errors import FileFormatError, MetadataError, StoreError, TimestampError
+from xcarbon import open_fluxnet
+from xcarbon.core import conventions
+from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError
 from xcarbon.io.netcdf import open_netcdf, write_netcdf, write_sites
 from xcarbon.io.store import open_store, to_store
 from xcarbon.testing import raise_on_compute, synthetic_towers

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcarbon.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError
 from xcarbon.io.columns import Source
 from xcarbon.io.networks import newest_first, recognise, sources_in, walk
 from xcarbon.testing import synthetic_towers, write_release

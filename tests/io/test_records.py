@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xcarbon.conventions import QC
-from xcarbon.errors import FileFormatError, TimestampError
+from xcarbon.core.conventions import QC
+from xcarbon.core.errors import FileFormatError, TimestampError
+from xcarbon.core.variables import VARIABLES, is_gap_filled, quality_column, quality_scheme
 from xcarbon.io.columns import Source
 from xcarbon.io.networks import recognise
 from xcarbon.io.records import choose_columns, read_hours, survey
 from xcarbon.testing import synthetic_towers, write_release
-from xcarbon.variables import VARIABLES, is_gap_filled, quality_column, quality_scheme
 
 NAME = "FLX_DE-Tha_FLUXNET2015_FULLSET_HH_1996-2014_1-4.csv"
 BASE = "AMF_US-CRT_BASE_HH_2-5.csv"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon import conventions
-from xcarbon.errors import StoreError
+from xcarbon.core import conventions
+from xcarbon.core.errors import StoreError
 from xcarbon.io.store import open_store, to_store
 from xcarbon.testing import raise_on_compute, synthetic_towers
 

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xcarbon.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError
 from xcarbon.io import unpickle
 
 PROTOCOLS = st.integers(2, pickle.HIGHEST_PROTOCOL)

@@ -9,7 +9,7 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 from xcarbon.models import boosting
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig, hour_features, patch_means
 from xcarbon.prep.patches import FILL, stack_bands

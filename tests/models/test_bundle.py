@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.models.test_boosting import grow
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import KINDS, SETTINGS, CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.networks import NetworkPredictor, StreamingPredictor
+from xcarbon.models.networks import EcoPerceiverPredictor, StreamingPredictor
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
 VARIABLES = ("DOY", "TOD", "TA")
@@ -25,7 +25,7 @@ SCALER = Scaler({"NEE": (-1.5, 6.0)}, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA":
 def network() -> CarbonModel:
     torch.manual_seed(0)
     config = EcoPerceiverConfig(VARIABLES, (), width=16, heads=2, cross_blocks=1, context=4)
-    predictor = NetworkPredictor(EcoPerceiver(config))
+    predictor = EcoPerceiverPredictor(EcoPerceiver(config))
     return CarbonModel(predictor, SCALER, {"sites": ["DE-Tha"], "data": {}})
 
 

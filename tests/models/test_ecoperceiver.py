@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import PAPER_INPUTS
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.variables import PAPER_INPUTS
 
 SMALL = {"width": 16, "heads": 2, "cross_blocks": 2, "self_layers": 1, "context": 6, "octaves": 3}
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.models.test_bundle import SCALER, VARIABLES, series
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import STATICS
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.ensemble import members as take_apart
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
-from xcarbon.variables import STATICS
 
 
 def member(seed: int, **settings) -> CarbonModel:
@@ -77,21 +77,21 @@ def test_ensembles_are_taken_apart_and_put_together(members):
 
 @pytest.mark.parametrize("spread", [True, False])
 def test_those_that_are_told_nothing_predict_unknown_places(tmp_path, spread):
-    told, untold = (
+    told, without_statics = (
         [member(seed, statics=statics, spread=spread) for seed in range(2)]
         for statics in (tuple(STATICS), ())
     )
-    mixed = CarbonModel.load(ensemble([*told, *untold]).save(tmp_path / "model"))
+    mixed = CarbonModel.load(ensemble([*told, *without_statics]).save(tmp_path / "model"))
     assert mixed.config.statics == tuple(STATICS)
-    assert mixed.fingerprint() == ensemble([*told, *untold]).fingerprint()
+    assert mixed.fingerprint() == ensemble([*told, *without_statics]).fingerprint()
     unknown = np.full(len(STATICS), np.nan, np.float32)
     place = np.where(np.arange(len(STATICS)) == 1, np.float32(50), unknown)  # a latitude is enough
-    wanted = ensemble(untold).predict_series(*series())
+    wanted = ensemble(without_statics).predict_series(*series())
     np.testing.assert_allclose(mixed.predict_series(*series(), None, None, unknown), wanted, rtol=1e-5)
     np.testing.assert_allclose(mixed.predict_series(*series()), wanted, rtol=1e-5)
     found = mixed.predict_series(*series(), None, None, place)
     means = [model.predict_series(*series(), None, None, place)[0] for model in told]
-    means += [model.predict_series(*series())[0] for model in untold]
+    means += [model.predict_series(*series())[0] for model in without_statics]
     np.testing.assert_allclose(found[0], np.mean(means, axis=0), rtol=1e-5)
     assert not np.allclose(found[0], wanted[0])
     with torch.no_grad():  # those that are not heard are not computed either

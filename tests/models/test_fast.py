@@ -9,11 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS
 from xcarbon.models import fast
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.fast import predict_series, windows_per_step
-from xcarbon.variables import PAPER_INPUTS, PATCH_BANDS
 
 SMALL = {"width": 16, "heads": 4, "cross_blocks": 2, "self_layers": 2, "context": 6, "octaves": 3}
 

@@ -13,9 +13,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_inference import partitions
-from xcarbon import conventions
-from xcarbon.errors import ModelError
+from tests.prediction.test_predict import partitions
+from xcarbon.core import conventions
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import VARIABLES
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
@@ -23,7 +24,6 @@ from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
 from xcarbon.testing import raise_on_compute
-from xcarbon.variables import VARIABLES
 
 WINDOW, FIELD = 5, 13
 CODES = ("TA", "SW_IN", "VPD")

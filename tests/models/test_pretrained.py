@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import xcarbon
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 from xcarbon.models import pretrained
 from xcarbon.testing import raise_on_compute
 
@@ -46,7 +47,7 @@ def test_weights_are_small():
 
 
 def test_was_trained_as_its_script_says():
-    path = pretrained.WEIGHTS / NAME / "train.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "weights" / "train.py"
     spec = importlib.util.spec_from_file_location("recipe", path)
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)

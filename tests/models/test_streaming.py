@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
 from xcarbon.models import streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver
 from xcarbon.models.streaming import (
@@ -25,7 +26,6 @@ from xcarbon.models.streaming import (
     StreamingEcoPerceiver,
     predict_series,
 )
-from xcarbon.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
 
 SMALL = {
     "spread": False,

@@ -15,10 +15,10 @@ from distributed import Client, LocalCluster
 
 import xcarbon
 from xcarbon import open_fluxnet, open_store
-from xcarbon.checks import cf_findings
-from xcarbon.errors import FileFormatError, StoreError, XCarbonError
+from xcarbon.core.errors import FileFormatError, StoreError, XCarbonError
 from xcarbon.pipeline import build, read_audit, towers
 from xcarbon.pipeline.survey import find, survey_towers
+from xcarbon.quality.checks import cf_findings
 from xcarbon.testing import raise_on_compute, synthetic_towers, write_fluxnet_csv
 
 SITES = ["SY-001", "SY-002", "SY-003"]
@@ -184,7 +184,7 @@ def stop(monkeypatch):
     """Stop a build after some towers, which one thread builds one after the other."""
 
     def _stop(after, error=KeyboardInterrupt):
-        monkeypatch.setattr("xcarbon.workers.CPU_COUNT", 1)
+        monkeypatch.setattr("xcarbon.core.workers.CPU_COUNT", 1)
         monkeypatch.setattr("xcarbon.pipeline.build_tower", hook := Stop(after, error))
         return hook
 

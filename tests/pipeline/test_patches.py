@@ -7,9 +7,10 @@ import pytest
 import xarray as xr
 
 import xcarbon
-from tests.io.modis_samples import AROUND, LAT, LON, counts, name, patch_counts, write_bands, write_geotiff
-from xcarbon import conventions, open_store
-from xcarbon.io.modis import open_modis
+from tests.io.modis.samples import AROUND, LAT, LON, counts, name, patch_counts, write_bands, write_geotiff
+from xcarbon import open_store
+from xcarbon.io.modis.grid import georeference, sinusoidal
+from xcarbon.io.modis.patches import open_modis
 from xcarbon.pipeline import build, read_audit
 from xcarbon.testing import synthetic_towers, write_fluxnet_csv
 
@@ -46,7 +47,7 @@ def test_patches_are_cut_and_joined(raw, store):
     assert ds["reflectance"].sel(site="SY-002").isnull().all()
     assert read_audit(store, "SY-001")["patches"] == 2 and read_audit(store, "SY-002")["patches"] == 0
     xr.testing.assert_equal(ds["reflectance"].variable, open_modis(raw / "modis", ds)["reflectance"].variable)
-    assert conventions.georeference(ds.sel(site="SY-001")).rio.crs == conventions.sinusoidal().rio.crs
+    assert georeference(ds.sel(site="SY-001")).rio.crs == sinusoidal().rio.crs
 
 
 def test_new_rasters_are_read_for_the_towers_under_them(raw, store):

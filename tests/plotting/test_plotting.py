@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon.errors import OptionError, VariableError
+from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.variables import IGBP_CLASSES
 from xcarbon.plotting import CarbonPlot
 from xcarbon.plotting.style import IGBP_STYLES
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.testing import raise_on_compute, synthetic_towers
-from xcarbon.variables import IGBP_CLASSES
 
 
 @pytest.fixture(autouse=True)

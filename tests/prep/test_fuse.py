@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xcarbon.conventions import MISSING_FLAG
+from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.prep.fuse import Option, fuse, place
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon.errors import MetadataError, TimestampError, VariableError
+from xcarbon.core.errors import MetadataError, TimestampError, VariableError
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, VARIABLES
 from xcarbon.prep.inputs import as_towers, model_inputs
 from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import mask_quality
 from xcarbon.prep.scale import scale, time_features
 from xcarbon.testing import raise_on_compute
-from xcarbon.variables import PAPER_INPUTS, PATCH_BANDS, VARIABLES
 
 FEW = ["WD", "DOY", "TA", "TOD", "P"]
 

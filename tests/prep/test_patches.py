@@ -7,10 +7,10 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xcarbon.errors import VariableError
+from xcarbon.core.errors import VariableError
+from xcarbon.core.variables import PATCH_BANDS, REFLECTANCE_BANDS
 from xcarbon.prep.patches import patch_index, stack_bands
 from xcarbon.testing import raise_on_compute
-from xcarbon.variables import PATCH_BANDS, REFLECTANCE_BANDS
 
 
 def patches(fill_pixels: int = 0) -> xr.Dataset:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.testing import raise_on_compute
 

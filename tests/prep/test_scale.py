@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xcarbon.errors import BoundsError, MetadataError
+from xcarbon.core.errors import BoundsError, MetadataError
+from xcarbon.core.variables import TARGETS, VARIABLES
 from xcarbon.prep.scale import local_time, scale, time_features
 from xcarbon.testing import raise_on_compute
-from xcarbon.variables import TARGETS, VARIABLES
 
 PREDICTORS = [code for code, variable in VARIABLES.items() if variable.bounds]
 VALUES = hnp.arrays(

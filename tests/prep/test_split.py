@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from xcarbon.errors import LeakageError, MetadataError, OptionError
+from xcarbon.core.errors import LeakageError, MetadataError, OptionError
 from xcarbon.prep.split import check_leakage, distances, near_groups, split
 from xcarbon.testing import raise_on_compute
 

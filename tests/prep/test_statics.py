@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from xcarbon.core.variables import IGBP_CLASSES
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.statics import stack_statics
 from xcarbon.testing import raise_on_compute, synthetic_towers
-from xcarbon.variables import IGBP_CLASSES
 
 CLASSES = list(IGBP_CLASSES)
 NAMES = ("igbp", "lat", "lon", "elevation")

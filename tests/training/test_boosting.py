@@ -14,14 +14,14 @@ import xarray as xr
 import xgboost
 
 import xcarbon
-from tests.test_inference import make
-from xcarbon.errors import LeakageError, ModelError
+from tests.prediction.test_predict import make
+from xcarbon.core.errors import LeakageError, ModelError
 from xcarbon.models.boosting import BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import raise_on_compute
 from xcarbon.training import fit, rows
-from xcarbon.training.boosting import BoostingConfig
+from xcarbon.training.boosting_config import BoostingConfig
 from xcarbon.training.checkpoints import MODEL, RUN
 from xcarbon.training.rows import LocalRows, tower_rows
 from xcarbon.training.search import SEARCH, SPACE, assign_folds, draw_point

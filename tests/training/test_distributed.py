@@ -15,13 +15,13 @@ import pytest
 import torch
 import xarray as xr
 
-from xcarbon.options import set_options
+from xcarbon.core.options import set_options
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
 from xcarbon.training import fit
 from xcarbon.training.checkpoints import CHECKPOINT
 from xcarbon.training.distributed import Shard, join_processes
-from xcarbon.training.run import Run
+from xcarbon.training.ecoperceiver import EcoPerceiverRun
 
 SETTINGS = {
     "variables": ("DOY", "TOD", "TA", "SW_IN"), "bands": ("B1", "B2"), "batch_size": 16, "micro_batch": 4,
@@ -37,7 +37,7 @@ import os, signal, sys
 import xcarbon, xarray as xr
 from pathlib import Path
 from xcarbon.training import fit
-from xcarbon.training import run as runs
+from xcarbon.training import ecoperceiver
 from xcarbon.training.distributed import Shard
 
 folder, settings = Path(sys.argv[1]), {SETTINGS}
@@ -46,12 +46,12 @@ fit(train, val=val, run_dir=folder / "two", **settings)
 fit(train, val=val, run_dir=folder / "one-two", resume=True, **settings)
 fit(train, val=val, run_dir=folder / "idle-two", **{IDLE})
 
-step = runs.Run._step
+step = ecoperceiver.EcoPerceiverRun._step
 def press(run, *arguments):
     if run.step == 1 and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGINT)
     return step(run, *arguments)
-runs.Run._step = press
+ecoperceiver.EcoPerceiverRun._step = press
 shard = Shard.__init__
 def tell(self, *arguments):
     shard(self, *arguments)
@@ -106,14 +106,14 @@ def checkpoint(run: Path) -> dict:
 
 def interrupt_after(step: int, patch) -> None:
     """Press Ctrl-C in the step after some others."""
-    original = Run._step
+    original = EcoPerceiverRun._step
 
     def press(run, *arguments):
         if run.step == step:
             os.kill(os.getpid(), signal.SIGINT)
         return original(run, *arguments)
 
-    patch.setattr(Run, "_step", press)
+    patch.setattr(EcoPerceiverRun, "_step", press)
 
 
 @pytest.mark.parametrize("name", ["two", "one-two", "two-one"])

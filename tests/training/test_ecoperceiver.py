@@ -13,12 +13,12 @@ import torch
 import xarray as xr
 
 import xcarbon
-from xcarbon.errors import LeakageError, ModelError
+from xcarbon.core.errors import LeakageError, ModelError
 from xcarbon.models.bundle import CarbonModel, Scaler
-from xcarbon.training import TrainingConfig, fit
+from xcarbon.training import TrainingConfig, ecoperceiver, fit
 from xcarbon.training import run as runs
 from xcarbon.training.checkpoints import CHECKPOINT, MODEL, RUN
-from xcarbon.windows import Batch, Windows
+from xcarbon.training.windows import Batch, Windows
 
 TINY = {"width": 16, "heads": 2, "cross_blocks": 1, "self_layers": 1, "context": 8, "octaves": 4}
 QUICK = {
@@ -58,8 +58,8 @@ def interrupt_in(step: int, monkeypatch) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return batch(self, index)
 
-    original = runs.Run._step
-    monkeypatch.setattr(runs.Run, "_step", count)
+    original = ecoperceiver.EcoPerceiverRun._step
+    monkeypatch.setattr(ecoperceiver.EcoPerceiverRun, "_step", count)
     monkeypatch.setattr(Windows, "batch", pressed)
 
 
@@ -128,7 +128,7 @@ def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, monk
 def test_long_epochs_are_checkpointed_by_the_clock(sets, tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", -1)
-    monkeypatch.setattr(runs.Run, "_checkpoint", lambda run: steps.append(run.step))
+    monkeypatch.setattr(ecoperceiver.EcoPerceiverRun, "_checkpoint", lambda run: steps.append(run.step))
     fit(sets[0], run_dir=tmp_path, **QUICK | {"eval_every": 4})
     assert steps == list(range(1, 9))
     steps.clear()
@@ -192,7 +192,7 @@ def test_the_loss_of_the_window_learns_from_every_hour(sets, tmp_path):
 
 def test_window_and_last_hour_losses():
     """The last-hour loss does not see errors before the last hour; the window loss does."""
-    run = object.__new__(runs.Run)
+    run = object.__new__(ecoperceiver.EcoPerceiverRun)
     run.model = SimpleNamespace(scaler=Scaler({"NEE": (1.0, 2.0)}, 1, {}))
     run.network = lambda *_: torch.tensor([[3.0, 9.0, 1.0]])
     batch = Batch(None, None, None, torch.tensor([[3.0, torch.nan, 3.0]]))  # standardised: 1, none, 1
@@ -223,7 +223,7 @@ def test_what_cannot_be_trained_is_said(sets, towers, tmp_path):
         "what models predict": (train, {"variables": ["TA", "GPP_DT"]}),
     }
     for message, (ds, settings) in cases.items():
-        with pytest.raises((ModelError, xcarbon.errors.XCarbonError), match=message):
+        with pytest.raises((ModelError, xcarbon.core.errors.XCarbonError), match=message):
             fit(ds, run_dir=tmp_path / "run", **QUICK | settings)
 
 

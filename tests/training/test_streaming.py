@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 
 from tests.training.test_ecoperceiver import last_weights, weights
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.training import fit, run, streaming
@@ -279,11 +279,11 @@ def test_mean_weights_are_scored_and_saved(sets, tmp_path):
 def test_members_become_an_ensemble(sets, tmp_path, monkeypatch):
     """Each with its seed, the last one told nothing of places; stopped in the second, it goes on there."""
     train, _ = sets
-    settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2, "untold": 1}
+    settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2, "without_statics": 1}
     whole = fit(train, "streaming", run_dir=tmp_path / "whole", **settings)
     assert [each["seed"] for each in whole.provenance["members"]] == [6, 7]
-    untold = {"max_steps": 4, "seed": 7, "network": TINY | {"statics": ()}}
-    alone = fit(train, "streaming", run_dir=tmp_path / "alone", **QUICK | untold)
+    without_statics = {"max_steps": 4, "seed": 7, "network": TINY | {"statics": ()}}
+    alone = fit(train, "streaming", run_dir=tmp_path / "alone", **QUICK | without_statics)
     assert torch.equal(weights(CarbonModel.load(tmp_path / "whole" / "member-1" / MODEL)), weights(alone))
     original, calls = run.TrainingRun._step, []
 

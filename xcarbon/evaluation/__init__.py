@@ -1,6 +1,6 @@
 """Test a prediction harder than one pooled score does: by condition, time scale and tower."""
 
-from xcarbon.evaluation.coverage import calibrate, coverage
+from xcarbon.evaluation.coverage import coverage
 from xcarbon.evaluation.hours import conditions, score_conditions
 from xcarbon.evaluation.noise import noise_ceiling
 from xcarbon.evaluation.quantiles import site_quantiles
@@ -8,7 +8,6 @@ from xcarbon.evaluation.rescaled import score_rescaled
 from xcarbon.evaluation.scales import score_time_scales
 
 __all__ = [
-    "calibrate",
     "conditions",
     "coverage",
     "noise_ceiling",

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xcarbon.errors import MetadataError, OptionError
-from xcarbon.evaluation.periods import Array, Stamps, map_towers, period_means, periods
+from xcarbon.core.errors import MetadataError, OptionError
 from xcarbon.evaluation.quantiles import site_quantiles
+from xcarbon.evaluation.scores import pair
+from xcarbon.prep.periods import Array, Stamps, map_towers, period_means, periods
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.scoring import pair
 
 #: Seed of the split: with another one, scores cannot be compared.
 SEED = 56
@@ -98,7 +98,7 @@ def site_scores(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_Q
     Parameters
     ----------
     ds, prediction, max_qc
-        As for :func:`xcarbon.scoring.score`; of GPP, respiration or NEE [umol m-2 s-1].
+        As for :func:`xcarbon.evaluation.scores.score`; of GPP, respiration or NEE [umol m-2 s-1].
 
     Returns
     -------

@@ -13,12 +13,12 @@ from typing import Literal, get_args
 import numpy as np
 import xarray as xr
 
-from xcarbon.conventions import check_variables
-from xcarbon.errors import MetadataError, OptionError
-from xcarbon.evaluation.periods import Array, Stamps, day_of_year, departures, period_means, periods
+from xcarbon.core.errors import MetadataError, OptionError
+from xcarbon.core.validation import check_variables
 from xcarbon.evaluation.scales import moments_by_scale
+from xcarbon.evaluation.scores import pair, pooled
+from xcarbon.prep.periods import Array, Stamps, day_of_year, departures, period_means, periods
 from xcarbon.prep.split import Split
-from xcarbon.scoring import pair, pooled
 
 Scenario = Literal["temporal", "spatial", "temperature"]
 

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xcarbon.errors import VariableError
-from xcarbon.evaluation.periods import Array, Stamps, day_of_year, map_towers, period_means, periods
+from xcarbon.core.errors import VariableError
+from xcarbon.core.variables import PAPER_INPUTS, TIME_FEATURES, present
+from xcarbon.evaluation.scores import moments, pooled
+from xcarbon.prep.periods import Array, Stamps, day_of_year, map_towers, period_means, periods
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.sun import sine_of_elevation
-from xcarbon.scoring import moments, pooled
-from xcarbon.variables import PAPER_INPUTS, TIME_FEATURES, present
 
 Mask = NDArray[np.bool_]
 
@@ -124,12 +124,13 @@ def score_conditions(
     Parameters
     ----------
     ds, prediction, by, max_qc
-        As for :func:`xcarbon.scoring.score`; ``max_qc`` counts for predictors, too.
+        As for :func:`xcarbon.evaluation.scores.score`; ``max_qc`` counts for predictors, too.
 
     Returns
     -------
     xarray.Dataset
-        As :func:`xcarbon.scoring.score` gives it, along ``condition`` and ``by``, lazily: ``all`` hours,
+        The scores of :func:`xcarbon.evaluation.scores.score`, along ``condition`` and ``by``, lazily: ``all``
+        hours,
         then those of :func:`conditions`. An efficiency is relative to the variance within the condition,
         which is often less than that of all hours; compare ``rmse``, too.
 

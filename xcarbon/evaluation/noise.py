@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import xarray as xr
 
-from xcarbon.conventions import check_variables
+from xcarbon.core.validation import check_variables
+from xcarbon.evaluation.scores import score
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.scoring import score
 
 
 def noise_ceiling(ds: xr.Dataset, by: str | None = "igbp", *, max_qc: int = MAX_QC) -> xr.Dataset:
@@ -18,8 +18,8 @@ def noise_ceiling(ds: xr.Dataset, by: str | None = "igbp", *, max_qc: int = MAX_
         With ``NEE`` and ``NEE_RANDUNC``, its random uncertainty as one standard deviation, on
         ``(site, time)`` or ``(time,)``. Towers are read with it by ``uncertainty=True``.
     by, max_qc
-        As for :func:`xcarbon.scoring.score`, and to be the same as there. The uncertainty of filled hours is
-        that of similar measured ones; ``max_qc=0`` leaves them out.
+        As for :func:`xcarbon.evaluation.scores.score`, and to be the same as there. The uncertainty
+        of filled hours is that of similar measured ones; ``max_qc=0`` leaves them out.
 
     Returns
     -------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
 
 
 def site_quantiles(scores: xr.Dataset, q: Sequence[float] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)) -> xr.Dataset:

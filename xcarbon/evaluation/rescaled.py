@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from xcarbon.evaluation.scores import check_group, pair
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.scoring import check_group, pair
 
 _NAMES = {
     "slope": "slope of observations on predictions",
@@ -25,7 +25,7 @@ def score_rescaled(
     Parameters
     ----------
     ds, prediction, by, max_qc
-        As for :func:`xcarbon.scoring.score`.
+        As for :func:`xcarbon.evaluation.scores.score`.
 
     Returns
     -------

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from xcarbon.evaluation.periods import Array, Stamps, departures, map_towers, period_means, periods
+from xcarbon.evaluation.scores import MOMENTS, label_moments, pair, pooled, tower_moments
+from xcarbon.prep.periods import Array, Stamps, departures, map_towers, period_means, periods
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.scoring import MOMENTS, label_moments, pair, pooled, tower_moments
 
 #: What :func:`score_time_scales` scores, in its order.
 SCALES = ("hourly", "daily", "weekly", "monthly", "seasonal", "anomalies", "interannual")
@@ -32,7 +32,7 @@ def score_time_scales(
     Parameters
     ----------
     ds, prediction, by, max_qc
-        As for :func:`xcarbon.scoring.score`.
+        As for :func:`xcarbon.evaluation.scores.score`.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def score_time_scales(
         one task for each tower. All means are of the hours in which observation and prediction are both
         there:
 
-        - ``hourly``: as :func:`xcarbon.scoring.score`,
+        - ``hourly``: as :func:`xcarbon.evaluation.scores.score`,
         - ``daily``, ``weekly`` (from Monday to Sunday), ``monthly``: means of days, weeks and months in which
           at least half of the hours are there,
         - ``seasonal``: the mean year by calendar month, the mean of its monthly means over the years,
@@ -84,7 +84,7 @@ def moments_by_scale(
     Parameters
     ----------
     observed, predicted : xarray.DataArray
-        From :func:`xcarbon.scoring.pair`.
+        From :func:`xcarbon.evaluation.scores.pair`.
     scales : callable
         See :data:`Scales`.
     names : sequence of str
@@ -93,7 +93,7 @@ def moments_by_scale(
     Returns
     -------
     xarray.Dataset
-        As :func:`xcarbon.scoring.moments` gives it, along ``site`` and ``scale``.
+        As :func:`xcarbon.evaluation.scores.moments` gives it, along ``site`` and ``scale``.
     """
     stamps = xr.DataArray(observed["time"].values, dims="time")
     sizes = {"scale": len(names), "moment": len(MOMENTS)}

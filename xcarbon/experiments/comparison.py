@@ -7,14 +7,14 @@ from importlib.util import find_spec
 import xarray as xr
 from tqdm.auto import tqdm
 
-from xcarbon.errors import XCarbonError
+from xcarbon.core.errors import XCarbonError
+from xcarbon.core.options import OPTIONS
+from xcarbon.core.workers import cluster
 from xcarbon.experiments import results
 from xcarbon.experiments.config import Experiment
 from xcarbon.experiments.report import report
 from xcarbon.experiments.runs import Plan, perform, plan
 from xcarbon.io.store import open_store
-from xcarbon.options import OPTIONS
-from xcarbon.workers import cluster
 
 
 def run(experiment: Experiment) -> xr.Dataset:

@@ -11,10 +11,10 @@ from typing import Any
 
 import xarray as xr
 
-from xcarbon.errors import ModelError, OptionError, VariableError
+from xcarbon.core.errors import ModelError, OptionError, VariableError
+from xcarbon.core.variables import PAPER_INPUTS, variable
+from xcarbon.evaluation.baselines import diurnal_cycle, ridge
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.references import diurnal_cycle, ridge
-from xcarbon.variables import PAPER_INPUTS, variable
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Model:
     Attributes
     ----------
     kind : {"ecoperceiver", "streaming", "xgboost", "ridge", "diurnal_cycle"}
-        What ``Dataset.carbon.fit`` trains, or :func:`~xcarbon.references.ridge` or
-        :func:`~xcarbon.references.diurnal_cycle`.
+        What ``Dataset.carbon.fit`` trains, or :func:`~xcarbon.evaluation.baselines.ridge` or
+        :func:`~xcarbon.evaluation.baselines.diurnal_cycle`.
     label : str
         Its name in the results; by default that of the kind.
     by_class : bool
@@ -271,7 +271,7 @@ def _check_training(kind: str, settings: dict[str, Any]) -> None:
 
     reads = {"variables": PAPER_INPUTS, "bands": ()}
     if kind == "xgboost":
-        from xcarbon.training.boosting import BoostingConfig
+        from xcarbon.training.boosting_config import BoostingConfig
 
         configure(BoostingConfig, settings, seed=0)
         return

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from xcarbon.atomic import replacing
-from xcarbon.errors import OptionError, VariableError
+from xcarbon.core.atomic import replacing
+from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.experiments import paper
 from xcarbon.experiments.config import KINDS, Experiment, Model, check_known, merge
 from xcarbon.experiments.protocols import PROTOCOLS, Protocol

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xcarbon.atomic import replacing
+from xcarbon.core.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xcarbon.core.variables import PAPER_INPUTS, TIME_FEATURES
 from xcarbon.evaluation import site_quantiles
+from xcarbon.evaluation.bootstrap import DRAWS
 from xcarbon.experiments import figures, paper, wording
-from xcarbon.experiments.bootstrap import DRAWS
 from xcarbon.experiments.config import KINDS, Experiment, Model
 from xcarbon.experiments.pages import Page
 from xcarbon.experiments.protocols import PROTOCOLS
 from xcarbon.experiments.results import judged
 from xcarbon.experiments.runs import Plan, inputs
 from xcarbon.prep.split import distances
-from xcarbon.variables import PAPER_INPUTS, TIME_FEATURES
 
 #: Weeks that are drawn if none are asked for.
 _WEEKS = 4

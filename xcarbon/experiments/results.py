@@ -11,16 +11,16 @@ import dask
 import numpy as np
 import xarray as xr
 
-import xcarbon
-from xcarbon import conventions
-from xcarbon.atomic import replacing
-from xcarbon.errors import OptionError
-from xcarbon.evaluation import noise_ceiling, score_conditions, score_time_scales
-from xcarbon.experiments import bootstrap, towers
+from xcarbon._version import __version__
+from xcarbon.core import conventions
+from xcarbon.core.atomic import replacing
+from xcarbon.core.errors import OptionError
+from xcarbon.core.options import progress_bar
+from xcarbon.evaluation import bootstrap, noise_ceiling, score_conditions, score_time_scales
+from xcarbon.evaluation.scores import moments, pooled
+from xcarbon.experiments import towers
 from xcarbon.experiments.config import Experiment
 from xcarbon.experiments.runs import Plan, prediction
-from xcarbon.options import progress_bar
-from xcarbon.scoring import moments, pooled
 
 #: Further scores, by what they are along.
 _FURTHER = {"extremes": ("condition", score_conditions), "time-scales": ("scale", score_time_scales)}
@@ -230,7 +230,7 @@ def _with_attrs(results: xr.Dataset, experiment: Experiment, plan: Plan) -> xr.D
 def _key(experiment: Experiment, plan: Plan) -> str:
     """Tell results from those of other runs or other hours, as JSON."""
     content: dict[str, Any] = {
-        "xcarbon": xcarbon.__version__,
+        "xcarbon": __version__,
         "runs": [[label, seed, [run.name for run in runs]] for (label, seed), runs in plan.runs.items()],
         "hours": experiment.hours,
         "max_qc": experiment.max_qc,

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xcarbon.atomic import replacing
-from xcarbon.errors import OptionError
+from xcarbon.core.atomic import replacing
+from xcarbon.core.errors import OptionError
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, present
 from xcarbon.experiments import towers
 from xcarbon.experiments.config import KINDS, REFERENCES, Experiment, Model
 from xcarbon.experiments.towers import Sets
 from xcarbon.io.store import open_store, to_store
-from xcarbon.variables import PAPER_INPUTS, PATCH_BANDS, present
 
 RUN, TRAINING, MODEL, PREDICTION = "run.json", "training", "model", "prediction.zarr"
 #: Root attributes that a reference's prediction takes over from its data.

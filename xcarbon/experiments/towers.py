@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from xcarbon.conventions import check_variables
-from xcarbon.errors import MetadataError, OptionError
+from xcarbon.core.errors import MetadataError, OptionError
+from xcarbon.core.options import progress_bar
+from xcarbon.core.validation import check_variables
+from xcarbon.core.variables import VARIABLES
 from xcarbon.experiments import paper
-from xcarbon.options import progress_bar
 from xcarbon.prep.quality import mask_quality
 from xcarbon.prep.split import split as random_split
-from xcarbon.variables import VARIABLES
 
 #: Coordinate on ``site`` with a split of the store's own.
 PAPER_SPLIT = "paper_split"

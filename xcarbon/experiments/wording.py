@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from xcarbon.variables import IGBP_CLASSES
+from xcarbon.core.variables import IGBP_CLASSES
 
 #: The group of all hours, beside the classes.
 ALL = "all"

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xcarbon.conventions import check_igbp
-from xcarbon.errors import FileFormatError, MetadataError
+from xcarbon.core.errors import FileFormatError, MetadataError
+from xcarbon.core.validation import check_igbp
 from xcarbon.io.columns import Source
 from xcarbon.io.networks import sources_in
 from xcarbon.prep.sun import hours_between
@@ -70,7 +70,7 @@ class SiteMetadata:
     >>> SiteMetadata("US-Ha1", lat=-72.17, lon=42.54, igbp="DBF", utc_offset=-5)
     Traceback (most recent call last):
     ...
-    xcarbon.errors.MetadataError: US-Ha1: latitude -72.17 and longitude 42.54 look swapped: ...
+    xcarbon.core.errors.MetadataError: US-Ha1: latitude -72.17 and longitude 42.54 look swapped: ...
     """
 
     site: str
@@ -218,7 +218,7 @@ def build(site: str, known: Mapping[str, Any], where: str) -> SiteMetadata:
     >>> build("DE-Tha", {"lat": 50.96, "igbp": "ENF"}, "my table")
     Traceback (most recent call last):
     ...
-    xcarbon.errors.MetadataError: my table: DE-Tha lacks lon; ...
+    xcarbon.core.errors.MetadataError: my table: DE-Tha lacks lon; ...
     """
     names = [field.name for field in fields(SiteMetadata)]
     unknown = sorted(known.keys() - set(names))

@@ -48,13 +48,14 @@ import pyarrow.csv
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from xcarbon import conventions
-from xcarbon.conventions import MISSING_FLAG, PATCH_PIXELS
-from xcarbon.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.core import conventions
+from xcarbon.core.conventions import MISSING_FLAG
+from xcarbon.core.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.core.variables import PATCH_BANDS, REFLECTANCE_BANDS, VARIABLES, Bounds
 from xcarbon.io import badm, unpickle
 from xcarbon.io.badm import Metadata
 from xcarbon.io.columns import Source
-from xcarbon.variables import PATCH_BANDS, REFLECTANCE_BANDS, VARIABLES, Bounds
+from xcarbon.io.modis.grid import PATCH_PIXELS
 
 Array = NDArray[Any]
 

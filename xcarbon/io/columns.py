@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from xcarbon.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError
 
 #: Bytes in which the last line of a file must lie.
 _BLOCK = 1 << 20

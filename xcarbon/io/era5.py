@@ -21,11 +21,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xcarbon import conventions
-from xcarbon.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
+from xcarbon.core import conventions
+from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
+from xcarbon.core.validation import check_hourly
+from xcarbon.core.variables import VARIABLES
 from xcarbon.prep.humidity import saturation_vapour_pressure
 from xcarbon.prep.scale import mean_solar_time, time_features
-from xcarbon.variables import VARIABLES
 
 PathLike = str | os.PathLike[str]
 Array = NDArray[np.floating[Any]]
@@ -345,7 +346,7 @@ def _join(files: list[xr.Dataset], where: str) -> xr.Dataset:
             f"{where}: the files do not fit together, for their grids or the stamps of their variables "
             f"differ: {error}"
         ) from error
-    conventions.check_hourly(joined["time"], where)
+    check_hourly(joined["time"], where)
     return joined
 
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from xcarbon.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError
+from xcarbon.core.variables import VARIABLES
 from xcarbon.io.era5 import open_era5
 from xcarbon.io.grid import open_grid, open_lazily
 from xcarbon.io.netcdf import open_netcdf
 from xcarbon.io.store import open_store
-from xcarbon.variables import VARIABLES
 
 PathLike = str | os.PathLike[str]
 

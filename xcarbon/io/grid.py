@@ -10,12 +10,13 @@ from typing import Any
 
 import xarray as xr
 
-from xcarbon import conventions
-from xcarbon.atomic import check_free, replacing
-from xcarbon.errors import FileFormatError, StoreError, VariableError
+from xcarbon.core import conventions
+from xcarbon.core.atomic import check_free, replacing
+from xcarbon.core.errors import FileFormatError, StoreError, VariableError
+from xcarbon.core.options import progress_bar
+from xcarbon.core.validation import check_hourly
+from xcarbon.core.variables import VARIABLES
 from xcarbon.io.store import as_opened
-from xcarbon.options import progress_bar
-from xcarbon.variables import VARIABLES
 
 PathLike = str | os.PathLike[str]
 
@@ -70,7 +71,7 @@ def open_grid(path: PathLike) -> xr.Dataset:
         raise FileFormatError(f"{path} is no grid: it has dims {tuple(ds.dims)}, not time, lat and lon")
     if not any(name in VARIABLES for name in ds.data_vars):
         raise VariableError(f"{path} has no variable that models read, but {sorted(map(str, ds.data_vars))}")
-    conventions.check_hourly(ds["time"], str(path))
+    check_hourly(ds["time"], str(path))
     return as_opened(ds, path)
 
 

@@ -18,12 +18,13 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from xcarbon import conventions
-from xcarbon.atomic import check_free, replacing
-from xcarbon.conventions import HOUR, MISSING_FLAG
-from xcarbon.errors import FileFormatError, MetadataError, StoreError, TimestampError
+from xcarbon.core import conventions
+from xcarbon.core.atomic import check_free, replacing
+from xcarbon.core.conventions import HOUR, MISSING_FLAG
+from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError
+from xcarbon.core.options import progress_bar
+from xcarbon.core.validation import check_hourly
 from xcarbon.io.store import CHUNK
-from xcarbon.options import progress_bar
 
 PathLike = str | os.PathLike[str]
 
@@ -255,7 +256,7 @@ def _open(path: PathLike) -> xr.Dataset:
     ds = ds.set_coords([name for name in ("site", "spatial_ref") if name in ds])
     ds = ds.assign_coords(ds.coords.to_dataset().load().coords)
     ds = ds.assign_coords(time=_local_time(ds, path))
-    conventions.check_hourly(ds["time"], str(path))
+    check_hourly(ds["time"], str(path))
     ds.encoding["source"] = os.fspath(path)
     if "site" not in ds.dims:
         own = [name for name in ds.coords if name not in (*ds.dims, "spatial_ref")]

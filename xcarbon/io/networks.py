@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from xcarbon.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError
 from xcarbon.io.columns import Source
 
 _FLUXNET2015 = "Pastorello et al. 2020, Scientific Data 7, 225, doi:10.1038/s41597-020-0534-3"

@@ -11,13 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from xcarbon.conventions import MISSING_FLAG
-from xcarbon.errors import FileFormatError, TimestampError
-from xcarbon.io.columns import Source, find_line, read_columns, read_last_line
-from xcarbon.io.networks import READABLE, Release
-from xcarbon.prep import clock
-from xcarbon.prep.fuse import Option, fuse
-from xcarbon.variables import (
+from xcarbon.core.conventions import MISSING_FLAG
+from xcarbon.core.errors import FileFormatError, TimestampError
+from xcarbon.core.variables import (
     MDS,
     VARIABLES,
     Variable,
@@ -25,6 +21,10 @@ from xcarbon.variables import (
     quality_column,
     quality_scheme,
 )
+from xcarbon.io.columns import Source, find_line, read_columns, read_last_line
+from xcarbon.io.networks import READABLE, Release
+from xcarbon.prep import clock
+from xcarbon.prep.fuse import Option, fuse
 
 TIMESTAMP = "TIMESTAMP_START"
 #: Number that stands for a missing one, and how a missing cell can be written.

@@ -13,11 +13,11 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed
 
-from xcarbon import conventions
-from xcarbon.atomic import check_free, replacing
-from xcarbon.conventions import MISSING_FLAG
-from xcarbon.errors import StoreError
-from xcarbon.options import progress_bar
+from xcarbon.core import conventions
+from xcarbon.core.atomic import check_free, replacing
+from xcarbon.core.conventions import MISSING_FLAG
+from xcarbon.core.errors import StoreError
+from xcarbon.core.options import progress_bar
 
 #: Chunk of a store: a year of hours, a year of days.
 CHUNK = {"time": 8784, "day": 366}

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xcarbon.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError
 
 #: What protocols 2 to 5 need for plain data. Persistent identifiers, extension codes, instances of classes
 #: and buffers outside the file are not among it.
@@ -79,7 +79,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     ...     load(path)
     Traceback (most recent call last):
     ...
-    xcarbon.errors.FileFormatError: ...patches.pkl: refused, for it names os.system, which is no plain data
+    xcarbon.core.errors.FileFormatError: ...patches.pkl: refused, for it names os.system, which is no...
     """
     content = io.BytesIO(Path(path).read_bytes())
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 
 #: Value of a pixel without data.
 FILL = -1.0
@@ -41,7 +41,7 @@ class BoostedTreesConfig:
     statics: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def least_context(self) -> int:
+    def min_context(self) -> int:
         """Hours that a record must have for a prediction, so that models are compared on the same ones."""
         return self.context
 

@@ -14,16 +14,16 @@ from typing import Any, ClassVar, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xcarbon.atomic import replacing
-from xcarbon.errors import ModelError
-from xcarbon.variables import SPREAD, variable
+from xcarbon.core.atomic import replacing
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import SPREAD, variable
 
 SETTINGS = "model.json"
 #: Raised when the layout of the folder changes.
 FORMAT = 2
 #: Where the kinds of models are, imported when one is loaded: torch and xgboost take long to import.
 KINDS = {
-    "ecoperceiver": ("xcarbon.models.networks", "NetworkPredictor"),
+    "ecoperceiver": ("xcarbon.models.networks", "EcoPerceiverPredictor"),
     "ensemble": ("xcarbon.models.ensemble", "EnsemblePredictor"),
     "streaming": ("xcarbon.models.networks", "StreamingPredictor"),
     "xgboost": ("xcarbon.models.boosting", "BoostedTrees"),
@@ -41,7 +41,7 @@ class ModelConfig(Protocol):
         Bands of a patch; empty for a model without patches.
     context : int
         Hours T in a window, the predicted one included.
-    least_context : int
+    min_context : int
         How many of them a record must have for a prediction: all, or fewer at its beginning.
     statics : tuple of str
         What it reads of a place, in the order of the last axis of ``statics``.
@@ -56,7 +56,7 @@ class ModelConfig(Protocol):
     @property
     def context(self) -> int: ...  # noqa: D102
     @property
-    def least_context(self) -> int: ...  # noqa: D102
+    def min_context(self) -> int: ...  # noqa: D102
     @property
     def statics(self) -> tuple[str, ...]: ...  # noqa: D102
 
@@ -127,7 +127,7 @@ class Scaler:
         Scaling bounds of each predictor, in its units.
     spread : float
         What a predicted standard deviation is multiplied by, so that as many observations lie within it as
-        should (:func:`xcarbon.evaluation.calibrate`).
+        should (:func:`xcarbon.prediction.calibration.calibrate`).
     """
 
     targets: dict[str, tuple[float, float]]
@@ -148,7 +148,7 @@ class CarbonModel:
     Attributes
     ----------
     predictor : Predictor
-        A :class:`~xcarbon.models.networks.NetworkPredictor`,
+        A :class:`~xcarbon.models.networks.EcoPerceiverPredictor`,
         :class:`~xcarbon.models.networks.StreamingPredictor`,
         :class:`~xcarbon.models.ensemble.EnsemblePredictor` or
         :class:`~xcarbon.models.boosting.BoostedTrees`.
@@ -207,7 +207,7 @@ class CarbonModel:
         ----------
         hourly : numpy.ndarray
             Scaled variables [1], shape ``(hours + T - 1, V)``, float32; NaN where missing. For a model with
-            a ``least_context`` of less than T they may be fewer, if the record begins with the first one.
+            a ``min_context`` of less than T they may be fewer, if the record begins with the first one.
         wanted : numpy.ndarray
             Which windows to predict, bool, shape ``(hours,)``.
         patches : numpy.ndarray, optional

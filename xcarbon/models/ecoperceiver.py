@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xcarbon.errors import ModelError
-from xcarbon.variables import PAPER_INPUTS, PATCH_BANDS, TIME_FEATURES
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, TIME_FEATURES
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class EcoPerceiverConfig:
             raise ModelError(f"dropout must be in [0, 1), found {self.dropout}")
 
     @property
-    def least_context(self) -> int:
+    def min_context(self) -> int:
         """Hours that a record must have for a prediction: a window."""
         return self.context
 

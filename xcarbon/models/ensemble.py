@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 from xcarbon.models import streaming
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.networks import StreamingPredictor
@@ -62,9 +62,9 @@ class EnsemblePredictor(StreamingPredictor[Ensemble]):
         """Predict every hour of sequences of any length."""
         weights = self._weights(sequences)  # (members, B)
         heard = weights.any(1)  # the others would be computed in vain
-        untold, found = sequences._replace(statics=None), []
+        without_statics, found = sequences._replace(statics=None), []
         for member in itertools.compress(self._members, heard):
-            told = sequences if member.config.statics else untold
+            told = sequences if member.config.statics else without_statics
             found.append(streaming.predict_series(member, told))
         means = torch.stack([each.mean for each in found])  # (heard members, B, L, targets)
         weights = weights[heard].to(means)[..., None, None]  # (heard members, B, 1, 1)

@@ -47,7 +47,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 from xcarbon.models.ecoperceiver import MLP, EcoPerceiver, SelfAttention
 
 

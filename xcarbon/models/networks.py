@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
+from xcarbon.core.options import OPTIONS
 from xcarbon.models import fast, streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.streaming import Prediction, Sequences, StreamingConfig, StreamingEcoPerceiver
-from xcarbon.options import OPTIONS
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -56,7 +56,7 @@ class TorchPredictor(Generic[Network]):
         raise NotImplementedError
 
 
-class NetworkPredictor(TorchPredictor[EcoPerceiver]):
+class EcoPerceiverPredictor(TorchPredictor[EcoPerceiver]):
     """An EcoPerceiver behind the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 from xcarbon.models.bundle import SETTINGS, CarbonModel
 
 #: A folder for each model, as :meth:`CarbonModel.save` writes it, with a ``card.md``.

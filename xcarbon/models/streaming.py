@@ -33,9 +33,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
 from xcarbon.models.ecoperceiver import EPS, MLP, EcoPerceiverConfig, InputEmbedding
-from xcarbon.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
 
 #: Octaves of a place. With more of them each tower would have numbers of its own to be learnt by heart.
 STATIC_OCTAVES = 4
@@ -54,7 +54,7 @@ class StreamingConfig:
     Attributes
     ----------
     variables, bands, statics : tuple of str
-        Hourly inputs, patch bands and what is told of a tower (:data:`~xcarbon.variables.STATICS`), in the
+        Hourly inputs, patch bands and static site features (:data:`~xcarbon.core.variables.STATICS`), in the
         order of the arrays.
     targets : tuple of str
         Variables to predict; none of them an input.
@@ -122,7 +122,7 @@ class StreamingConfig:
         return 1 + self.layers * (self.window - 1)
 
     @property
-    def least_context(self) -> int:
+    def min_context(self) -> int:
         """Hours that a record must have for a prediction: those that the first layer sees."""
         return self.window
 
@@ -139,8 +139,8 @@ class Sequences(NamedTuple):
     patch_index : Tensor, optional
         Which patch enters at each hour, integer, shape ``(B, L)``; -1 for none.
     statics : Tensor, optional
-        What is known of the towers, in the units of :data:`~xcarbon.variables.STATICS`, shape ``(B, S)``;
-        NaN where unknown.
+        Static site features in the units of :data:`~xcarbon.core.variables.STATICS`, shape ``(B, S)``; NaN
+        where unknown.
     """
 
     hourly: Tensor

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from xcarbon.atomic import move_into_place
-from xcarbon.errors import FileFormatError, StoreError
+from xcarbon.core.atomic import move_into_place
+from xcarbon.core.errors import FileFormatError, StoreError
+from xcarbon.core.workers import executor, map_unordered
 from xcarbon.io.badm import Metadata
 from xcarbon.pipeline.survey import Plan, Problem, find, survey_towers
 from xcarbon.pipeline.towers import (
@@ -35,7 +36,6 @@ from xcarbon.pipeline.towers import (
     read_audit,
     stale,
 )
-from xcarbon.workers import executor, map_unordered
 
 __all__ = ["BuildReport", "Problem", "build", "read_audit"]
 
@@ -82,7 +82,7 @@ def build(
     ----------
     raw : path-like or iterable of path-like
         Folders, archives and files: releases of towers (see :mod:`xcarbon.io.networks`), tables of
-        towers (``site_data.csv``, BADM/BIF, SITEINFO), MODIS rasters (see :mod:`xcarbon.io.modis`).
+        towers (``site_data.csv``, BADM/BIF, SITEINFO), MODIS rasters (see :mod:`xcarbon.io.modis.patches`).
         What is none of them is ignored.
     store : path-like
         The Zarr store to write, or to bring up to date if ``build`` wrote it.

@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xcarbon.errors import XCarbonError
-from xcarbon.io import badm, modis
+from xcarbon.core.errors import XCarbonError
+from xcarbon.core.workers import map_unordered
+from xcarbon.io import badm
 from xcarbon.io.badm import Metadata, SiteMetadata
 from xcarbon.io.columns import Source
-from xcarbon.io.fluxnet import Tower, group_towers
-from xcarbon.io.modis import Raster
-from xcarbon.io.modis_files import scan_file
+from xcarbon.io.modis import patches as modis
+from xcarbon.io.modis.files import scan_file
+from xcarbon.io.modis.rasters import Raster
 from xcarbon.io.networks import READABLE, Release, newest_first, recognise, sources_in, walk
 from xcarbon.io.records import Record, survey
-from xcarbon.workers import map_unordered
+from xcarbon.io.towers import Tower, group_towers
 
 PathLike = str | os.PathLike[str]
 

@@ -15,25 +15,17 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-import xcarbon
-from xcarbon import conventions
-from xcarbon.conventions import MISSING_FLAG
-from xcarbon.errors import FileFormatError, StoreError
-from xcarbon.io import modis
+from xcarbon._version import __version__
+from xcarbon.core import conventions
+from xcarbon.core.conventions import MISSING_FLAG
+from xcarbon.core.errors import FileFormatError, StoreError
 from xcarbon.io.badm import SiteMetadata
-from xcarbon.io.fluxnet import (
-    RELEASE,
-    Series,
-    Tower,
-    fuse_records,
-    label,
-    labels,
-    stack_releases,
-    terms,
-)
-from xcarbon.io.modis import Patches, Raster
+from xcarbon.io.modis import patches as modis
+from xcarbon.io.modis.patches import Patches
+from xcarbon.io.modis.rasters import Raster
 from xcarbon.io.records import Hours, Record, read_hours
 from xcarbon.io.store import open_store, write_site, write_template
+from xcarbon.io.towers import RELEASE, Series, Tower, fuse_records, label, labels, stack_releases, terms
 from xcarbon.pipeline.survey import BAD, Plan, Problem
 
 PathLike = str | os.PathLike[str]
@@ -161,7 +153,7 @@ def prepare(template: Template, work: Path) -> None:
         return
     if work.exists():
         work.rename(work.with_name(f"{work.name}-{len(stale(work))}"))
-    ds = conventions.log(template.ds, f"xcarbon.build, xcarbon {xcarbon.__version__}")
+    ds = conventions.log(template.ds, f"xcarbon.build, xcarbon {__version__}")
     write_template(ds, work)
     # Last of all: a folder without it is taken for no template.
     root = {"template": template.key, "layout": template.layout.key, "sites": template.sites}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xcarbon.conventions import check_variables
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
+from xcarbon.core.validation import check_variables
 from xcarbon.plotting.importance import MEASURES, draw_importance
 from xcarbon.plotting.style import OBSERVED, axes, coord_label, strip, style
 from xcarbon.plotting.towers import draw_land, scatter_classes
@@ -192,7 +192,7 @@ class CarbonPlot:
         Parameters
         ----------
         explained : xarray.Dataset
-            From :func:`xcarbon.explaining.explain`.
+            From :func:`xcarbon.prediction.explain.explain`.
         measure : {"nse_loss", "mse_rise", "rmse_rise", "change"}, optional
             How importance is measured. Default: the first of these that is there.
 

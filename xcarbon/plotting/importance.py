@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
 from xcarbon.plotting.style import OBSERVED, PREDICTED, QUIET, coord_label, strip, style
 
 if TYPE_CHECKING:

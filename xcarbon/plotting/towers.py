@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xcarbon.core.variables import IGBP_CLASSES
 from xcarbon.plotting.style import LAND, QUIET, style
-from xcarbon.variables import IGBP_CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _land() -> list[np.ndarray]:
     """Rings of land, each ``(points, 2)``: longitude and latitude [degrees]."""
-    file = importlib.resources.files("xcarbon") / "data" / "land_110m.npz"
+    file = importlib.resources.files("xcarbon.plotting") / "data" / "land_110m.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as outline:
         points = np.stack([outline["lon"], outline["lat"]], axis=1)
     breaks = np.flatnonzero(np.isnan(points[:, 0]))

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xcarbon.errors import OptionError
+from xcarbon.core.errors import OptionError
+from xcarbon.core.variables import IGBP_CLASSES, SPREAD, variable
+from xcarbon.evaluation.scores import flux_with_spread
 from xcarbon.plotting.style import OBSERVED, PREDICTED, QUIET, date_axis, pretty, strip
-from xcarbon.scoring import flux_with_spread
-from xcarbon.variables import IGBP_CLASSES, SPREAD, variable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

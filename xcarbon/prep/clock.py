@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xcarbon.conventions import MISSING_FLAG
+from xcarbon.core.conventions import MISSING_FLAG
 
 Array = NDArray[Any]
 Method = Literal["mean", "sum", "direction", "error", "worst"]

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from xcarbon.conventions import QC, check_hourly, check_units, check_variables, is_utc
-from xcarbon.errors import VariableError
+from xcarbon.core.conventions import QC, is_utc
+from xcarbon.core.errors import VariableError
+from xcarbon.core.validation import check_hourly, check_units, check_variables
+from xcarbon.core.variables import TIME_FEATURES, VARIABLES, variable
 from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.scale import local_time, scale, time_features
-from xcarbon.variables import TIME_FEATURES, VARIABLES, variable
 
 #: Chunk of a Dataset that comes from memory: one tower, about a year of hours.
 CHUNKS = {"site": 1, "time": 8784}

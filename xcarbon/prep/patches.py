@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xcarbon.errors import VariableError
+from xcarbon.core.errors import VariableError
 
 #: Value of a pixel without data in the models' patches.
 FILL = -1.0

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import xarray as xr
 
-from xcarbon.conventions import QC
-from xcarbon.errors import OptionError
+from xcarbon.core.conventions import QC
+from xcarbon.core.errors import OptionError
 
 #: Tolerance of the paper: measured values and good gap-filling.
 MAX_QC = 1

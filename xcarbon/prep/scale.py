@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xcarbon.conventions import HOUR, is_utc
-from xcarbon.errors import BoundsError, MetadataError
-from xcarbon.variables import Variable
+from xcarbon.core.conventions import HOUR, is_utc
+from xcarbon.core.errors import BoundsError, MetadataError
+from xcarbon.core.variables import Variable
 
 
 def scale(values: np.ndarray, variable: Variable) -> np.ndarray:
@@ -39,7 +39,7 @@ def scale(values: np.ndarray, variable: Variable) -> np.ndarray:
 
     Examples
     --------
-    >>> from xcarbon.variables import VARIABLES
+    >>> from xcarbon.core.variables import VARIABLES
     >>> scale(np.array([-80.0, 0.0, 80.0, 81.0]), VARIABLES["TA"])
     array([-0.5,  0. ,  0.5,  nan])
     >>> scale(np.array([0.0, 180.0, 360.0]), VARIABLES["WD"])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from xcarbon.errors import LeakageError, MetadataError, OptionError
+from xcarbon.core.errors import LeakageError, MetadataError, OptionError
 
 EARTH_RADIUS = 6371.0088  # [km], mean
 

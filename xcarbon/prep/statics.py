@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from xcarbon.variables import IGBP_CLASSES
+from xcarbon.core.variables import IGBP_CLASSES
 
 
 def stack_statics(
@@ -21,7 +21,7 @@ def stack_statics(
     inputs : xarray.Dataset
         From :func:`xcarbon.prep.inputs.model_inputs`.
     names : sequence of str
-        Coordinates in the model's order, out of :data:`xcarbon.variables.STATICS`.
+        Coordinates in the model's order, out of :data:`xcarbon.core.variables.STATICS`.
     chunks : tuple of tuples of int, optional
         Along the dims of the place; by default those of ``inputs``.
 

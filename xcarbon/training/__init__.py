@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, present
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.prep.split import check_leakage
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.task import Task
-from xcarbon.variables import PAPER_INPUTS, PATCH_BANDS, present
 
 if TYPE_CHECKING:
     from xcarbon.models.bundle import CarbonModel
@@ -26,7 +26,7 @@ __all__ = ["TrainingConfig", "fit"]
 #: How each kind of model is trained; imported when it is, since torch and xgboost take long to import.
 MODELS = {
     "ecoperceiver": "xcarbon.training.ecoperceiver",
-    "pretrained": "xcarbon.training.pretrained",
+    "pretrained": "xcarbon.training.finetuning",
     "streaming": "xcarbon.training.streaming",
     "xgboost": "xcarbon.training.boosting",
 }
@@ -86,9 +86,9 @@ def fit(
         and ``network``, a dict of settings of :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`.
         Of the streaming EcoPerceiver: those of :class:`~xcarbon.training.streaming.StreamingTraining`, and
         ``network``, of :class:`~xcarbon.models.streaming.StreamingConfig`.
-        Of a pretrained model: those of :class:`~xcarbon.training.pretrained.FineTuning`, and ``start``, the
+        Of a pretrained model: those of :class:`~xcarbon.training.finetuning.FineTuning`, and ``start``, the
         model, if it is not the one that comes with the package. ``variables`` and ``bands`` are the model's.
-        Of XGBoost: those of :class:`~xcarbon.training.boosting.BoostingConfig`, as ``max_depth`` or
+        Of XGBoost: those of :class:`~xcarbon.training.boosting_config.BoostingConfig`, as ``max_depth`` or
         ``tune=True``, and ``scheduler``, the address of a Dask cluster whose workers see the same files;
         by default the cluster that is connected, if any.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xcarbon.atomic import replacing
-from xcarbon.errors import ModelError
+from xcarbon.core.atomic import replacing
+from xcarbon.core.errors import ModelError
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
-from xcarbon.errors import ModelError
-from xcarbon.options import OPTIONS, set_options
-from xcarbon.windows import Batch, Windows, load_windows, valid_hours
+from xcarbon.core.errors import ModelError
+from xcarbon.core.options import OPTIONS, set_options
+from xcarbon.training.windows import Batch, Windows, load_windows, valid_hours
 
 
 def join_processes(precision: str) -> Fabric:

@@ -6,14 +6,41 @@ from typing import Any
 
 import xarray as xr
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.models.ecoperceiver import EcoPerceiverConfig
+from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.networks import EcoPerceiverPredictor
+from xcarbon.models.streaming import Prediction
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import Shard, join_processes
-from xcarbon.training.run import Run
+from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.task import Task, configure
+from xcarbon.training.windows import Batch
+
+#: Windows that are computed at once: as many as suit the caches of a processor, or fill a graphics card.
+MICRO_BATCH = {"cpu": 64, "other": 512}
+
+
+class EcoPerceiverRun(TrainingRun):
+    """A run of EcoPerceiver, on the windows of a :class:`~xcarbon.training.distributed.Shard`."""
+
+    micro_batches = MICRO_BATCH
+    scored = "last"
+
+    def _predictor(self, config: EcoPerceiverConfig) -> EcoPerceiverPredictor:
+        return EcoPerceiverPredictor(EcoPerceiver(config))
+
+    def _chances(self) -> tuple[int, ...]:
+        return self.model.config.context, len(self.model.config.variables)
+
+    def _mask(self, batch: Batch, chance: Tensor) -> Batch:
+        return batch._replace(hourly=self.model.network.embed.drop(batch.hourly, chance))
+
+    def _output(self, batch: Batch) -> Prediction:
+        output = self.network(batch.hourly, batch.patches, batch.patch_index)  # (B, T)
+        return Prediction(output[..., None], None)
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
@@ -40,7 +67,7 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     val = None if task.val is None else _load(fabric, task, task.val, config.context)
     folder = RunFolder(fabric.broadcast(task.run_dir))
     provenance = task.provenance(training, "torch")
-    run = Run(fabric, folder, config, training, task.scaler([towers.moments()]), provenance)
+    run = EcoPerceiverRun(fabric, folder, config, training, task.scaler([towers.moments()]), provenance)
     run.start(task.resume)
     return run.train(towers, val)
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xcarbon.core.variables import TIME_FEATURES
 from xcarbon.models.streaming import Prediction, Sequences, StreamingConfig
-from xcarbon.variables import TIME_FEATURES
 
 #: From 0 to 1: a likelihood counts hours with little spread more than others, by the power 1 - BETA less.
 BETA = 0.5

@@ -14,14 +14,14 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from xcarbon.conventions import HOUR
-from xcarbon.interrupts import interruptible
+from xcarbon.core.conventions import HOUR
+from xcarbon.core.interrupts import interruptible
+from xcarbon.core.options import OPTIONS, progress_bar
 from xcarbon.models.boosting import BoostedTreesConfig, hour_features
-from xcarbon.options import OPTIONS, progress_bar
 from xcarbon.prep.patches import patch_index
 
 if TYPE_CHECKING:
-    from xcarbon.training.boosting import BoostingConfig
+    from xcarbon.training.boosting_config import BoostingConfig
 
 #: Root mean squared errors [units of the target] after each tree, by set (``train``, ``val``) and metric.
 History = dict[str, dict[str, list[float]]]

@@ -15,25 +15,20 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xcarbon.errors import ModelError
-from xcarbon.interrupts import interruptible
+from xcarbon.core.errors import ModelError
+from xcarbon.core.interrupts import interruptible
+from xcarbon.core.options import OPTIONS
 from xcarbon.models.bundle import CarbonModel, ModelConfig, Predictor, Scaler
-from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.networks import NetworkPredictor
 from xcarbon.models.streaming import Prediction
-from xcarbon.options import OPTIONS
 from xcarbon.training.averaging import Average
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import total
 from xcarbon.training.schedule import TrainingConfig
-from xcarbon.windows import Batch
 
 #: A checkpoint is no older than this, however long an epoch takes.
 CHECKPOINT_SECONDS = 600
 #: What a run knows of its progress, beside weights and optimiser.
 PROGRESS = ("step", "stale", "best", "curve")
-#: Windows that are computed at once: as many as suit the caches of a processor, or fill a graphics card.
-MICRO_BATCH = {"cpu": 64, "other": 512}
 
 
 class Samples(Protocol):
@@ -307,26 +302,6 @@ class TrainingRun(ABC):
         self.average.weights = state["average"]
         for name in PROGRESS:
             setattr(self, name, state[name])
-
-
-class Run(TrainingRun):
-    """A run of EcoPerceiver, on the windows of a :class:`~xcarbon.training.distributed.Shard`."""
-
-    micro_batches = MICRO_BATCH
-    scored = "last"
-
-    def _predictor(self, config: EcoPerceiverConfig) -> NetworkPredictor:
-        return NetworkPredictor(EcoPerceiver(config))
-
-    def _chances(self) -> tuple[int, ...]:
-        return self.model.config.context, len(self.model.config.variables)
-
-    def _mask(self, batch: Batch, chance: Tensor) -> Batch:
-        return batch._replace(hourly=self.model.network.embed.drop(batch.hourly, chance))
-
-    def _output(self, batch: Batch) -> Prediction:
-        output = self.network(batch.hourly, batch.patches, batch.patch_index)  # (B, T)
-        return Prediction(output[..., None], None)
 
 
 def squared_error(output: Prediction, wanted: Tensor) -> Tensor:

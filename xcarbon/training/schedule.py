@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from xcarbon.atomic import replacing
-from xcarbon.errors import ModelError
-from xcarbon.options import OPTIONS
+from xcarbon.core.atomic import replacing
+from xcarbon.core.errors import ModelError
+from xcarbon.core.options import OPTIONS
 
 if TYPE_CHECKING:
-    from xcarbon.training.boosting import BoostingConfig
+    from xcarbon.training.boosting_config import BoostingConfig
     from xcarbon.training.rows import Rows
 
 SEARCH = "search.json"

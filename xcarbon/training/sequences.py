@@ -12,10 +12,10 @@ import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from xcarbon.core.options import OPTIONS
 from xcarbon.models.streaming import Sequences
-from xcarbon.options import OPTIONS
 from xcarbon.prep.statics import stack_statics
-from xcarbon.windows import Tower, gather_patches
+from xcarbon.training.windows import Tower, gather_patches
 
 #: Sequences with fewer targets are left out: they cost as much as others.
 LEAST_TARGETS = 24
@@ -51,7 +51,7 @@ class TowerSequences:
         What is told of a tower.
     length : int
         Hours L in a sequence.
-    least_context : int
+    min_context : int
         Hours that a target needs, its own included.
     device : torch.device
         Where batches go.
@@ -67,17 +67,15 @@ class TowerSequences:
         inputs: xr.Dataset,
         statics: tuple[str, ...],
         length: int,
-        least_context: int,
+        min_context: int,
         device: torch.device,
     ) -> None:
-        self.length, self.warmup, self.device = length, least_context - 1, device
+        self.length, self.warmup, self.device = length, min_context - 1, device
         progress = tqdm(
             range(inputs.sizes["site"]), desc="loading", unit="tower", disable=not OPTIONS["progress"],
             leave=False,
         )  # fmt: skip
-        towers = [
-            tower for site in progress if (tower := Tower.load(inputs, site, least_context)) is not None
-        ]
+        towers = [tower for site in progress if (tower := Tower.load(inputs, site, min_context)) is not None]
         hours = [tower.data.sizes["time"] for tower in towers]
         self._ends = torch.tensor(hours, dtype=torch.int64).cumsum(0)  # (towers,)
         self._begins = self._ends - torch.tensor(hours, dtype=torch.int64)  # (towers,)
@@ -93,11 +91,11 @@ class TowerSequences:
             self._add_patches(towers)
         self.starts = self._cut()
 
-    def untold(self) -> TowerSequences:
+    def without_statics(self) -> TowerSequences:
         """Give the same sequences of the same arrays, without what is known of their towers."""
-        untold = copy.copy(self)
-        untold._statics = None
-        return untold
+        without_statics = copy.copy(self)
+        without_statics._statics = None
+        return without_statics
 
     def _add_patches(self, towers: list[Tower]) -> None:
         """Put the towers' patches one after another, and shift their indices accordingly."""

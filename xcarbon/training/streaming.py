@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from xcarbon.errors import ModelError
+from xcarbon.core.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
@@ -41,7 +41,7 @@ class StreamingTraining(TrainingConfig):
         Hours in a sequence. The first ``window - 1`` of them have too little context to be learnt from.
     members : int
         Networks to train, one after another, each with a seed of its own; several become an ensemble.
-    untold : int
+    without_statics : int
         How many of the members, the last ones, are told nothing of a place. They err in other ways than
         those that are, and predict where nothing is known of it.
     batch_size, micro_batch, val_windows : int
@@ -55,14 +55,16 @@ class StreamingTraining(TrainingConfig):
     val_windows: int = 500
     length: int = 512
     members: int = 1
-    untold: int = 0
+    without_statics: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.members < 1:
             raise ModelError(f"members must be at least 1, found {self.members}")
-        if not 0 <= self.untold <= self.members:
-            raise ModelError(f"untold must be from 0 to the {self.members} members, found {self.untold}")
+        if not 0 <= self.without_statics <= self.members:
+            raise ModelError(
+                f"without_statics must be from 0 to the {self.members} members, found {self.without_statics}"
+            )
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
@@ -91,8 +93,10 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     config = configure(
         StreamingConfig, network or {}, variables=task.variables, bands=task.bands, targets=task.targets
     )
-    untold = dataclasses.replace(config, statics=())
-    configs = [config] * (training.members - training.untold) + [untold] * training.untold
+    without_statics = dataclasses.replace(config, statics=())
+    configs = [config] * (training.members - training.without_statics) + [
+        without_statics
+    ] * training.without_statics
     return train(task, configs, training, [None] * training.members)
 
 
@@ -157,7 +161,7 @@ def train(
         if start is not None:
             run.model.network.load_state_dict(start.network.state_dict())
         run.start(resume)
-        sets = (towers, val) if config.statics else (towers.untold(), val and val.untold())
+        sets = (towers, val) if config.statics else (towers.without_statics(), val and val.without_statics())
         return run.train(*sets)
 
     folder = RunFolder(task.run_dir)
@@ -182,7 +186,7 @@ def _load(
 ) -> TowerSequences:
     """Sequences of all towers, with a clear error where there are none."""
     inputs = task.inputs(ds, task.targets)
-    towers = TowerSequences(inputs, config.statics, training.length, config.least_context, device)
+    towers = TowerSequences(inputs, config.statics, training.length, config.min_context, device)
     if not len(towers):
         raise ModelError(
             f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {', '.join(task.targets)} "

@@ -15,12 +15,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-import xcarbon
-from xcarbon.errors import ModelError
+from xcarbon._version import __version__
+from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import VARIABLES
 from xcarbon.models.bundle import Scaler
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.split import near_groups
-from xcarbon.variables import VARIABLES
 
 Config = TypeVar("Config")
 
@@ -144,7 +144,7 @@ class Task:
             "citations": sorted({str(text) for text in citations if text}),
             "training": dataclasses.asdict(training),
             "versions": {
-                "xcarbon": xcarbon.__version__,
+                "xcarbon": __version__,
                 library: str(import_module(library).__version__),
                 "numpy": np.__version__,
                 "xarray": xr.__version__,

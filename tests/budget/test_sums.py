@@ -1,0 +1,201 @@
+"""Annual sums are sums, and their errors those that correlated errors make."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.budget.samples import light_model, towers
+from xcarbon.budget import annual_sums, artificial_gaps, gapfill
+from xcarbon.budget.sums import error_correlation, lagged_products, variance_of_sum
+from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.testing import raise_on_compute
+
+TIME = xr.date_range("2011-12-01", "2014-03-01", freq="h", inclusive="left")
+#: From umol m-2 s-1 to g of carbon in an hour.
+GRAMS = 3600e-6 * 12.011
+
+
+def series(seed: int = 0, sites: int = 2, share: float = 0.3, random: float = 0.0) -> xr.Dataset:
+    """Filled hours whose errors have the standard deviation that is said, and are a day's each."""
+    rng = np.random.default_rng(seed)
+    shape, dims = (sites, TIME.size), ("site", "time")
+    spread = rng.uniform(0.5, 2, shape)
+    error = spread * np.repeat(rng.normal(size=(sites, TIME.size // 24)), 24, axis=1)
+    flux = rng.normal(size=shape)
+    measured = rng.random(shape) > share
+    coords = {"site": [f"XX-{site}" for site in range(sites)], "time": TIME, "lat": ("site", np.zeros(sites))}
+    values = {
+        "NEE": np.where(measured, flux + error, flux),
+        "NEE_FILLED": np.where(measured, 0, 1).astype("int8"),
+        "NEE_SE": np.where(measured, random if random else np.nan, spread),
+        "NEE_MODEL": flux,
+        "NEE_MODEL_SE": spread,
+    }
+    return xr.Dataset({name: (dims, array) for name, array in values.items()}, coords)
+
+
+@given(st.integers(1, 60), st.integers(0, 80), st.integers(0, 99))
+def test_lagged_products_are_those_of_a_loop(size, longest, seed):
+    values = np.random.default_rng(seed).normal(size=size)
+    expected = [sum(values[: max(0, size - lag)] * values[lag:]) for lag in range(longest + 1)]
+    np.testing.assert_allclose(lagged_products(values, longest), expected, atol=1e-9)
+
+
+@given(st.integers(2, 50), st.integers(0, 60), st.integers(0, 99))
+def test_the_correlation_is_that_of_a_loop_over_pairs(size, longest, seed):
+    rng = np.random.default_rng(seed)
+    error, spread = rng.normal(size=size), rng.uniform(0.1, 3, size)
+    error[rng.random(size) < 0.4] = np.nan
+    spread[rng.random(size) < 0.2] = rng.choice([np.nan, 0.0])
+    expected = []
+    known = [hour for hour in range(size) if np.isfinite(error[hour]) and spread[hour] > 0]
+    for lag in range(longest + 1):
+        pairs = [(first, first + lag) for first in known if first + lag in known]
+        over, under = (sum(x[i] * x[j] for i, j in pairs) for x in (error, spread))
+        expected.append((1 - lag / (longest + 1)) * over / under if pairs else 0.0 if known else np.nan)
+    np.testing.assert_allclose(error_correlation(error, spread, longest), expected, atol=1e-8)
+
+
+@given(st.integers(1, 50), st.integers(0, 60), st.integers(0, 99))
+def test_the_variance_is_that_of_all_pairs(size, longest, seed):
+    rng = np.random.default_rng(seed)
+    spread = rng.uniform(0, 2, size) * (rng.random(size) < 0.7)
+    correlation = rng.uniform(-0.3, 1, longest + 1)
+    matrix = [
+        [correlation[abs(i - j)] if abs(i - j) <= longest else 0 for j in range(size)] for i in range(size)
+    ]
+    expected = max(spread @ np.array(matrix) @ spread, correlation[0] * (spread**2).sum())
+    if correlation[0] > 0:
+        assert variance_of_sum(spread, correlation) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_constant_flux_sums_up_to_its_carbon():
+    filled = series().assign(NEE=xr.full_like(series()["NEE"], -2.0))
+    sums = annual_sums(filled)
+    assert sums["year"].values.tolist() == [2011, 2012, 2013, 2014]
+    expected = -2 * GRAMS * np.array([np.nan, 366 * 24, 365 * 24, np.nan])
+    np.testing.assert_allclose(sums["NEE"], [expected, expected])
+    np.testing.assert_allclose(sums["share_missing"][0], [334 / 365, 0, 0, 306 / 365])
+    methane = filled.rename({name: name.replace("NEE", "FCH4") for name in filled.data_vars})
+    np.testing.assert_allclose(annual_sums(methane, "FCH4")["FCH4"][0], expected / 1000)
+
+
+def test_a_missing_hour_is_told_and_spoils_its_year():
+    filled = series()
+    missing = filled["time"] == np.datetime64("2012-07-01T05")
+    filled = filled.assign(
+        NEE=filled["NEE"].where(~missing), NEE_FILLED=filled["NEE_FILLED"].where(~missing, -1)
+    )
+    sums = annual_sums(filled).sel(year=[2012, 2013])
+    assert sums["NEE"].isnull().values.tolist() == [[True, False]] * 2
+    assert sums["NEE_SE"].isnull().values.tolist() == [[True, False]] * 2
+    np.testing.assert_allclose(sums["share_missing"][0], [1 / 8784, 0])
+    of = (filled["NEE_FILLED"] == 1).groupby("time.year").sum("time").sel(year=[2012, 2013])
+    np.testing.assert_allclose(sums["share_filled"], of / [8784, 8760])
+
+
+def test_the_error_is_that_of_many_years():
+    """Errors last a day, so the sum of a year's filled hours has that of days, not that of hours."""
+    errors, said = [], []
+    for seed in range(12):
+        filled = series(seed, sites=4)
+        sums = annual_sums(filled).sel(year=[2012, 2013])
+        rng = np.random.default_rng(1000 + seed)
+        daily = np.repeat(rng.normal(size=(4, TIME.size // 24)), 24, axis=1)
+        error = (filled["NEE_MODEL_SE"] * daily).where(filled["NEE_FILLED"] == 1)
+        errors.append(GRAMS * error.groupby("time.year").sum("time").sel(year=[2012, 2013]).values)
+        said.append(sums["NEE_SE"].values)
+    true = np.std(errors)
+    independent = GRAMS * np.sqrt((filled["NEE_SE"] ** 2).sum("time").mean() / (TIME.size / 8766))
+    assert np.mean(said) == pytest.approx(true, rel=0.25)
+    assert np.mean(said) > 2 * float(independent)
+
+
+def test_random_errors_of_measured_hours_are_independent_of_them():
+    none, some = (annual_sums(series(random=random)).sel(year=2013) for random in (0.0, 3.0))
+    hours = 8760 * (1 - some["share_filled"])
+    np.testing.assert_allclose(some["NEE_SE"] ** 2, none["NEE_SE"] ** 2 + 9 * hours * GRAMS**2)
+
+
+def test_a_spread_that_is_too_small_is_corrected():
+    filled = series()
+    small = filled.assign({name: filled[name] / 3 for name in ("NEE_SE", "NEE_MODEL_SE")})
+    xr.testing.assert_allclose(annual_sums(small)["NEE_SE"], annual_sums(filled)["NEE_SE"])
+
+
+def test_errors_that_nothing_is_known_of_are_not_given():
+    filled = series()
+    without = annual_sums(filled.drop_vars(["NEE_SE", "NEE_MODEL_SE"])).sel(year=2013)
+    assert without["NEE"].notnull().all() and without["NEE_SE"].isnull().all()
+    complete = series(share=0.0)
+    assert annual_sums(complete)["NEE_SE"].isnull().all()
+    known = annual_sums(series(share=0.0, random=1.0))["NEE_SE"].sel(year=2013)
+    np.testing.assert_allclose(known, GRAMS * np.sqrt(8760))
+
+
+def test_hidden_hours_tell_the_errors_of_a_model_that_was_fitted():
+    """It has no errors where it was fitted, and those of its spread where hours were hidden."""
+    truth = series(share=0.0)
+    gap = xr.DataArray(np.random.default_rng(5).random(TIME.size) < 0.3, dims="time")
+    hidden = xr.DataArray(np.repeat(np.arange(TIME.size // 24) % 4 == 0, 24), dims="time") & ~gap
+    filled = truth.assign(
+        NEE_MODEL=truth["NEE"],
+        NEE_FILLED=truth["NEE_FILLED"].where(~gap, 1),
+        NEE_SE=truth["NEE_MODEL_SE"].where(gap),
+    )
+    trial = filled.assign(NEE_MODEL=truth["NEE_MODEL"], NEE_FILLED=filled["NEE_FILLED"].where(~hidden, 1))
+    fitted, honest = (annual_sums(filled, trial=given).sel(year=2013)["NEE_SE"] for given in (None, trial))
+    assert (fitted == 0).all()
+    # Every fourth day is as good as all of them: what is expected of 800 days, within what 200 of them tell.
+    expected = annual_sums(truth.assign(NEE_FILLED=filled["NEE_FILLED"], NEE_SE=filled["NEE_SE"]))["NEE_SE"]
+    np.testing.assert_allclose(honest, expected.sel(year=2013), rtol=0.5)
+
+
+def test_it_is_lazy_and_towers_do_not_depend_on_each_other():
+    ds = towers()
+    with raise_on_compute():
+        filled = gapfill(ds, model=light_model())
+        hidden = artificial_gaps(ds, "week")
+        trial = gapfill(ds.assign(NEE=ds["NEE"].where(~hidden)), model=light_model())
+        sums = annual_sums(filled, trial=trial)
+    assert all(array.chunks for array in sums.data_vars.values())
+    assert sums["NEE"].dims == ("site", "year") and set(sums.coords) >= {"lat", "igbp"}
+    alone = annual_sums(filled.isel(site=1).compute(), trial=trial.isel(site=1).compute())
+    xr.testing.assert_allclose(sums.isel(site=1).compute(), alone)
+
+
+def test_sums_are_cf(findings):
+    assert findings(annual_sums(gapfill(towers(), model="mds"))) == []
+
+
+def test_what_cannot_be_summed_up_is_said():
+    filled = series()
+    with pytest.raises(VariableError, match=r"\['NEE_FILLED'\] are not there: .* gapfill\(ds, 'NEE'\)"):
+        annual_sums(filled.drop_vars("NEE_FILLED"))
+    with pytest.raises(VariableError, match="GPP_NT"):
+        annual_sums(filled, "GPP_NT")
+    with pytest.raises(OptionError, match="other towers or hours"):
+        annual_sums(filled, trial=filled.isel(site=[0]))
+
+
+@pytest.mark.parametrize("kind", ["day", "week"])
+def test_real_sums_over_gaps_are_as_uncertain_as_hidden_hours_tell(real_towers, kind):
+    """Sums over other gaps of the same length lie within twice the error, and more than the naive one."""
+    tower = real_towers.sel(site="DE-Tha", time=slice("2003", "2005")).load()
+    first, second = (artificial_gaps(tower, kind, share=0.2, seed=seed) for seed in range(2))
+    both = {
+        seed: gapfill(tower.assign(NEE=tower["NEE"].where(~hidden)), model="mds")
+        for seed, hidden in enumerate((first, second))
+    }
+    error = (tower["NEE"] - both[0]["NEE_MODEL"]).where(first).values
+    spread = both[0]["NEE_MODEL_SE"].where(first).values
+    correlation = error_correlation(error.astype(float), spread.astype(float))
+    other = (tower["NEE"] - both[1]["NEE_MODEL"]).where(second)
+    variance = variance_of_sum(both[1]["NEE_MODEL_SE"].where(second, 0).values.astype(float), correlation)
+    independent = float((both[1]["NEE_MODEL_SE"].where(second) ** 2).sum())
+    assert abs(float(other.sum())) < 2 * np.sqrt(variance)
+    assert variance > 2 * independent

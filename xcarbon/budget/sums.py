@@ -1,0 +1,249 @@
+"""Annual sums of a filled flux, and how uncertain they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xcarbon.budget.fill import FILLED, MODEL
+from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.variables import SPREAD, variable
+from xcarbon.prep.periods import Array, Stamps, map_towers, periods
+
+#: Mass of a mole of carbon [g].
+CARBON_MASS = 12.011
+#: Amount of carbon in the unit of a flux [mol].
+MOLES = {"umol m-2 s-1": 1e-6, "nmol m-2 s-1": 1e-9}
+SECONDS = 3600
+#: Errors further apart than this are taken as independent [hours].
+LONGEST_LAG = 15 * 24
+
+Flags = NDArray[np.int8]
+
+
+def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | None = None) -> xr.Dataset:
+    r"""Sum a filled flux up over calendar years, with the uncertainty of the sum, lazily.
+
+    Parameters
+    ----------
+    filled : xarray.Dataset
+        From :func:`~xcarbon.budget.gapfill`.
+    target : str
+        Code of the flux.
+    trial : xarray.Dataset, optional
+        The same towers, filled in the same way after some measured hours were hidden by
+        :func:`~xcarbon.budget.artificial_gaps`. The errors in these hours tell how errors are correlated
+        within gaps. By default those in all measured hours do, which is right for a model that has not seen
+        them, and too little for one that was fitted to them.
+
+    Returns
+    -------
+    xarray.Dataset
+        Along ``year`` and the dims of ``filled`` besides ``time``, lazily, one task for each tower:
+
+        - ``NEE``: the sum of carbon [g m-2 year-1], NaN for a year with hours that are missing,
+        - ``NEE_SE``: its standard error; NaN where the model does not tell how uncertain filled hours are, or
+          where nothing is known of the uncertainty of any hour,
+        - ``share_filled``, ``share_missing``: of the hours of the calendar year [1].
+
+    Raises
+    ------
+    VariableError
+        If ``filled`` or ``trial`` is not a filled Dataset.
+    OptionError
+        If ``trial`` has other towers or hours.
+
+    Notes
+    -----
+    With :math:`s_i` the standard error of an hour, the variance of the sum is
+
+    .. math:: V = \sum_{i,j\,filled} s_i s_j\, \gamma(|i - j|) + \sum_{i\,measured} s_i^2,
+
+    since errors of measurement are taken as independent, and those of a model in hours near each other are
+    not. :math:`\gamma` is estimated for each tower, over all years, from the errors :math:`e` in hours that
+    were measured,
+
+    .. math:: \gamma(k) = \left(1 - \frac{k}{K + 1}\right) \frac{\sum_i e_i e_{i+k}}{\sum_i s_i s_{i+k}},
+
+    the least-squares form of the autocorrelation of :math:`e / s`, without its sensitivity to hours with a
+    small :math:`s`. :math:`\gamma(0)` is 1 if the model's errors are as large as it says, and corrects them
+    if they are not. All sums run over the pairs that exist and are computed by fast Fourier transforms.
+
+    Up to :math:`K` of 15 days: slower errors are hardly seen in the gaps of a year or two, and their noise
+    makes variances negative. The taper keeps what is believed of long lags in proportion to what can be known
+    of them. Errors that would cancel are not believed at all: the variance is that of independent hours at
+    least. Systematic errors of measurement, and those of the threshold of friction velocity, are not in it.
+
+    Examples
+    --------
+    >>> from xcarbon.budget import artificial_gaps, gapfill
+    >>> from xcarbon.testing import synthetic_towers
+    >>> tower = synthetic_towers(1, patches=False)
+    >>> filled = gapfill(tower, model="mds")
+    >>> hidden = artificial_gaps(tower, "week")
+    >>> trial = gapfill(tower.assign(NEE=tower["NEE"].where(~hidden)), model="mds")
+    >>> sums = annual_sums(filled, trial=trial)
+    >>> sums["NEE"].dims, sums["NEE"].attrs["units"]
+    (('site', 'year'), 'g m-2 year-1')
+    """
+    source = filled if trial is None else trial
+    names = [target + ending for ending in ("", FILLED, MODEL)]
+    absent = [name for name in names if name not in filled or name not in source]
+    if absent:
+        raise VariableError(f"{absent} are not there: annual sums need what gapfill(ds, {target!r}) gives")
+    try:
+        filled, source = xr.align(filled, source, join="exact")
+    except ValueError as found:
+        raise OptionError(
+            f"the trial has other towers or hours than what is to be summed up: {found}"
+        ) from found
+    tested = filled[target + FILLED] == 0
+    if trial is not None:
+        tested &= source[target + FILLED] == 1
+    unknown = xr.full_like(filled[target], np.nan)
+    series = [
+        filled[target],
+        filled[target + FILLED],
+        filled.get(target + SPREAD, unknown),
+        (filled[target] - source[target + MODEL]).where(tested),
+        source.get(target + MODEL + SPREAD, unknown),
+    ]
+    series = [array.reset_coords(drop=True) for array in series]
+    if any(array.chunks for array in series):
+        series = [array.chunk(time=-1) for array in series]
+    stamps = filled["time"].values
+    calendar = periods(stamps, "Y").start.astype("datetime64[Y]").astype(int) + 1970
+    parts = map_towers(
+        _tower_sums,
+        *series,
+        xr.DataArray(stamps, dims="time"),
+        sizes={"part": 4, "year": calendar.size},
+    )
+    mass = SECONDS * MOLES[variable(target).units] * CARBON_MASS
+    total, error, share_filled, share_missing = (parts.isel(part=part) for part in range(4))
+    sums = xr.Dataset(
+        {
+            target: total * mass,
+            target + SPREAD: error * mass,
+            "share_filled": share_filled,
+            "share_missing": share_missing,
+        }
+    )
+    seen = "measured hours, which the model may have seen" if trial is None else "hours hidden from the model"
+    _describe(sums, target, seen)
+    known = {name: c for name, c in filled.coords.items() if set(c.dims) <= {"site"}}
+    years = xr.DataArray(calendar, dims="year", attrs={"long_name": "calendar year", "units": "1"})
+    attrs = {name: value for name, value in filled.attrs.items() if name != "featureType"}
+    return sums.assign_coords(known | {"year": years}).assign_attrs(attrs)
+
+
+def lagged_products(series: Array, longest: int) -> Array:
+    """Sum the products of values that are some steps apart.
+
+    Parameters
+    ----------
+    series : numpy.ndarray
+        Finite values, shape ``(steps,)``.
+    longest : int
+        Longest lag [steps].
+
+    Returns
+    -------
+    numpy.ndarray
+        ``sum_i x_i x_(i + k)`` for lags k of 0 to ``longest``, shape ``(longest + 1,)``.
+
+    Examples
+    --------
+    >>> lagged_products(np.array([1.0, 2.0, 3.0]), 3).round(6) + 0.0
+    array([14.,  8.,  3.,  0.])
+    """
+    size = series.size + longest  # zeros behind the series: the transform takes it as a circle
+    spectrum = np.abs(np.fft.rfft(series, size)) ** 2
+    return np.fft.irfft(spectrum, size)[: longest + 1]
+
+
+def error_correlation(error: Array, spread: Array, longest: int = LONGEST_LAG) -> Array:
+    """Estimate how the errors of a model are correlated in time, in units of its spread.
+
+    Parameters
+    ----------
+    error : numpy.ndarray
+        Observation less prediction, NaN where not known, shape ``(hours,)``.
+    spread : numpy.ndarray
+        Standard deviation that the model gives it, in the same units, shape ``(hours,)``.
+    longest : int
+        Longest lag [hours].
+
+    Returns
+    -------
+    numpy.ndarray
+        Of :func:`annual_sums` [1], shape ``(longest + 1,)``; 0 at lags at which there is no pair, NaN where
+        nothing is known.
+    """
+    known = np.isfinite(error) & (spread > 0)
+    if not known.any():
+        return np.full(longest + 1, np.nan)
+    products = lagged_products(np.where(known, error, 0), longest)
+    expected = lagged_products(np.where(known, spread, 0), longest)
+    there = expected > 1e-9 * expected[0]  # less is rounding error
+    correlation = np.divide(products, expected, out=np.zeros_like(products), where=there)
+    return correlation * (1 - np.arange(longest + 1) / (longest + 1))
+
+
+def variance_of_sum(spread: Array, correlation: Array) -> float:
+    """Give the variance of a sum of hours with correlated errors.
+
+    Parameters
+    ----------
+    spread : numpy.ndarray
+        Standard error of each hour, 0 of hours that are not in the sum, shape ``(hours,)``.
+    correlation : numpy.ndarray
+        From :func:`error_correlation`.
+
+    Returns
+    -------
+    float
+        In units of the flux squared; that of independent errors at least. 0 for a sum of no hours.
+    """
+    if not spread.any():
+        return 0.0
+    terms = correlation * lagged_products(spread, correlation.size - 1)
+    return float(max(terms[0] + 2 * terms[1:].sum(), terms[0]))
+
+
+def _tower_sums(flux: Array, flag: Flags, se: Array, error: Array, error_se: Array, stamps: Stamps) -> Array:
+    """Sum, its standard error, share filled, share missing of each year of a tower: ``(4, years)``."""
+    correlation = error_correlation(error.astype(float), error_se.astype(float))
+    calendar = periods(stamps, "Y")
+    edges = np.searchsorted(calendar.number, np.arange(calendar.hours.size + 1))
+    parts = np.full((4, calendar.hours.size), np.nan)
+    for year, hours in enumerate(calendar.hours):
+        of = slice(edges[year], edges[year + 1])
+        is_filled, is_measured = flag[of] == 1, flag[of] == 0
+        filled, measured = is_filled.sum(), is_measured.sum()
+        parts[2:, year] = filled / hours, 1 - (filled + measured) / hours
+        if filled + measured == hours:
+            errors = se[of].astype(float)
+            random = np.nansum(errors[is_measured] ** 2)
+            variance = variance_of_sum(np.where(is_filled, errors, 0), correlation) + random
+            parts[0, year] = flux[of].sum(dtype=float)
+            parts[1, year] = np.sqrt(variance) if np.isfinite(errors).any() else np.nan
+    return parts
+
+
+def _describe(sums: xr.Dataset, target: str, seen: str) -> None:
+    """Set the CF attributes of annual sums in place."""
+    name = f"{variable(target).long_name}, carbon in a calendar year"
+    sums[target].attrs = {
+        "long_name": name,
+        "units": "g m-2 year-1",
+        "ancillary_variables": f"{target}{SPREAD} share_filled share_missing",
+    }
+    sums[target + SPREAD].attrs = {
+        "long_name": f"standard error of {name}",
+        "units": "g m-2 year-1",
+        "comment": f"errors of filled hours are correlated as in {seen}",
+    }
+    sums["share_filled"].attrs = {"long_name": "share of hours that are filled", "units": "1"}
+    sums["share_missing"].attrs = {"long_name": "share of hours that are missing", "units": "1"}

@@ -1,0 +1,1 @@
+"""Vocabulary, CF conventions, options and errors that every other folder uses."""

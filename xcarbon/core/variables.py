@@ -1,0 +1,435 @@
+"""The vocabulary, once: every variable's code, CF name, units, bounds, columns and quality codes.
+
+Codes are the FLUXNET base codes in capitals. Everything else in the package (readers, CF attributes,
+scaling, the documentation page) reads this module and repeats none of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from xcarbon.core.errors import BoundsError, VariableError
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The closed interval of believable values of a variable, in its units.
+
+    Raises
+    ------
+    BoundsError
+        If the interval is reversed, empty or not finite. A reversed interval would make every
+        value "out of bounds" and silently erase the variable.
+
+    Examples
+    --------
+    >>> Bounds(-80, 80)
+    Bounds(lower=-80, upper=80)
+    >>> Bounds(80, -80)
+    Traceback (most recent call last):
+    ...
+    xcarbon.core.errors.BoundsError: lower bound 80 must be less than upper bound -80
+    """
+
+    lower: float
+    upper: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lower) and math.isfinite(self.upper)):
+            raise BoundsError(f"bounds must be finite, found {self.lower} and {self.upper}")
+        if not self.lower < self.upper:
+            raise BoundsError(f"lower bound {self.lower} must be less than upper bound {self.upper}")
+
+
+@dataclass(frozen=True, slots=True)
+class QualityScheme:
+    """The meaning of the integer codes in a column's ``_QC`` companion; lower is better."""
+
+    name: str
+    flag_meanings: tuple[str, ...]
+
+    @property
+    def flag_values(self) -> tuple[int, ...]:
+        """Codes, 0 for a measured value."""
+        return tuple(range(len(self.flag_meanings)))
+
+
+#: Columns filled by marginal distribution sampling alone (``_F_MDS``) and the fluxes.
+MDS = QualityScheme(
+    "MDS", ("measured", "good_quality_gapfill", "medium_quality_gapfill", "poor_quality_gapfill")
+)
+#: Meteorology consolidated from measurement, sampling and downscaled reanalysis (``_F``).
+CONSOLIDATED = QualityScheme(
+    "consolidated", ("measured", "good_quality_gapfill", "downscaled_from_reanalysis")
+)
+#: Codes of a variable whose values come from columns of both kinds.
+HARMONISED = QualityScheme(
+    "harmonised",
+    (
+        "measured",
+        "good_quality_gapfill",
+        "medium_quality_gapfill_or_reanalysis",
+        "poor_quality_gapfill",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable of the data model.
+
+    Attributes
+    ----------
+    code : str
+        FLUXNET base code, the name in every Dataset.
+    long_name, units : str
+        As written to CF attributes.
+    standard_name : str or None
+        CF standard name, None where the table has none for these units.
+    bounds : Bounds or None
+        Believable range and scaling bounds of a predictor; None for targets.
+    cyclic : bool
+        Whether the upper bound is the lower bound again (a direction, a time of day).
+    cell_method : {"mean", "sum"}
+        How a value represents its hour.
+    columns : tuple of str
+        Columns of network files that hold it, best first.
+    is_uncertainty : bool
+        Whether it tells how uncertain a flux is; such variables are read on request.
+    """
+
+    code: str
+    long_name: str
+    units: str
+    standard_name: str | None = None
+    bounds: Bounds | None = None
+    cyclic: bool = False
+    cell_method: Literal["mean", "sum"] = "mean"
+    columns: tuple[str, ...] = ()
+    is_uncertainty: bool = False
+
+    @property
+    def is_target(self) -> bool:
+        """Whether models predict it; predictors have bounds, targets do not."""
+        return self.bounds is None and not self.is_uncertainty
+
+    @property
+    def is_time_feature(self) -> bool:
+        """Whether it follows from the time stamp and is therefore never missing."""
+        return self.code in TIME_FEATURES
+
+
+#: Predictors that follow from the time stamp in local standard time.
+TIME_FEATURES = ("DOY", "TOD")
+#: What the name of a flux's standard deviation ends in.
+SPREAD = "_SE"
+
+
+def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bounds) -> list[Variable]:
+    """Five depths of a soil variable; 1 is the shallowest."""
+    return [
+        Variable(
+            f"{code}_{depth}",
+            f"{long_name}, sensor depth {depth}",
+            units,
+            standard_name,
+            bounds,
+            columns=(f"{code}_F_MDS_{depth}", f"{code}_{depth}"),
+        )
+        for depth in range(1, 6)
+    ]
+
+
+_NEE = "surface_upward_mole_flux_of_carbon_dioxide"
+_CARBON = "umol m-2 s-1"
+
+
+def _percentiles() -> list[Variable]:
+    """NEE under low and high thresholds of friction velocity, as FLUXNET gives them."""
+    return [
+        Variable(
+            f"NEE_VUT_{percentile}",
+            f"net ecosystem exchange at percentile {percentile} of the friction velocity thresholds",
+            _CARBON,
+            _NEE,
+            columns=(f"NEE_VUT_{percentile}",),
+            is_uncertainty=True,
+        )
+        for percentile in ("05", "16", "25", "50", "75", "84", "95")
+    ]
+
+
+_TABLE = [
+    Variable("DOY", "day of year", "1", None, Bounds(1, 367), cyclic=True),
+    Variable("TOD", "time of day", "hours", None, Bounds(0, 24), cyclic=True),
+    Variable(
+        "TA", "air temperature", "degC", "air_temperature", Bounds(-80, 80),
+        columns=("TA_F", "TA_F_MDS", "TA"),
+    ),
+    Variable(
+        "P", "precipitation", "mm", "lwe_thickness_of_precipitation_amount", Bounds(0, 300),
+        cell_method="sum", columns=("P_F", "P"),
+    ),
+    Variable(
+        "RH", "relative humidity", "%", "relative_humidity", Bounds(0, 100), columns=("RH", "RH_F"),
+    ),
+    Variable(
+        "VPD", "vapour pressure deficit", "hPa", "water_vapor_saturation_deficit_in_air",
+        Bounds(0, 110), columns=("VPD_F", "VPD_F_MDS", "VPD"),
+    ),
+    Variable(
+        "PA", "atmospheric pressure", "kPa", "surface_air_pressure", Bounds(20, 150),
+        columns=("PA_F", "PA"),
+    ),
+    Variable(
+        "CO2", "carbon dioxide mole fraction", "1e-6", "mole_fraction_of_carbon_dioxide_in_air",
+        Bounds(0, 2000), columns=("CO2_F_MDS", "CO2"),
+    ),
+    Variable(
+        "SW_IN", "incoming shortwave radiation", "W m-2", "surface_downwelling_shortwave_flux_in_air",
+        Bounds(0, 2000), columns=("SW_IN_F", "SW_IN_F_MDS", "SW_IN"),
+    ),
+    Variable(
+        "SW_IN_POT", "potential incoming shortwave radiation at the top of the atmosphere", "W m-2",
+        "toa_incoming_shortwave_flux", Bounds(0, 2000), columns=("SW_IN_POT",),
+    ),
+    Variable(
+        "SW_OUT", "outgoing shortwave radiation", "W m-2", "surface_upwelling_shortwave_flux_in_air",
+        Bounds(-100, 2000), columns=("SW_OUT",),
+    ),
+    Variable(
+        "LW_IN", "incoming longwave radiation", "W m-2", "surface_downwelling_longwave_flux_in_air",
+        Bounds(0, 2000), columns=("LW_IN_F", "LW_IN_F_MDS", "LW_IN"),
+    ),
+    Variable(
+        "LW_OUT", "outgoing longwave radiation", "W m-2", "surface_upwelling_longwave_flux_in_air",
+        Bounds(-100, 2000), columns=("LW_OUT",),
+    ),
+    Variable(
+        "NETRAD", "net radiation", "W m-2", "surface_net_downward_radiative_flux",
+        Bounds(-1000, 2000), columns=("NETRAD",),
+    ),
+    Variable(
+        "PPFD_IN", "incoming photosynthetic photon flux density", _CARBON,
+        "surface_downwelling_photosynthetic_photon_flux_in_air", Bounds(-200, 3000),
+        columns=("PPFD_IN",),
+    ),
+    Variable(
+        "PPFD_OUT", "outgoing photosynthetic photon flux density", _CARBON,
+        "surface_upwelling_photosynthetic_photon_flux_in_air", Bounds(-200, 3000),
+        columns=("PPFD_OUT",),
+    ),
+    Variable("WS", "wind speed", "m s-1", "wind_speed", Bounds(0, 100), columns=("WS_F", "WS")),
+    Variable(
+        "WD", "wind direction", "degree", "wind_from_direction", Bounds(0, 360), cyclic=True,
+        columns=("WD",),
+    ),
+    Variable(
+        "USTAR", "friction velocity", "m s-1", "magnitude_of_surface_friction_velocity_in_air",
+        Bounds(0, 10), columns=("USTAR",),
+    ),
+    *_soil("SWC", "soil water content", "%", "volume_fraction_of_condensed_water_in_soil", Bounds(0, 100)),
+    *_soil("TS", "soil temperature", "degC", "soil_temperature", Bounds(-40, 40)),
+    Variable("WTD", "water table depth", "m", "water_table_depth", Bounds(-3, 3), columns=("WTD",)),
+    Variable(
+        "G", "soil heat flux", "W m-2", "downward_heat_flux_in_soil", Bounds(-1000, 2000),
+        columns=("G_F_MDS", "G", "G_1_1_1"),
+    ),
+    Variable(
+        "H", "sensible heat flux", "W m-2", "surface_upward_sensible_heat_flux", Bounds(-1000, 2000),
+        columns=("H_F_MDS", "H", "H_F"),
+    ),
+    Variable(
+        "LE", "latent heat flux", "W m-2", "surface_upward_latent_heat_flux", Bounds(-1000, 2000),
+        columns=("LE_F_MDS", "LE", "LE_F"),
+    ),
+    Variable(
+        "NEE", "net ecosystem exchange of carbon dioxide, positive into the air", _CARBON, _NEE,
+        columns=("NEE_VUT_REF", "NEE", "NEE_F"),
+    ),
+    Variable(
+        "GPP_DT", "gross primary production, daytime partitioning", _CARBON,
+        columns=("GPP_DT_VUT_REF", "GPP_DT"),
+    ),
+    Variable(
+        "GPP_NT", "gross primary production, night-time partitioning", _CARBON,
+        columns=("GPP_NT_VUT_REF", "GPP_NT"),
+    ),
+    Variable(
+        "RECO_DT", "ecosystem respiration, daytime partitioning", _CARBON,
+        columns=("RECO_DT_VUT_REF", "RECO_DT"),
+    ),
+    Variable(
+        "RECO_NT", "ecosystem respiration, night-time partitioning", _CARBON,
+        columns=("RECO_NT_VUT_REF", "RECO_NT"),
+    ),
+    Variable(
+        "FCH4", "methane flux, positive into the air", "nmol m-2 s-1",
+        columns=("FCH4", "FCH4_F"),
+    ),
+    Variable(
+        "NEE_RANDUNC", "random uncertainty of net ecosystem exchange", _CARBON, f"{_NEE} standard_error",
+        columns=("NEE_VUT_REF_RANDUNC",), is_uncertainty=True,
+    ),
+    *_percentiles(),
+]  # fmt: skip
+
+#: Every variable by its code, in the order of the data model.
+VARIABLES: dict[str, Variable] = {variable.code: variable for variable in _TABLE}
+
+#: Variables that models predict.
+TARGETS: tuple[str, ...] = tuple(code for code, variable in VARIABLES.items() if variable.is_target)
+
+#: The 21 inputs of EcoPerceiver in arXiv 2406.04940.
+PAPER_INPUTS: tuple[str, ...] = (
+    "DOY", "TOD", "TA", "P", "RH", "VPD", "PA", "CO2", "SW_IN", "SW_OUT", "LW_IN", "LW_OUT", "NETRAD",
+    "PPFD_IN", "PPFD_OUT", "WS", "WD", "USTAR", "G", "H", "LE",
+)  # fmt: skip
+
+#: Patch channels: the seven reflectance bands of MCD43A4 with their wavelengths, then the flags of MCD43A2.
+REFLECTANCE_BANDS: dict[str, tuple[int, int]] = {
+    "B1": (620, 670), "B2": (841, 876), "B3": (459, 479), "B4": (545, 565),
+    "B5": (1230, 1250), "B6": (1628, 1652), "B7": (2105, 2155),
+}  # fmt: skip
+PATCH_BANDS: tuple[str, ...] = (*REFLECTANCE_BANDS, "snow", "water")
+
+#: IGBP land cover classes.
+IGBP_CLASSES: dict[str, str] = {
+    "ENF": "evergreen needleleaf forest",
+    "EBF": "evergreen broadleaf forest",
+    "DNF": "deciduous needleleaf forest",
+    "DBF": "deciduous broadleaf forest",
+    "MF": "mixed forest",
+    "CSH": "closed shrubland",
+    "OSH": "open shrubland",
+    "WSA": "woody savanna",
+    "SAV": "savanna",
+    "GRA": "grassland",
+    "WET": "permanent wetland",
+    "CRO": "cropland",
+    "URB": "urban and built-up land",
+    "CVM": "cropland and natural vegetation mosaic",
+    "SNO": "snow and ice",
+    "BSV": "barren or sparse vegetation",
+    "WAT": "water body",
+}
+
+#: What models may be told of a place: position in IGBP_CLASSES, latitude [degrees_north], longitude
+#: [degrees_east], height above sea level [m]. Each has bounds, and half a period of the slowest sine.
+STATICS: dict[str, tuple[float, float, float]] = {
+    "igbp": (0, len(IGBP_CLASSES) - 1, 1),
+    "lat": (-90, 90, 180),
+    "lon": (-180, 180, 180),
+    "elevation": (-500, 9000, 9500),
+}
+
+
+def variable(code: str) -> Variable:
+    """Look a variable up by its code.
+
+    Parameters
+    ----------
+    code : str
+        FLUXNET base code, for example ``"TA"``.
+
+    Returns
+    -------
+    Variable
+
+    Raises
+    ------
+    VariableError
+        If there is no such code; the message suggests the nearest ones.
+
+    Examples
+    --------
+    >>> variable("VPD").units
+    'hPa'
+    """
+    try:
+        return VARIABLES[code]
+    except KeyError:
+        common = [known.code for known in VARIABLES.values() if not known.is_uncertainty]
+        near = difflib.get_close_matches(code, common, n=3) or list(VARIABLES)
+        raise VariableError(f"there is no variable {code!r}; did you mean one of {near}?") from None
+
+
+def quality_scheme(column: str) -> QualityScheme:
+    """Tell how the quality codes of a network's column are to be read.
+
+    Parameters
+    ----------
+    column : str
+        Name of the value column, for example ``"TA_F"`` (whose codes stand in ``TA_F_QC``).
+
+    Returns
+    -------
+    QualityScheme
+        ``CONSOLIDATED`` for meteorology named ``<code>_F``, whose code 2 is reanalysis; ``MDS``
+        for ``_F_MDS`` columns and fluxes, whose codes 0 to 3 are grades of gap-filling. Daily and
+        coarser files, whose "codes" are fractions of good half-hours, are not read at all.
+
+    Examples
+    --------
+    >>> quality_scheme("TA_F").flag_meanings[2]
+    'downscaled_from_reanalysis'
+    >>> quality_scheme("NEE_VUT_REF").flag_meanings[2]
+    'medium_quality_gapfill'
+    """
+    is_meteorology = not re.match(r"(NEE|GPP|RECO|FCH4|LE|H|G)_", column)
+    return CONSOLIDATED if is_meteorology and column.endswith("_F") else MDS
+
+
+def common_scheme(columns: Iterable[str]) -> QualityScheme:
+    """Tell how quality codes are to be read that come from several columns.
+
+    Examples
+    --------
+    >>> common_scheme(["TA_F", "TA_F_MDS"]).name
+    'harmonised'
+    """
+    schemes = {scheme.name: scheme for scheme in map(quality_scheme, columns)}
+    return schemes.popitem()[1] if len(schemes) == 1 else HARMONISED
+
+
+def quality_column(column: str) -> str:
+    """Name the column of quality codes that belongs to a column of values.
+
+    Gross primary production and respiration are partitioned from NEE, and have its codes, as its random
+    uncertainty has.
+
+    Examples
+    --------
+    >>> quality_column("TA_F"), quality_column("GPP_NT_VUT_REF")
+    ('TA_F_QC', 'NEE_VUT_REF_QC')
+    """
+    of_nee = re.fullmatch(r"(GPP|RECO)_.*_VUT_REF|NEE_VUT_REF_RANDUNC", column)
+    return "NEE_VUT_REF_QC" if of_nee else f"{column}_QC"
+
+
+def is_gap_filled(column: str) -> bool:
+    """Tell whether a network's column has filled values among the measured ones.
+
+    Examples
+    --------
+    >>> [is_gap_filled(column) for column in ("TA_F", "SWC_F_MDS_1", "NEE_VUT_REF", "GPP_NT", "TA")]
+    [True, True, True, True, False]
+    """
+    return bool(re.search(r"_F(_|$)|_VUT_|^(GPP|RECO)_", column))
+
+
+def present(codes: Iterable[str], available: Iterable[object]) -> tuple[str, ...]:
+    """Keep the codes that are available, or follow from the time stamp.
+
+    Examples
+    --------
+    >>> present(("DOY", "TA", "P"), {"TA", "NEE"})
+    ('DOY', 'TA')
+    """
+    have = set(available)
+    return tuple(code for code in codes if code in have or code in TIME_FEATURES)

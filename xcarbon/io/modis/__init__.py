@@ -1,0 +1,5 @@
+"""Satellite patches around towers, cut from MODIS files."""
+
+from xcarbon.io.modis.patches import open_modis, read_patches
+
+__all__ = ["open_modis", "read_patches"]

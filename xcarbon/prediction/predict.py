@@ -1,0 +1,330 @@
+"""Apply a trained model to a Dataset, lazily and chunk by chunk."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Literal, overload
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.delayed import delayed
+from tqdm.auto import tqdm
+
+from xcarbon._version import __version__
+from xcarbon.core import conventions
+from xcarbon.core.errors import ModelError
+from xcarbon.core.options import OPTIONS
+from xcarbon.core.variables import SPREAD, TIME_FEATURES
+from xcarbon.models import pretrained
+from xcarbon.models.bundle import CarbonModel
+from xcarbon.prep.inputs import model_inputs
+from xcarbon.prep.patches import patch_index
+from xcarbon.prep.statics import stack_statics
+
+Model = CarbonModel | str | os.PathLike[str] | None
+
+
+@overload
+def predict(
+    ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[False] = ...
+) -> xr.DataArray: ...
+@overload
+def predict(ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[True]) -> xr.Dataset: ...
+@overload
+def predict(
+    ds: xr.Dataset, target: str, model: Model = ..., *, spread: bool
+) -> xr.DataArray | xr.Dataset: ...
+def predict(
+    ds: xr.Dataset, target: str, model: Model = None, *, spread: bool = False
+) -> xr.DataArray | xr.Dataset:
+    """Predict a flux for every hour, lazily.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Towers on ``(site, time)``, or one on ``(time,)``; or cells of a grid on ``(time, lat, lon)``, in
+        UTC. Patches where the model uses them. Predictors that are absent count as missing.
+    target : str
+        Code of the variable to predict; the model must have been trained for it.
+    model : CarbonModel, path-like or str, optional
+        A trained model, the folder that one was saved to, or the name of one that comes with the package
+        (``xcarbon models`` lists them); by default the one of the package that predicts this flux, which is
+        named on the screen.
+    spread : bool
+        Tell how uncertain each prediction is, too, if the model was trained to.
+
+    Returns
+    -------
+    xarray.DataArray or xarray.Dataset
+        Named ``target``, on the dims of ``ds``, float32, in units of the target, with CF attributes and
+        the model's provenance. Nothing is computed before it is asked for. NaN where there are fewer
+        stamps before than the model needs (``model.config.min_context``), and where a window holds no
+        observation at all. With ``spread`` a Dataset of it and of ``<target>_SE``, its standard deviation:
+        that of a single hour's error at a tower that the model has not seen.
+
+    Raises
+    ------
+    ModelError
+        If the model predicts another variable, has no spread when it is asked for, or cannot be loaded.
+    VariableError
+        If ``ds`` has none of the model's predictors.
+    MetadataError
+        If a predictor says that it has other units than the vocabulary, or a grid has no longitude.
+    TimestampError
+        If the time axis is not hourly.
+
+    Notes
+    -----
+    Chunks, of any form, leave no trace: each sees the hours before it. A chunk is the work of one task,
+    and a worker holds, for each of its threads, the chunk of each predictor and 4 bytes for each hour,
+    cell and variable of the model, however large the whole is. A month of 16 x 16 cells is some 20 MB and
+    minutes of work; chunks that are much larger are better cut when files are opened. A worker has one
+    copy of the model.
+
+    A cell of the sea, or masked by ``ds.where(mask)``, has no observation and is not given to the model.
+
+    On a grid the model sees mean solar time, UTC plus ``lon / 15`` hours, and a day's patch at its noon.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xcarbon
+    >>> from xcarbon.testing import synthetic_towers
+    >>> towers = synthetic_towers(2, patches=False)
+    >>> with tempfile.TemporaryDirectory() as run, xcarbon.set_options(progress=False):
+    ...     model = towers.carbon.fit(run_dir=run, max_steps=1, batch_size=8, network={"cross_blocks": 1})
+    >>> predict(towers, "NEE", model).dims
+    ('site', 'time')
+    """
+    model = _default(target) if model is None else pretrained.load(model)
+    if target not in model.targets:
+        instead = f"ds.carbon.predict({model.targets[0]!r}, model)"
+        raise ModelError(f"the model predicts {', '.join(model.targets)}, not {target}: use {instead}")
+    if spread and not model.has_spread:
+        raise ModelError(f"this {model.predictor.name} model does not tell how uncertain it is: omit spread")
+    config = model.config
+    inputs = model_inputs(ds, config.variables, config.bands, max_qc=model.scaler.max_qc)
+    values = _predict_blocks(inputs, model)
+    template = inputs["hourly"].isel(variable=0, drop=True).drop_vars("spatial_ref", errors="ignore")
+    if "site" not in ds.dims and "site" in template.dims:
+        values, template = values[0], template.isel(site=0, drop="site" not in ds.coords)
+    dims = max((ds[code].dims for code in config.variables if code in ds), key=len)
+
+    def output(code: str) -> xr.DataArray:
+        prediction = template.copy(data=values[..., model.outputs.index(code)]).rename(code)
+        # A DataArray cannot carry the bounds; conventions.apply(prediction.to_dataset()) adds them again.
+        prediction["time"].attrs = {k: v for k, v in ds["time"].attrs.items() if k != "bounds"}
+        return prediction.transpose(*dims, ...)
+
+    prediction = output(target)
+    prediction.attrs = conventions.variable_attrs(target) | provenance_attrs(model)
+    if not spread:
+        return prediction
+    name = target + SPREAD
+    prediction.attrs["ancillary_variables"] = name
+    return xr.Dataset({target: prediction, name: output(name).assign_attrs(_spread_attrs(target))})
+
+
+def _default(target: str) -> CarbonModel:
+    """The package's own model, which says who it is: nobody has chosen it."""
+    model = pretrained.default(target)
+    if OPTIONS["progress"]:
+        name = model.provenance["name"]
+        tqdm.write(
+            f"predicting {target} with {name} of xcarbon; `xcarbon models {name}` tells what it can do"
+        )
+    return model
+
+
+def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
+    """Dask graph: each chunk gets the hours of context before it, and the patches of its towers or cells.
+
+    The outputs of the model are the last dim.
+    """
+    *place, _, _ = dims = inputs["hourly"].dims
+    hourly, axis = inputs["hourly"].data, len(place)
+    hours = da.overlap.ensure_minimum_chunksize(
+        min(model.config.context, hourly.shape[axis]), hourly.chunks[axis]
+    )
+    hourly = hourly.rechunk({axis: hours, axis + 1: -1})
+    stamps, before = _local_stamps(inputs, hourly), model.config.context - 1
+    arrays = [_hours_before(hourly, axis, before, np.nan), dims, hourly, dims]
+    arrays += [_hours_before(stamps, axis, before, "NaT"), dims[:-1], stamps, dims[:-1]]
+    arrays += [None, None]
+    if model.config.statics:
+        place_chunks = hourly.chunks[:axis]
+        arrays[-2:] = [stack_statics(inputs, model.config.statics, place_chunks), (*place, "static")]
+    day = None
+    if "patch" in inputs:
+        day, patch = inputs["day"].values, inputs["patch"]
+        whole = dict.fromkeys(range(axis, patch.ndim), -1)
+        arrays += [patch.data.rechunk(dict(enumerate(hourly.chunks[:axis])) | whole), patch.dims]
+    return da.blockwise(
+        functools.partial(_predict_block, day=day),
+        (*dims[:-1], "output"),
+        *arrays,
+        # A Delayed is sent once to each worker; a plain argument would be a part of every task.
+        model=delayed(model, pure=True),
+        new_axes={"output": len(model.outputs)},
+        adjust_chunks={"time": hours},
+        align_arrays=False,
+        concatenate=True,
+        meta=np.empty((0,) * (axis + 2), np.float32),
+    )
+
+
+def _local_stamps(inputs: xr.Dataset, hourly: da.Array) -> da.Array:
+    """Local time in the chunks of ``hourly``, of length 1 along the dims on which it does not depend."""
+    local = inputs.get("local_time", inputs["time"]).variable.to_base_variable().astype("datetime64[s]")
+    stamps = da.asarray(local.set_dims(inputs["hourly"].dims[:-1]).data)
+    same = [axis for axis, size in enumerate(stamps.shape) if size == hourly.shape[axis]]
+    return stamps.rechunk({axis: hourly.chunks[axis] for axis in same})
+
+
+def _hours_before(array: da.Array, axis: int, hours: int, fill: object) -> da.Array:
+    """Give for each chunk along ``axis`` the last hours of the one before it; ``fill`` for the first one."""
+    chunks = list(array.chunks)
+    chunks[axis] = (hours,)
+    first = da.full([sum(sizes) for sizes in chunks], fill, dtype=array.dtype, chunks=tuple(chunks))
+    *before, _ = array.chunks[axis]
+    if not before or not hours:
+        return first
+    chunks[axis] = (hours,) * len(before)
+    ends = array[(slice(None),) * axis + (slice(sum(before)),)]
+    ends = ends.map_blocks(_last, axis, hours, chunks=tuple(chunks), meta=array._meta)
+    return da.concatenate([first, ends], axis=axis)
+
+
+def _last(values: np.ndarray, axis: int, hours: int) -> np.ndarray:
+    # A copy: a view would keep all of the chunk.
+    return values[(slice(None),) * axis + (slice(-hours, None),)].copy()
+
+
+def _predict_block(
+    before: np.ndarray,
+    hourly: np.ndarray,
+    stamps_before: np.ndarray,
+    stamps: np.ndarray,
+    statics: np.ndarray | None,
+    patches: np.ndarray | None = None,
+    *,
+    day: np.ndarray | None,
+    model: CarbonModel,
+) -> np.ndarray:
+    """One chunk: ``(*place, T - 1, V), (*place, hours, V) -> (*place, hours, outputs)``, cell by cell."""
+    output = np.empty((*hourly.shape[:-1], len(model.outputs)), np.float32)
+    place = hourly.shape[:-2]
+    clocks_before, clocks = (
+        np.broadcast_to(part, (*place, part.shape[-1])) for part in (stamps_before, stamps)
+    )
+    for cell in np.ndindex(place):
+        series = np.concatenate([before[cell], hourly[cell]])
+        clock = np.concatenate([clocks_before[cell], clocks[cell]])
+        images = index = None
+        if patches is not None and day is not None:
+            images = patches[cell]
+            index = patch_index(clock, day, np.isfinite(images).all(axis=(1, 2, 3)))
+        known = None if statics is None else statics[cell]
+        output[cell] = predict_hours(series, clock, model, images, index, known).T
+    return output
+
+
+def predict_hours(
+    hourly: np.ndarray,
+    stamps: np.ndarray,
+    model: CarbonModel,
+    patches: np.ndarray | None = None,
+    index: np.ndarray | None = None,
+    statics: np.ndarray | None = None,
+) -> np.ndarray:
+    """Predict consecutive hours of one tower.
+
+    Parameters
+    ----------
+    hourly : numpy.ndarray
+        Scaled variables [1], shape ``(hours + T - 1, V)``; NaN where missing.
+    stamps : numpy.ndarray
+        Time stamps, shape ``(hours + T - 1,)``; NaT before the record.
+    model : CarbonModel
+        The model, with a context of T hours.
+    patches : numpy.ndarray, optional
+        Shape ``(days, C, 8, 8)``.
+    index : numpy.ndarray, optional
+        Which patch enters at each hour, shape ``(hours + T - 1,)``; -1 for none.
+    statics : numpy.ndarray, optional
+        What is known of the tower, shape ``(S,)``; NaN where unknown.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(len(model.outputs), hours)``, float32; NaN where a window holds no observation, or has
+        fewer hours of the record than the model needs.
+    """
+    config = model.config
+    measured = [number for number, code in enumerate(config.variables) if code not in TIME_FEATURES]
+    observed = np.isfinite(hourly[:, measured]).any(axis=1)
+    if index is not None:
+        observed |= index >= 0
+    seen = np.lib.stride_tricks.sliding_window_view(observed, config.context).any(axis=1)
+    recorded = ~np.isnat(stamps)
+    least = config.min_context
+    wanted = seen & recorded[config.context - least : len(stamps) - least + 1]
+    if not wanted.any():  # the sea, most of a grid
+        return np.full((len(model.outputs), len(wanted)), np.nan, np.float32)
+    if patches is not None and index is not None:
+        patches, index = _seen(patches, index)
+    if least < config.context:  # hours before the record are none, rather than hours without observations
+        begin = min(int(recorded.argmax()), config.context - 1)
+        hourly, index = hourly[begin:], None if index is None else index[begin:]
+    return model.predict_series(hourly, wanted, patches, index, statics)
+
+
+def _seen(patches: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the patches that some hour sees, and renumber ``index`` to them."""
+    used, renumbered = np.unique(index, return_inverse=True)
+    nothing = int(used[0] < 0)
+    return patches[used[nothing:]], renumbered - nothing
+
+
+def _name(model: CarbonModel) -> str:
+    """What a model is called: by its own name, if it has one, and by its kind."""
+    kind = f"{model.predictor.name} model"
+    return f"{model.provenance['name']}: {kind}" if "name" in model.provenance else kind
+
+
+def _spread_attrs(target: str) -> dict[str, str]:
+    """CF attributes of a target's predicted standard deviation."""
+    attrs = conventions.variable_attrs(target)
+    attrs["long_name"] = f"standard deviation of the error of predicted {attrs['long_name']}"
+    if "standard_name" in attrs:
+        attrs["standard_name"] += " standard_error"
+    return attrs
+
+
+def provenance_attrs(model: CarbonModel) -> dict[str, str]:
+    """Give the CF attributes that say where a prediction comes from.
+
+    Parameters
+    ----------
+    model : CarbonModel
+        What predicts.
+
+    Returns
+    -------
+    dict
+        ``source``, ``references``, ``comment`` and ``training_sites``.
+    """
+    sites = model.sites
+    data = model.provenance.get("data", {})
+    described = data.get("title") or "unnamed data"
+    attrs = {
+        "source": f"{_name(model)} {model.fingerprint()}, xcarbon {__version__}",
+        "references": "arXiv:2406.04940",
+        "comment": f"predicted by a model trained on {len(sites)} towers of: {described}",
+        "training_sites": " ".join(sites),
+    }
+    if "references" in data:
+        attrs["references"] += f"; {data['references']}"
+    return attrs

@@ -1,0 +1,5 @@
+"""Synthetic towers with the structure of real ones, and helpers for tests and examples."""
+
+from xcarbon.testing.towers import raise_on_compute, synthetic_towers, write_fluxnet_csv, write_release
+
+__all__ = ["raise_on_compute", "synthetic_towers", "write_fluxnet_csv", "write_release"]
