@@ -1,8 +1,8 @@
 """Train the weights that ship with the package: ``python benchmarks/weights/train.py STORE OUT``.
 
 Training takes an hour and a half on two cores. STORE is a Zarr store of FLUXNET2015 towers with the
-coordinate ``paper_split``. A run that was stopped resumes when the command is repeated. ``OUT/model`` is the folder
-that ships, with its card.
+coordinate ``paper_split``. A run that was stopped resumes when the command is repeated. ``OUT/model`` is the
+folder that ships, with its card.
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def check(ds: xr.Dataset) -> Report:
     Report
         Findings and coverage. Values are judged at quality codes up to 1, as models read them. The traps
         are the functions of :mod:`xcarbon.quality.plausibility`, where their thresholds are explained. Where
-        there is a coordinate ``equal_halves (site)``, as in the stores of :func:`xcarbon.build`, hourly data that
-        was handed in as half-hourly is named.
+        there is a coordinate ``equal_halves (site)``, as in the stores of :func:`xcarbon.build`, hourly data
+        that was handed in as half-hourly is named.
 
     Raises
     ------
