@@ -1,4 +1,4 @@
-"""The folder of a training run: what was asked for, and where it stands."""
+"""Folder of a training run: its settings, last checkpoint and best model."""
 
 from __future__ import annotations
 
@@ -18,70 +18,57 @@ MODEL, CHECKPOINT, RUN = "model", "last.ckpt", "run.json"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``run.json`` with the settings, ``last.ckpt`` and the best model in ``model``.
+    """Folder with the settings in ``run.json``, the checkpoint ``last.ckpt`` and the best model in ``model``.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The folder; it need not exist.
+    The folder need not exist.
     """
 
     path: Path
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder contains a run."""
         return (self.path / RUN).exists()
 
     @property
     def model(self) -> Path:
-        """Where the best model is."""
+        """Path of the best model."""
         return self.path / MODEL
 
     def check(self, settings: dict[str, Any], resume: bool) -> None:
-        """Refuse to start where a run is already, or to resume another run than this.
-
-        Parameters
-        ----------
-        settings : dict
-            What has to be the same when a run is resumed.
-        resume : bool
-            Whether to continue the run that is there.
-
-        Raises
-        ------
-        ModelError
-            With the names of the settings that differ.
-        """
+        """Raise a ModelError if a new run would overwrite another, or a resumed run has other settings."""
         if not resume:
             if self.exists:
                 raise ModelError(
-                    f"{self.path} holds a run: resume=True continues it, or choose another run_dir"
+                    f"{self.path} already holds a run: continue it with resume=True, or choose another run_dir"
                 )
             return
         try:
             before = _flatten(json.loads((self.path / RUN).read_text()))
         except FileNotFoundError:
-            raise ModelError(f"{self.path} holds no run to resume") from None
+            raise ModelError(f"{self.path} holds no run to resume: check run_dir") from None
         now = _flatten(json.loads(json.dumps(settings)))
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
-            raise ModelError(f"{self.path} was started with other settings: {', '.join(changed)} differ")
+            raise ModelError(
+                f"{self.path} was started with other settings: {', '.join(changed)} differ. "
+                "Use the same settings and towers, or choose another run_dir"
+            )
 
     def begin(self, settings: dict[str, Any]) -> None:
-        """Write down what was asked for."""
+        """Write the settings of a new run to ``run.json``."""
         with replacing(self.path / RUN) as path:
             path.write_text(json.dumps(settings, indent=2) + "\n")
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write what it takes to continue, atomically."""
+        """Write a checkpoint atomically."""
         import torch
 
         with replacing(self.path / CHECKPOINT) as path:
             torch.save(state, path)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Read the last checkpoint; None if there is none."""
+        """Return the last checkpoint, or None if there is none."""
         import torch
 
         if not (self.path / CHECKPOINT).exists():
@@ -91,7 +78,7 @@ class RunFolder:
 
 
 def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
-    """Give nested settings dotted names."""
+    """Return nested settings under dotted names."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         nested = value if isinstance(value, dict) else {"": value}

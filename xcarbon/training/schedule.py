@@ -1,4 +1,4 @@
-"""How to train: the paper's settings, and its learning rate over time."""
+"""Settings of the training of networks, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -11,41 +11,54 @@ from xcarbon.core.errors import ModelError
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; the defaults are the paper's (appendix B.2).
+    """Settings of the training of a network.
+
+    Optimiser, learning rate, batch size, epochs and warm-up follow the paper (appendix B.2) by default. The
+    default loss does not: the paper predicts the last hour of a window, ``loss="last"``.
 
     Attributes
     ----------
     max_epochs : int
-        Passes over all windows; the cosine ends at zero after them.
+        Number of passes over all windows. The learning rate is zero at the end of them.
     max_steps : int or None
-        Optimiser steps after which to end instead, if that comes first; warm-up and cosine shrink with it.
+        Number of optimiser steps after which training ends, if this is less than ``max_epochs``. Warm-up and
+        cosine are shortened in proportion.
     batch_size : int
-        Windows per optimiser step.
+        Number of windows per optimiser step.
     micro_batch : int or None
-        Windows that are computed at once; their gradients are added up to a batch. By default 64 on a
-        processor and 512 elsewhere. What is learnt does not depend on it.
-    learning_rate, weight_decay, betas
-        Of AdamW.
+        Number of windows that are computed at once; the gradients of a batch are summed. By default 64 on
+        a processor and 512 on other devices. The result depends on it only through rounding.
+    learning_rate : float
+        Highest learning rate of AdamW.
+    weight_decay : float
+        Weight decay of AdamW.
+    betas : tuple of float
+        Decay rates of the moment estimates of AdamW.
     warmup_epochs : float
-        Epochs, out of ``max_epochs``, in which the learning rate rises linearly.
+        Number of epochs, out of ``max_epochs``, in which the learning rate increases linearly.
     eval_every : int or None
-        Steps between validations and checkpoints; an epoch by default.
+        Number of steps between validations and checkpoints; by default an epoch.
     val_windows : int
-        Validation windows, drawn once at random: all of them would take longer than training.
+        Number of validation windows, drawn once at random. Using all windows would take longer than training.
     patience : int or None
-        End after this many validations without a better score; None trains to the end.
+        Number of validations without a better score after which training ends; None to disable.
     loss : {"window", "last"}
-        Learn from every hour of a window that has a target, which costs the same, or from its last hour, as
-        the paper does.
+        Hours of a window that enter the loss: all hours that have a target, at the same cost, or the last
+        hour, as in the paper.
     precision : str
-        Of lightning-fabric: ``"32-true"``, ``"bf16-mixed"`` ...
+        Precision, as in lightning-fabric: ``"32-true"``, ``"bf16-mixed"`` and others.
     clip : float or None
-        Largest norm of the gradient of a step, which is scaled down to it; None for any.
+        Largest norm of the gradient of a step; larger gradients are scaled down to it. None to disable.
     averaging : float
-        Share that an optimiser step keeps of the running mean of the weights, which is what is scored and
-        saved; 0 for the weights as they are.
+        Decay of the exponential moving average (EMA) of the weights, in [0, 1). The EMA is scored and
+        saved; with 0 the weights themselves are.
     seed : int
-        Of weights, order and dropout.
+        Random seed for initial weights, order of the windows and dropout.
+
+    Raises
+    ------
+    ModelError
+        If a setting is out of range.
     """
 
     max_epochs: int = 20
@@ -80,12 +93,12 @@ class TrainingConfig:
             raise ModelError(f"loss must be 'last' or 'window', found {self.loss!r}")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Optimiser steps in all."""
+        """Return the total number of optimiser steps."""
         steps = self.max_epochs * steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def rate(self, step: int, total: int) -> float:
-        """Learning rate at a step: linear warm-up, then a cosine down to zero."""
+        """Return the learning rate at a step: linear warm-up, then a cosine that ends at zero."""
         warmup = max(1, round(total * self.warmup_epochs / self.max_epochs))
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
