@@ -40,7 +40,7 @@ class RunFolder:
         if not resume:
             if self.exists:
                 raise ModelError(
-                    f"{self.path} already holds a run: continue it with resume=True, or choose another run_dir"
+                    f"{self.path} holds a run: continue it with resume=True, or choose another run_dir"
                 )
             return
         try:
