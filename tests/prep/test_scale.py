@@ -71,7 +71,7 @@ def test_integers_are_scaled_in_single_precision():
 
 @pytest.mark.parametrize("code", TARGETS)
 def test_targets_have_no_scaling(code):
-    with pytest.raises(BoundsError, match=f"{code} is a target"):
+    with pytest.raises(BoundsError, match=f"{code} has no bounds"):
         scale(np.zeros(1), VARIABLES[code])
 
 

@@ -1,4 +1,4 @@
-"""Half-hours to clock hours: kernels on arrays, with no labels and no graph."""
+"""Array kernels that combine half-hours to clock hours."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from xcarbon.core.conventions import MISSING_FLAG
 Array = NDArray[Any]
 Method = Literal["mean", "sum", "direction", "error", "worst"]
 
-#: Two directions this close to opposite [degree] have no mean.
+#: Two directions have no mean if they are opposite to within this angle [degree].
 _OPPOSITE = 1e-3
 
 
 def hours_touched(halves: int, *, half_past: bool = False) -> int:
-    """Count the clock hours that a run of half-hours touches.
+    """Count the clock hours to which consecutive half-hours belong.
 
     Parameters
     ----------
     halves : int
         Number of consecutive half-hours.
     half_past : bool
-        Whether the first one starts at half past.
+        Whether the first half-hour starts at half past.
 
     Returns
     -------
     int
+        Number of clock hours, including those with one half-hour only.
 
     Examples
     --------
@@ -45,18 +46,18 @@ def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
     Parameters
     ----------
     values : ndarray, shape (..., halves)
-        Half-hourly values without gaps in time; missing ones are NaN, missing codes -1.
+        Half-hourly values without gaps in time. Missing values are NaN, missing quality flags -1.
     how : {"mean", "sum", "direction", "error", "worst"}
-        Average, add, average directions [degree] on the circle, give the standard error of the average
-        of two values with independent errors, or keep the larger quality code.
+        Mean, sum, circular mean of directions [degree], standard error of the mean of two values with
+        independent errors, or larger quality flag.
     half_past : bool
         Whether the first half-hour starts at half past.
 
     Returns
     -------
     ndarray, shape (..., hours)
-        In the type of ``values``; hours as :func:`hours_touched` counts them. An hour is missing
-        unless both its halves exist, and if its halves are opposite directions. Directions lie
+        Clock hours in the data type of ``values``; their number is that of :func:`hours_touched`. An hour is
+        missing if one of its halves is missing, or if its halves are opposite directions. Directions are
         in [0, 360).
 
     Examples
@@ -74,7 +75,7 @@ def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
 
 
 def equal_halves(values: Array, *, half_past: bool = False) -> float:
-    """Tell how many hours have two equal halves, as data does that was hourly once.
+    """Compute the share of hours with two equal halves, which is near 1 if the source is hourly.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def equal_halves(values: Array, *, half_past: bool = False) -> float:
     Returns
     -------
     float
-        Share [1] of the hours that have both halves, neither of them 0; NaN if there is none.
+        Share [1] among the hours with two halves that are present and not 0; NaN if there is no such hour.
 
     Examples
     --------
@@ -118,10 +119,10 @@ def _sum(first: Array, second: Array) -> Array:
 
 
 def _direction(first: Array, second: Array) -> Array:
-    """Bisect the smaller angle, which is where the sum of the two unit vectors points."""
+    """Bisect the smaller angle, which gives the direction of the sum of the two unit vectors."""
     turn = (second - first + 180) % 360 - 180
     middle = (first + turn / 2) % 360
-    middle = np.where(middle == 360, 0, middle)  # the remainder of a tiny negative angle
+    middle = np.where(middle == 360, 0, middle)  # a tiny negative angle has the remainder 360
     return np.where(np.abs(turn) > 180 - _OPPOSITE, np.nan, middle).astype(first.dtype, copy=False)
 
 

@@ -1,4 +1,4 @@
-"""What does not change at a tower or cell, as the numbers that models read."""
+"""Stack static site features as numbers that models read."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from xcarbon.core.variables import IGBP_CLASSES
 def stack_statics(
     inputs: xr.Dataset, names: Sequence[str], chunks: tuple[tuple[int, ...], ...] | None = None
 ) -> da.Array:
-    """Stack coordinates of towers or cells, lazily.
+    """Stack static site features of towers or grid cells, lazily.
 
     Parameters
     ----------
     inputs : xarray.Dataset
-        From :func:`xcarbon.prep.inputs.model_inputs`.
+        Result of :func:`xcarbon.prep.inputs.model_inputs`, with the features as coordinates.
     names : sequence of str
-        Coordinates in the model's order, out of :data:`xcarbon.core.variables.STATICS`.
+        Features in the model's order, among :data:`xcarbon.core.variables.STATICS`.
     chunks : tuple of tuples of int, optional
-        Along the dims of the place; by default those of ``inputs``.
+        Chunks along the dims of the towers or cells; by default those of ``inputs``.
 
     Returns
     -------
     dask.array.Array
-        Shape ``(*place, S)``, float32, a class as its position in ``IGBP_CLASSES``; NaN where unknown, as the
-        class of a grid's cells mostly is.
+        Shape ``(*place, S)``, float32, where ``place`` are the dims of the towers or cells. ``igbp`` is the
+        position of the class in ``IGBP_CLASSES``. Unknown features are NaN, such as the class on most grids.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def stack_statics(
     chunks = chunks or hourly.data.chunks[: len(place)]
     layers = []
     for name in names:
-        # Dims on which it does not depend have the length 1 until a chunk is computed.
+        # Dims on which the feature does not depend have length 1 until a chunk is computed.
         values = da.asarray(_numbers(inputs, name).set_dims(place).data)
         cut = {axis: chunks[axis] for axis, size in enumerate(shape) if values.shape[axis] == size}
         layers.append(da.broadcast_to(values.rechunk(cut), shape, chunks=chunks))
@@ -53,7 +53,7 @@ def stack_statics(
 
 
 def _numbers(inputs: xr.Dataset, name: str) -> xr.Variable:
-    """One coordinate as float32, lazy if it is; NaN where it is absent or unknown."""
+    """Return one coordinate as float32, NaN where unknown; lazy if the coordinate is."""
     if name not in inputs.coords:
         return xr.Variable((), np.float32(np.nan))
     found = inputs[name].variable.to_base_variable()
@@ -64,7 +64,7 @@ def _numbers(inputs: xr.Dataset, name: str) -> xr.Variable:
 
 
 def _position(igbp: np.ndarray) -> np.ndarray:
-    """Positions of classes in the vocabulary, float32."""
+    """Return the positions of classes in ``IGBP_CLASSES`` as float32, NaN for other names."""
     known = {name: position for position, name in enumerate(IGBP_CLASSES)}
     found = [known.get(str(name), np.nan) for name in np.asarray(igbp).flat]
     return np.array(found, "float32").reshape(np.shape(igbp))
