@@ -212,7 +212,7 @@ def _clock_by_sun(tower: TowerRecord) -> Iterator[Finding]:
         yield tower.finding("error", "clock", f"{found}. {advice}")
     elif abs(error) > CLOCK_OFF:
         message = (
-            f"By its radiation, the clock is {error:+.1f} h off utc_offset. Check for shifted time labels."
+            f"The radiation indicates a clock {error:+.1f} h off utc_offset. Check for shifted time labels."
         )
         yield tower.finding("warning", "clock", message)
     months, offsets = tower.clock
