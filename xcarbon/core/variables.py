@@ -149,21 +149,6 @@ _NEE = "surface_upward_mole_flux_of_carbon_dioxide"
 _CARBON = "umol m-2 s-1"
 
 
-def _percentiles() -> list[Variable]:
-    """Return NEE under low and high thresholds of friction velocity, as in FLUXNET files."""
-    return [
-        Variable(
-            f"NEE_VUT_{percentile}",
-            f"net ecosystem exchange at percentile {percentile} of the friction velocity thresholds",
-            _CARBON,
-            _NEE,
-            columns=(f"NEE_VUT_{percentile}",),
-            is_uncertainty=True,
-        )
-        for percentile in ("05", "16", "25", "50", "75", "84", "95")
-    ]
-
-
 _TABLE = [
     Variable("DOY", "day of year", "1", None, Bounds(1, 367), cyclic=True),
     Variable("TOD", "time of day", "hours", None, Bounds(0, 24), cyclic=True),
@@ -276,7 +261,14 @@ _TABLE = [
         "NEE_RANDUNC", "random uncertainty of net ecosystem exchange", _CARBON, f"{_NEE} standard_error",
         columns=("NEE_VUT_REF_RANDUNC",), is_uncertainty=True,
     ),
-    *_percentiles(),
+    *(
+        Variable(
+            f"NEE_VUT_{percentile}",
+            f"net ecosystem exchange at percentile {percentile} of the friction velocity thresholds",
+            _CARBON, _NEE, columns=(f"NEE_VUT_{percentile}",), is_uncertainty=True,
+        )
+        for percentile in ("05", "16", "25", "50", "75", "84", "95")
+    ),
 ]  # fmt: skip
 
 #: Every variable by its code, in the order of the data model.
@@ -388,17 +380,7 @@ def quality_scheme(column: str) -> QualityScheme:
 
 
 def common_scheme(columns: Iterable[str]) -> QualityScheme:
-    """Return the meaning of the quality flags of values from several columns.
-
-    Parameters
-    ----------
-    columns : iterable of str
-        Names of the columns of values; at least one.
-
-    Returns
-    -------
-    QualityScheme
-        The scheme of the columns if they share one, else ``HARMONISED``.
+    """Return the quality scheme of columns if they share one, else ``HARMONISED``.
 
     Examples
     --------

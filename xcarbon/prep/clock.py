@@ -18,19 +18,7 @@ _OPPOSITE = 1e-3
 
 
 def hours_touched(halves: int, *, half_past: bool = False) -> int:
-    """Count the clock hours to which consecutive half-hours belong.
-
-    Parameters
-    ----------
-    halves : int
-        Number of consecutive half-hours.
-    half_past : bool
-        Whether the first half-hour starts at half past.
-
-    Returns
-    -------
-    int
-        Number of clock hours, including those with one half-hour only.
+    """Count the clock hours to which consecutive half-hours belong, incomplete hours included.
 
     Examples
     --------
@@ -41,24 +29,12 @@ def hours_touched(halves: int, *, half_past: bool = False) -> int:
 
 
 def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
-    """Combine consecutive half-hours to clock hours.
+    """Combine consecutive half-hours ``(..., halves)`` to clock hours ``(..., hours)`` of the same data type.
 
-    Parameters
-    ----------
-    values : ndarray, shape (..., halves)
-        Half-hourly values without gaps in time. Missing values are NaN, missing quality flags -1.
-    how : {"mean", "sum", "direction", "error", "worst"}
-        Mean, sum, circular mean of directions [degree], standard error of the mean of two values with
-        independent errors, or larger quality flag.
-    half_past : bool
-        Whether the first half-hour starts at half past.
-
-    Returns
-    -------
-    ndarray, shape (..., hours)
-        Clock hours in the data type of ``values``; their number is that of :func:`hours_touched`. An hour is
-        missing if one of its halves is missing, or if its halves are opposite directions. Directions are
-        in [0, 360).
+    Missing values are NaN, and missing quality flags -1. ``half_past`` states whether the first half-hour
+    starts at half past. The methods are the mean, the sum, the circular mean of directions [degree] in
+    [0, 360), the standard error of the mean of two independent errors, and the larger quality flag. An
+    hour is missing if one of its halves is missing, or if its halves are opposite directions.
 
     Examples
     --------
@@ -75,19 +51,10 @@ def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
 
 
 def equal_halves(values: Array, *, half_past: bool = False) -> float:
-    """Compute the share of hours with two equal halves, which is near 1 if the source is hourly.
+    """Compute the share [1] of hours with two equal halves, which is near 1 if the source is hourly.
 
-    Parameters
-    ----------
-    values : ndarray, shape (halves,)
-        Half-hourly measurements, NaN where missing.
-    half_past : bool
-        Whether the first half-hour starts at half past.
-
-    Returns
-    -------
-    float
-        Share [1] among the hours with two halves that are present and not 0; NaN if there is no such hour.
+    ``values (halves,)`` are measurements, NaN where missing. Hours with a half that is missing or 0 do
+    not count; the share is NaN if no hour is left.
 
     Examples
     --------
@@ -110,14 +77,6 @@ def _halves(values: Array, half_past: bool, missing: float | np.int8) -> tuple[A
     return values[..., 0::2], values[..., 1::2]
 
 
-def _mean(first: Array, second: Array) -> Array:
-    return (first + second) / 2
-
-
-def _sum(first: Array, second: Array) -> Array:
-    return first + second
-
-
 def _direction(first: Array, second: Array) -> Array:
     """Bisect the smaller angle, which gives the direction of the sum of the two unit vectors."""
     turn = (second - first + 180) % 360 - 180
@@ -131,14 +90,10 @@ def _worst(first: Array, second: Array) -> Array:
     return np.where(either_missing, MISSING_FLAG, np.maximum(first, second))
 
 
-def _error(first: Array, second: Array) -> Array:
-    return np.hypot(first, second) / 2
-
-
 _KERNELS: dict[Method, Callable[[Array, Array], Array]] = {
-    "mean": _mean,
-    "sum": _sum,
+    "mean": lambda first, second: (first + second) / 2,
+    "sum": lambda first, second: first + second,
     "direction": _direction,
-    "error": _error,
+    "error": lambda first, second: np.hypot(first, second) / 2,
     "worst": _worst,
 }

@@ -11,19 +11,11 @@ Array = NDArray[Any]
 
 
 def saturation_vapour_pressure(temperature: Array) -> Array:
-    """Compute the saturation vapour pressure over water.
+    """Compute the saturation vapour pressure over water [hPa] of air temperatures [degC], any shape.
 
-    Parameters
-    ----------
-    temperature : numpy.ndarray
-        Air temperature [degC], any shape. The dew point gives the actual vapour pressure.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``6.1121 exp(17.502 (T - 0.01) / (T + 240.96))`` [hPa]: equation 7.5 of part IV of the IFS
-        documentation (cycle 41r2) with the parameters of Buck (1981) for water. The dew point of ERA5
-        refers to the same equation.
+    ``6.1121 exp(17.502 (T - 0.01) / (T + 240.96))`` is equation 7.5 of part IV of the IFS documentation
+    (cycle 41r2) with the parameters of Buck (1981) for water. The dew point, also that of ERA5, gives the
+    actual vapour pressure.
 
     Examples
     --------

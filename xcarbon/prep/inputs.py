@@ -22,23 +22,7 @@ CELL_HOURS, CELLS = 744, 16
 
 
 def as_towers(ds: xr.Dataset) -> xr.Dataset:
-    """Return ``ds`` with a ``site`` dimension and Dask chunks.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Variables on ``(site, time)``, or on ``(time,)`` for a single tower.
-
-    Returns
-    -------
-    xarray.Dataset
-        Chunks of one site; existing chunks along time are kept.
-
-    Raises
-    ------
-    TimestampError
-        If the time axis is not hourly.
-    """
+    """Return ``ds`` with a ``site`` dimension and Dask chunks of one site; ``time`` must be hourly."""
     check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     if "site" not in ds.dims:
         ds = ds.expand_dims("site") if "site" in ds.coords else ds.expand_dims(site=["tower"])

@@ -64,22 +64,11 @@ def _band(ds: xr.Dataset, reflectance: xr.DataArray, band: str) -> xr.DataArray:
 
 
 def patch_index(time: np.ndarray, day: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """Compute which patch a model reads at each hour.
+    """Compute which patch a model reads at each hour, ``(hours,)`` int64.
 
-    Parameters
-    ----------
-    time : numpy.ndarray
-        Starts of the hours in local standard time, shape ``(hours,)``.
-    day : numpy.ndarray
-        Days of the patches, in any order, shape ``(days,)``.
-    usable : numpy.ndarray
-        Whether the patch of each day has enough data, shape ``(days,)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape ``(hours,)``, int64: the position in ``day`` at the noon hour of each usable day, -1 at all
-        other hours.
+    The result is the position in ``day (days,)``, in any order, at the noon hour of each day that is
+    ``usable (days,)``, and -1 at all other hours. ``time (hours,)`` are starts of hours in local standard
+    time.
 
     Examples
     --------

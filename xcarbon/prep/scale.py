@@ -58,21 +58,8 @@ def scale(values: np.ndarray, variable: Variable) -> np.ndarray:
 def local_time(ds: xr.Dataset) -> xr.DataArray:
     """Return the local time of the values of a Dataset.
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Towers with ``time`` in local standard time, or cells of a grid with ``time`` in UTC and the longitude
-        ``lon`` [degrees_east].
-
-    Returns
-    -------
-    xarray.DataArray
-        ``time`` for towers, and the lazy :func:`mean_solar_time` for cells of a grid.
-
-    Raises
-    ------
-    MetadataError
-        If a grid has no ``lon``, or the ``time`` of towers is in UTC.
+    This is ``time`` for towers, and the lazy :func:`mean_solar_time` for cells of a grid, whose ``time``
+    is in UTC. A MetadataError is raised if a grid has no ``lon``, or if the ``time`` of towers is in UTC.
 
     Examples
     --------
@@ -98,22 +85,10 @@ def local_time(ds: xr.Dataset) -> xr.DataArray:
 def mean_solar_time(
     time: xr.DataArray, lon: xr.DataArray, chunks: Mapping[Any, tuple[int, ...]]
 ) -> xr.DataArray:
-    """Compute mean solar time, lazily.
+    """Compute mean solar time, lazily: UTC plus ``lon / 15`` hours, without the equation of time.
 
-    Parameters
-    ----------
-    time : xarray.DataArray
-        Time stamps in UTC, dims ``(time,)``.
-    lon : xarray.DataArray
-        Longitude [degrees_east], any dims.
-    chunks : mapping
-        Chunk sizes along the dims of ``time`` and ``lon``.
-
-    Returns
-    -------
-    xarray.DataArray
-        UTC plus ``lon / 15`` hours, rounded to seconds, without the equation of time; dims of ``time`` and
-        ``lon``.
+    ``time (time,)`` is in UTC and ``lon`` [degrees_east] has any dims; ``chunks`` are the chunk sizes
+    along these dims. The result is rounded to seconds.
     """
     # The arrays have no coordinates here, because xarray keeps indexes in memory, which cannot be chunked.
     stamps, degrees = (
@@ -129,18 +104,7 @@ def _solar(stamps: np.ndarray, lon: np.ndarray) -> np.ndarray:
 
 
 def time_features(time: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Compute day of year and time of day from local time.
-
-    Parameters
-    ----------
-    time : xarray.DataArray
-        Starts of the hours in local time, any dims; see :func:`local_time`.
-
-    Returns
-    -------
-    dict of str to xarray.DataArray
-        ``DOY`` [1], which is 1 on the first of January, and ``TOD`` [hours], both float32 with the dims of
-        ``time``; lazy if ``time`` is.
+    """Compute ``DOY`` [1], from 1, and ``TOD`` [hours] as float32 from local time, any dims; lazy if it is.
 
     Examples
     --------

@@ -113,40 +113,24 @@ def _draw(
 
 
 def near_groups(lat: np.ndarray, lon: np.ndarray, min_distance: float) -> np.ndarray:
-    """Group towers that are connected by distances below a limit.
+    """Group towers that are connected by distances below ``min_distance`` [km].
 
-    Parameters
-    ----------
-    lat, lon : numpy.ndarray
-        Latitude [degrees_north] and longitude [degrees_east], shape ``(sites,)``.
-    min_distance : float
-        Limit [km].
-
-    Returns
-    -------
-    numpy.ndarray
-        Group of each tower, shape ``(sites,)``: integers from 0 in the order of the groups' first towers.
+    ``lat`` and ``lon`` [degrees] and the result have the shape ``(sites,)``. Groups are integers from 0
+    in the order of their first towers.
 
     Examples
     --------
-    >>> near_groups(np.array([50.0, 50.001, 60.0]), np.zeros(3), 1.0).tolist()
-    [0, 0, 1]
+    >>> near_groups(np.array([50.0, 50.001, 60.0]), np.zeros(3), 1.0)
+    array([0, 0, 1])
     """
-    return connected_components(distances(lat, lon, lat, lon) < min_distance, directed=False)[1]
+    near = distances(lat, lon, lat, lon) < min_distance
+    return connected_components(near, directed=False)[1].astype(np.int64)
 
 
 def distances(lat_a: np.ndarray, lon_a: np.ndarray, lat_b: np.ndarray, lon_b: np.ndarray) -> np.ndarray:
-    """Compute great-circle distances between two sets of towers.
+    """Compute great-circle distances [km], ``(a, b)``, between points ``(a,)`` and ``(b,)`` [degrees].
 
-    Parameters
-    ----------
-    lat_a, lon_a, lat_b, lon_b : numpy.ndarray
-        Latitude [degrees_north] and longitude [degrees_east], shapes ``(a,)`` and ``(b,)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        Distances [km], shape ``(a, b)``, by the haversine formula, which is accurate for small distances.
+    The haversine formula is accurate for small distances.
 
     Examples
     --------

@@ -14,22 +14,12 @@ from xcarbon.core.variables import IGBP_CLASSES
 def stack_statics(
     inputs: xr.Dataset, names: Sequence[str], chunks: tuple[tuple[int, ...], ...] | None = None
 ) -> da.Array:
-    """Stack static site features of towers or grid cells, lazily.
+    """Stack static site features of towers or grid cells to float32 ``(*place, S)``, lazily.
 
-    Parameters
-    ----------
-    inputs : xarray.Dataset
-        Result of :func:`xcarbon.prep.inputs.model_inputs`, with the features as coordinates.
-    names : sequence of str
-        Features in the model's order, among :data:`xcarbon.core.variables.STATICS`.
-    chunks : tuple of tuples of int, optional
-        Chunks along the dims of the towers or cells; by default those of ``inputs``.
-
-    Returns
-    -------
-    dask.array.Array
-        Shape ``(*place, S)``, float32, where ``place`` are the dims of the towers or cells. ``igbp`` is the
-        position of the class in ``IGBP_CLASSES``. Unknown features are NaN, such as the class on most grids.
+    ``inputs`` are those of :func:`xcarbon.prep.inputs.model_inputs`, ``names`` the features in the
+    model's order, among :data:`xcarbon.core.variables.STATICS`, and ``chunks`` those along ``place``, the
+    dims of towers or cells; by default those of ``inputs``. ``igbp`` becomes the position of the class in
+    ``IGBP_CLASSES``. Unknown features are NaN, such as the class on most grids.
 
     Examples
     --------

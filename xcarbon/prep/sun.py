@@ -36,21 +36,10 @@ _LEAST_HOURS = 200
 
 
 def sine_of_elevation(utc: Times, lat: float, lon: float) -> Array:
-    """Compute the sine of the sun's elevation.
+    """Compute the sine of the elevation of the sun's centre [1], in the shape of ``utc`` (datetime64).
 
-    Parameters
-    ----------
-    utc : numpy.ndarray
-        Times in UTC, datetime64, any shape.
-    lat, lon : float
-        Latitude [degrees_north] and longitude [degrees_east].
-
-    Returns
-    -------
-    numpy.ndarray
-        Sine of the elevation of the sun's centre [1], shape of ``utc``; negative at night. The position is
-        computed by the low-precision formulas of the Astronomical Almanac, which are accurate to 0.01
-        degrees, and without refraction.
+    The low-precision formulas of the Astronomical Almanac, without refraction, are accurate to 0.01 degrees.
+    ``lat`` and ``lon`` are in degrees.
 
     Examples
     --------
@@ -70,19 +59,7 @@ def sine_of_elevation(utc: Times, lat: float, lon: float) -> Array:
 
 
 def potential_radiation(utc: Times, lat: float, lon: float) -> Array:
-    """Compute the solar radiation on a horizontal surface above the atmosphere.
-
-    Parameters
-    ----------
-    utc : numpy.ndarray
-        Times in UTC, datetime64, any shape.
-    lat, lon : float
-        Latitude [degrees_north] and longitude [degrees_east].
-
-    Returns
-    -------
-    numpy.ndarray
-        Potential radiation [W m-2], shape of ``utc``; 0 at night.
+    """Compute the radiation [W m-2] on a horizontal surface above the atmosphere, in the shape of ``utc``.
 
     Examples
     --------
@@ -126,19 +103,8 @@ class Sunlight(NamedTuple):
 def sunlight(time: Times, lat: float, lon: float, utc_offset: float) -> Sunlight:
     """Compute potential radiation, night and noon in each hour of a record.
 
-    Parameters
-    ----------
-    time : numpy.ndarray
-        Starts of the hours on the tower's clock, shape ``(hours,)``.
-    lat, lon : float
-        Latitude [degrees_north] and longitude [degrees_east].
-    utc_offset : float
-        Difference of the tower's clock from UTC [hours]; positive in the east.
-
-    Returns
-    -------
-    Sunlight
-        Arrays of shape ``(hours,)``.
+    ``time (hours,)`` are starts of the hours on the tower's clock, which is ``utc_offset`` [hours] ahead
+    of UTC.
 
     Examples
     --------
@@ -159,23 +125,12 @@ def sunlight(time: Times, lat: float, lon: float, utc_offset: float) -> Sunlight
 def clock_by_month(radiation: Array, time: Times, lat: float, lon: float) -> tuple[Times, Array]:
     """Estimate the UTC offset of a tower's clock from its radiation, month by month.
 
-    Parameters
-    ----------
-    radiation : numpy.ndarray
-        Measured radiation or photon flux in any unit, shape ``(hours,)``; NaN where missing.
-    time : numpy.ndarray
-        Starts of the hours on the tower's clock, shape ``(hours,)``.
-    lat, lon : float
-        Latitude [degrees_north] and longitude [degrees_east].
-
-    Returns
-    -------
-    months : numpy.ndarray
-        Months with enough days and sun, shape ``(months,)``, datetime64[M].
-    utc_offset : numpy.ndarray
-        UTC offset of the clock [hours], shape ``(months,)``, from ``lon / 15 - 12`` to ``lon / 15 + 12``. It
-        is the lag between the first diurnal harmonics of clear-sky and potential radiation, at which their
-        correlation is largest. Its error is less than 15 minutes in 90 % of the months of FLUXNET2015.
+    ``radiation (hours,)`` is measured radiation or photon flux in any unit, NaN where missing, and ``time
+    (hours,)`` are starts of the hours on the tower's clock. The results are the months with enough days
+    and sun, datetime64[M], and the offset of the clock from UTC [hours] in each of them, both
+    ``(months,)``. The offset is between ``lon / 15 - 12`` and ``lon / 15 + 12``. It is the lag between
+    the first diurnal harmonics of clear-sky and potential radiation, at which their correlation is
+    largest. Its error is less than 15 minutes in 90 % of the months of FLUXNET2015.
 
     Examples
     --------
@@ -219,20 +174,11 @@ def _hour(time: Times) -> NDArray[np.int_]:
 
 
 def summer_time(months: Times, utc_offset: Array, lat: float) -> float:
-    """Compute by how much a clock is ahead in summer.
+    """Compute by how much a clock is ahead in summer [hours]; about 1 for daylight saving time.
 
-    Parameters
-    ----------
-    months, utc_offset : numpy.ndarray
-        Result of :func:`clock_by_month`, shape ``(months,)``.
-    lat : float
-        Latitude [degrees_north], which decides whether May to August are summer or winter.
-
-    Returns
-    -------
-    float
-        Median UTC offset of summer minus that of winter [hours]: about 1 for daylight saving time. NaN if
-        there are fewer than three months of summer or of winter.
+    ``months`` and ``utc_offset`` are the results of :func:`clock_by_month`, of which the medians of
+    summer and winter are compared; the sign of ``lat`` decides which is which. The result is NaN with
+    fewer than three months of either.
 
     Examples
     --------
@@ -281,22 +227,10 @@ class YearOfRadiation(NamedTuple):
 
 
 def years_of_radiation(radiation: Array, time: Times, sun: Sunlight) -> list[YearOfRadiation]:
-    """Compare measured radiation with potential radiation, year by year.
+    """Compare incoming shortwave radiation [W m-2], ``(hours,)``, with potential radiation, year by year.
 
-    Parameters
-    ----------
-    radiation : numpy.ndarray
-        Incoming shortwave radiation [W m-2], shape ``(hours,)``; NaN where missing.
-    time : numpy.ndarray
-        Starts of the hours, shape ``(hours,)``.
-    sun : Sunlight
-        Result of :func:`sunlight` for the same hours.
-
-    Returns
-    -------
-    list of YearOfRadiation
-        One for each year with a value. ``lit_nights`` is NaN if the year has fewer than 200 values in deep
-        night, and ``clearness`` if it has fewer than 200 values by day.
+    ``sun`` is the result of :func:`sunlight` for the same hours. ``lit_nights`` is NaN for years with
+    fewer than 200 values in deep night, and ``clearness`` for years with fewer than 200 values by day.
 
     Examples
     --------

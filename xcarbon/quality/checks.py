@@ -165,15 +165,7 @@ def check(ds: xr.Dataset) -> Report:
 def cf_findings(ds: xr.Dataset) -> list[Finding]:
     """Check attributes and coordinates of a Dataset with the IOOS compliance checker.
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Towers. Their values are not read: the checker reads a small file of zeros with the same attributes.
-
-    Returns
-    -------
-    list of Finding
-        Findings of :func:`cf_findings_in_file`.
+    Values are not read: the checker reads a small file of zeros with the same attributes.
 
     Examples
     --------
@@ -188,24 +180,14 @@ def cf_findings(ds: xr.Dataset) -> list[Finding]:
 
 
 def cf_findings_in_file(path: Path) -> list[Finding]:
-    """Check the CF conventions of a NetCDF file with the IOOS compliance checker.
+    """Check the CF conventions of a NetCDF file with the suite ``cf:1.11`` of the IOOS compliance checker.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Path of the file.
+    Violated requirements are errors and violated recommendations are warnings, in the words of the
+    checker. There is one note instead if the package ``compliance-checker`` is not installed.
 
-    Returns
-    -------
-    list of Finding
-        Violated requirements (errors) and recommendations (warnings) of the suite ``cf:1.11``, in the words
-        of the checker; or one note if the package ``compliance-checker`` is not installed.
-
-    Notes
-    -----
-    The suite requires attributes named "l", "o", "n", "g" ... of sinusoidal grids, because its table lacks a
-    comma after "longitude_of_projection_origin". This function corrects the table. The suites from 1.7 have
-    the same bug, and 1.6 supports neither sinusoidal grids nor 64-bit time.
+    The suite requires attributes named "l", "o", "n", "g" ... of sinusoidal grids, because its table
+    lacks a comma after "longitude_of_projection_origin". This function corrects the table. The suites
+    from 1.7 have the same bug, and 1.6 supports neither sinusoidal grids nor 64-bit time.
     """
     try:
         with contextlib.redirect_stdout(sys.stdout):  # the import replaces sys.stdout if it has no encoding

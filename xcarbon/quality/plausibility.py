@@ -482,8 +482,8 @@ def patches(tower: TowerRecord) -> Iterator[Finding]:
     wrong = pixels[(pixels < REFLECTANCE.lower) | (pixels > REFLECTANCE.upper)]
     if wrong.size > OUT_OF_BOUNDS * pixels.size:
         share, low, high = wrong.size / pixels.size, wrong.min(), wrong.max()
-        found = f"reflectance is out of 0 to 1.6 in {share:.1%} of pixels, from {low:.4g} to {high:.4g}"
-        message = f"{found}. Check the scale factor."
+        found = f"reflectance is out of 0 to {REFLECTANCE.upper} in {share:.1%} of pixels"
+        message = f"{found}, from {low:.4g} to {high:.4g}. Check the scale factor."
         yield tower.finding("warning", "patches", message, "reflectance")
 
 
