@@ -195,7 +195,7 @@ def cf_findings_in_file(path: Path) -> list[Finding]:
             from compliance_checker.cf import appendix_f
             from compliance_checker.runner import CheckSuite
     except ImportError:
-        message = "The CF conventions were not checked. First run: pip install 'xcarbon[check]'."
+        message = "The CF conventions were not checked. Run pip install 'xcarbon[check]' to check them."
         return [Finding("note", "CF", message)]
     CheckSuite.load_all_available_checkers()
     _, *others = appendix_f.grid_mapping_dict17["sinusoidal"]

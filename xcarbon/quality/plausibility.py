@@ -185,9 +185,9 @@ def run_checks(tower: TowerRecord) -> list[Finding]:
 def clock(tower: TowerRecord) -> Iterator[Finding]:
     """Compare ``utc_offset`` with the clock that the radiation indicates, or with the longitude.
 
-    Finds an offset that is missing, has the wrong sign or differs by 0.4 h or more (0.75 h for an error),
-    daylight saving time, and years with another clock. Without three months of radiation, the offset may
-    differ by 3.2 h from ``lon / 15``.
+    The check finds an offset that is missing, has the wrong sign or is off by more than 0.4 h (an error above
+    0.75 h), daylight saving time, and years with another clock. Without three months of radiation, the offset
+    is compared with ``lon / 15`` instead, with a tolerance of 3.2 h.
     """
     by_sun = tower.offset_by_sun
     if not np.isfinite(by_sun):
@@ -266,9 +266,9 @@ def _utc(offset: float) -> str:
 def radiation(tower: TowerRecord) -> Iterator[Finding]:
     """Compare SW_IN of each year with potential radiation.
 
-    Finds more than 10 W m-2 in 2 % of the hours of deep night, ten hours with more radiation than above the
-    atmosphere, and years with less than 20 % of potential radiation. Values with quality flags above 1 are
-    compared, too, and yield notes.
+    The check finds years with more than 10 W m-2 in over 2 % of the hours of deep night, with at least ten
+    hours of more radiation than above the atmosphere, or with less than 20 % of potential radiation. Values
+    with quality flags above 1 are compared separately and yield notes.
     """
     if tower.sun is None or "SW_IN" not in tower.values:
         return
@@ -302,8 +302,8 @@ def _odd_years(
 def humidity(tower: TowerRecord) -> Iterator[Finding]:
     """Compare VPD with ``es(TA) (1 - RH / 100)``, and with the saturation vapour pressure ``es(TA)``.
 
-    Finds a deficit in kPa, a difference of more than 10 % in the median hour, and a deficit that exceeds
-    ``es(TA)`` by 0.5 hPa in more than 0.5 % of hours.
+    The check finds a deficit in kPa, a difference of more than 10 % in the median hour, and a deficit that
+    exceeds ``es(TA)`` by more than 0.5 hPa in over 0.5 % of hours.
     """
     deficit, saturated = tower.read("VPD"), saturation_vapour_pressure(tower.read("TA"))
     expected = saturated * (1 - tower.read("RH") / 100)
