@@ -1,4 +1,4 @@
-"""What we write is CF, by the IOOS compliance checker; applying it touches no value and hides no error."""
+"""Attributes pass the IOOS compliance checker; applying them changes no value and hides no error."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_apply_twice_is_apply_once(towers):
     xr.testing.assert_identical(once[["NEE", "snow"]], twice[["NEE", "snow"]])
 
 
-def test_attributes_that_say_more_are_kept(plain):
+def test_more_detailed_attributes_are_kept(plain):
     ds = plain[["TA", "TA_QC"]].copy()
     ds["TA"].attrs |= {"source_column": "TA_F", "long_name": "air temperature at 42 m"}
     ds["TA_QC"].attrs |= conventions.quality_attrs("TA", CONSOLIDATED)
@@ -86,7 +86,7 @@ def test_other_units_are_an_error(plain):
         conventions.apply(ds)
 
 
-def test_ancillary_variables_are_those_that_are_there(plain):
+def test_ancillary_variables_are_those_in_the_dataset(plain):
     ds = plain[["TA", "TA_QC", "P"]].rename(TA_QC="TA_release")
     ds["TA"].attrs["ancillary_variables"] = "TA_release TA_QC"
     described = conventions.apply(ds)

@@ -1,4 +1,4 @@
-"""The vocabulary is complete, sane, and agrees with the CF standard name table."""
+"""The vocabulary is complete and agrees with the CF standard name table."""
 
 import math
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_unknown_code_suggests_near_ones(typo, meant):
         variable(typo)
 
 
-def test_hopeless_code_lists_all():
+def test_unknown_code_without_similar_ones_lists_all():
     with pytest.raises(VariableError, match=r"DOY.*FCH4"):
         variable("?")
 
@@ -164,7 +164,7 @@ def test_columns_have_a_common_scheme(columns, scheme):
 COLUMNS = {column for known in VARIABLES.values() for column in known.columns}
 
 
-def test_columns_derived_from_nee_have_its_codes_and_others_their_own():
+def test_columns_derived_from_nee_have_its_flags_and_others_their_own():
     derived = {column for column in COLUMNS if quality_column(column) == "NEE_VUT_REF_QC"}
     assert derived == {
         "NEE_VUT_REF",

@@ -1,4 +1,4 @@
-"""Half-hours to clock hours."""
+"""Half-hours are combined to clock hours."""
 
 import math
 
@@ -12,7 +12,7 @@ from xcarbon.prep.clock import equal_halves, hours_touched, to_hours
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=9)
 GAPPY = hnp.arrays("float32", SHAPES, elements=st.sampled_from([*range(-40, 41), math.nan]))
-CODES = hnp.arrays("int8", SHAPES, elements=st.integers(-1, 3))
+FLAGS = hnp.arrays("int8", SHAPES, elements=st.integers(-1, 3))
 DIRECTIONS = hnp.arrays(
     "float32", SHAPES, elements=st.one_of(st.integers(0, 360).map(float), st.just(math.nan))
 )
@@ -34,7 +34,7 @@ def vector_mean(first, second):
 
 
 def rows_of(values, half_past, how):
-    """Give each row of half-hours with its hours."""
+    """Return each row of half-hours with its hours."""
     hours = to_hours(values, how, half_past=half_past)
     assert hours.dtype == values.dtype
     assert hours.shape == (*values.shape[:-1], hours_touched(values.shape[-1], half_past=half_past))
@@ -49,11 +49,11 @@ def test_mean_and_sum_agree_with_a_loop(values, half_past, how):
         np.testing.assert_array_equal(hours, [math.nan if x is None else x for x in expected])
 
 
-@given(CODES, st.booleans())
+@given(FLAGS, st.booleans())
 def test_worst_agrees_with_a_loop(values, half_past):
     for halves, hours in rows_of(values, half_past, "worst"):
-        expected = naive(halves, max, half_past, lambda code: code == -1)
-        np.testing.assert_array_equal(hours, [-1 if code is None else code for code in expected])
+        expected = naive(halves, max, half_past, lambda flag: flag == -1)
+        np.testing.assert_array_equal(hours, [-1 if flag is None else flag for flag in expected])
 
 
 @given(DIRECTIONS, st.booleans())

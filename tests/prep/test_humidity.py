@@ -1,4 +1,4 @@
-"""Vapour pressure against tables."""
+"""Vapour pressure agrees with published tables."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A model's inputs: every variable masked and scaled in its place, and not one value computed."""
+"""Model inputs contain each variable masked and scaled, in the model's order, and are lazy."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ FEW = ["WD", "DOY", "TA", "TOD", "P"]
 
 
 @pytest.mark.parametrize("max_qc", [0, 1])
-def test_inputs_are_those_of_each_variable_by_itself(towers, max_qc):
+def test_inputs_equal_those_of_each_variable_alone(towers, max_qc):
     ds = towers.isel(site=[0, 3])
     inputs = model_inputs(ds, PAPER_INPUTS, target="NEE", max_qc=max_qc).compute()
     assert inputs["hourly"].dims == ("site", "time", "variable")
@@ -45,7 +45,7 @@ def test_absent_variable_is_missing_throughout(towers):
     assert inputs["hourly"].sel(variable=["DOY", "TOD"]).notnull().all()
 
 
-def test_value_whose_code_was_decoded_to_nan_is_used(towers):
+def test_value_whose_flag_was_decoded_to_nan_is_used(towers):
     ds = towers[["TA"]].isel(site=[0], time=slice(24)).compute().fillna(0)
     ds["TA_QC"] = xr.full_like(ds["TA"], np.nan)
     assert model_inputs(ds, ["TA"])["hourly"].notnull().all()
@@ -76,7 +76,7 @@ def test_real_store_stays_on_disk(real_towers):
     assert not any(coordinate.chunks for coordinate in inputs.coords.values())
 
 
-def test_one_tower_gives_what_it_gives_among_others(towers):
+def test_inputs_of_a_tower_do_not_depend_on_other_towers(towers):
     among = model_inputs(towers, FEW, ["B1"], target="NEE").isel(site=2).compute()
     alone = model_inputs(towers.isel(site=2), FEW, ["B1"], target="NEE")
     assert alone.sizes["site"] == 1
@@ -162,7 +162,7 @@ def grid() -> xr.Dataset:
     return ds.assign(CO2=("time", rng.uniform(400, 420, 50)), TA_QC=(ds["TA"] > 25).astype("int8") * 2)
 
 
-def test_cell_of_a_grid_gives_what_a_tower_in_solar_time_gives(grid):
+def test_cell_of_a_grid_equals_a_tower_in_solar_time(grid):
     variables = ["DOY", "TOD", "TA", "CO2", "P"]
     with raise_on_compute():
         inputs = model_inputs(grid.chunk(time=20, lat=2), variables)
@@ -178,7 +178,7 @@ def test_cell_of_a_grid_gives_what_a_tower_in_solar_time_gives(grid):
         np.testing.assert_array_equal(inputs["local_time"].isel(lon=lon), solar)
 
 
-def test_grid_in_memory_is_cut_and_chunks_of_a_lazy_one_are_kept(grid, monkeypatch):
+def test_grid_in_memory_is_chunked_and_chunks_of_a_lazy_grid_are_kept(grid, monkeypatch):
     monkeypatch.setattr("xcarbon.prep.inputs.CELLS", 2)
     monkeypatch.setattr("xcarbon.prep.inputs.CELL_HOURS", 30)
     chunks = {"lat": (2, 1), "lon": (2, 2), "time": (30, 20)}
@@ -186,6 +186,6 @@ def test_grid_in_memory_is_cut_and_chunks_of_a_lazy_one_are_kept(grid, monkeypat
     assert model_inputs(grid.chunk(), ["TA"])["hourly"].chunks[:3] == ((3,), (4,), (50,))
 
 
-def test_models_do_not_learn_from_grids(grid):
+def test_grids_have_no_target(grid):
     with pytest.raises(VariableError, match=r"needs towers on \(site, time\), found \['lat', 'lon'\]"):
         model_inputs(grid.assign(NEE=grid["TA"].drop_attrs()), ["TA"], target="NEE")

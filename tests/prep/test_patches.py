@@ -1,4 +1,4 @@
-"""Patches: pixels that are fill, days that are left out, and the hour at which a patch enters."""
+"""Patches: pixels without data, days that are left out, and the hour at which a patch is read."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from xcarbon.testing import raise_on_compute
 
 
 def patches(fill_pixels: int = 0) -> xr.Dataset:
-    """One day of seven bands of 2 x 2 pixels, of which the first ones are fill."""
+    """Return one day of seven bands of 2 x 2 pixels; the first ``fill_pixels`` have no data."""
     reflectance = np.arange(28, dtype="float32") / 100
     reflectance[:fill_pixels] = np.nan
     dims = ("site", "day", "band", "y", "x")

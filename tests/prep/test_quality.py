@@ -1,4 +1,4 @@
-"""The tolerance removes what is worse than it, and nothing else."""
+"""The quality tolerance removes values with higher flags and no others."""
 
 import numpy as np
 import pytest
@@ -8,16 +8,16 @@ from xcarbon.core.errors import OptionError
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.testing import raise_on_compute
 
-CODES = [-1, 0, 1, 2, 3]
+FLAGS = [-1, 0, 1, 2, 3]
 
 
-def tower(codes=CODES, dtype="int8") -> xr.Dataset:
-    """One value per code, counted from 1."""
-    values = np.arange(1, len(codes) + 1, dtype="float32")
+def tower(flags=FLAGS, dtype="int8") -> xr.Dataset:
+    """Return one value per flag, counted from 1."""
+    values = np.arange(1, len(flags) + 1, dtype="float32")
     return xr.Dataset(
         {
             "NEE": ("time", values, {"units": "umol m-2 s-1"}),
-            "NEE_QC": ("time", np.array(codes, dtype)),
+            "NEE_QC": ("time", np.array(flags, dtype)),
             "TA": ("time", values),
         },
         attrs={"title": "a tower"},
@@ -27,7 +27,7 @@ def tower(codes=CODES, dtype="int8") -> xr.Dataset:
 @pytest.mark.parametrize(
     ("max_qc", "kept"), [(0, [1, 2]), (1, [1, 2, 3]), (2, [1, 2, 3, 4]), (300, [1, 2, 3, 4, 5])]
 )
-def test_codes_up_to_the_tolerance_and_values_without_code_stay(max_qc, kept):
+def test_flags_up_to_the_tolerance_and_values_without_flag_stay(max_qc, kept):
     masked = mask_quality(tower(), ["NEE"], max_qc)["NEE"]
     np.testing.assert_array_equal(masked.dropna("time"), kept)
     assert masked.dtype == np.float32
@@ -39,7 +39,7 @@ def test_default_is_the_papers_tolerance():
     xr.testing.assert_identical(mask_quality(tower(), ["NEE"]), mask_quality(tower(), ["NEE"], 1))
 
 
-def test_code_that_was_decoded_to_nan_is_no_code():
+def test_flag_that_was_decoded_to_nan_is_no_flag():
     masked = mask_quality(tower([np.nan, 0, 2], "float32"), ["NEE"])["NEE"]
     np.testing.assert_array_equal(masked, [1, 2, np.nan])
 
@@ -50,7 +50,7 @@ def test_missing_value_stays_missing():
     assert np.isnan(mask_quality(ds, ["NEE"], 3)["NEE"][1])
 
 
-def test_variable_without_codes_stays_whole():
+def test_variable_without_flags_stays_whole():
     masked = mask_quality(tower(), ["TA", "NEE"], 0)
     assert list(masked) == ["TA", "NEE"]
     xr.testing.assert_identical(masked["TA"], tower()["TA"])

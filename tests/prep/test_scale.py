@@ -1,4 +1,4 @@
-"""Scaling keeps to the bounds, the paper's formulas, and the precision of the values."""
+"""Scaling follows the bounds and the formulas of the paper, and keeps the precision of the values."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ VALUES = hnp.arrays(
 
 
 @given(code=st.sampled_from(PREDICTORS), values=VALUES)
-def test_scaled_values_are_in_range_and_the_rest_is_missing(code, values):
+def test_scaled_values_are_in_range_and_others_are_missing(code, values):
     known = VARIABLES[code]
     scaled = scale(values, known)
     inside = (values >= known.bounds.lower) & (values <= known.bounds.upper)
@@ -71,7 +71,7 @@ def test_integers_are_scaled_in_single_precision():
 
 @pytest.mark.parametrize("code", TARGETS)
 def test_targets_have_no_scaling(code):
-    with pytest.raises(BoundsError, match=f"{code} is a target"):
+    with pytest.raises(BoundsError, match=f"{code} has no bounds"):
         scale(np.zeros(1), VARIABLES[code])
 
 

@@ -1,4 +1,4 @@
-"""Splits: by tower, stratified, apart from each other, and repeatable."""
+"""Splits are by tower, stratified and repeatable, and their sets keep a distance."""
 
 import math
 
@@ -15,14 +15,14 @@ from xcarbon.testing import raise_on_compute
 
 LATITUDES = st.floats(-90, 90)
 LONGITUDES = st.floats(-180, 360)
-#: Towers of three classes that stand alone, in pairs or in crowds.
+#: Towers of three classes, alone, in pairs or in larger groups.
 TOWERS = st.lists(
     st.tuples(st.sampled_from("ABC"), st.integers(0, 8), st.integers(0, 300)), min_size=1, max_size=25
 )
 
 
 def far_apart(classes: str) -> xr.Dataset:
-    """One tower per letter, a degree apart."""
+    """Return one tower per letter, at distances of a degree."""
     count = len(classes)
     return xr.Dataset(
         coords={
@@ -35,7 +35,7 @@ def far_apart(classes: str) -> xr.Dataset:
 
 
 def crowded(towers: list[tuple[str, int, int]]) -> xr.Dataset:
-    """Towers of a class, at a place, some metres north of it."""
+    """Return towers from their class, their place, and their distance to its north [m]."""
     classes, places, metres = zip(*towers, strict=True)
     ds = far_apart("".join(classes))
     lat = np.array(places) + np.array(metres) / 111_195
@@ -47,7 +47,7 @@ def sites(*parts: xr.Dataset) -> list[str]:
 
 
 @given(towers=TOWERS, seed=st.integers(0, 2**32), min_distance=st.sampled_from([0.0, 0.05, 0.2, 500.0]))
-def test_every_tower_is_on_one_side_and_near_ones_on_the_same(towers, seed, min_distance):
+def test_every_tower_is_in_one_set_and_near_ones_in_the_same(towers, seed, min_distance):
     ds = crowded(towers)
     parts = split(ds, seed, min_distance=min_distance)
     assert sorted(sites(*parts)) == sites(ds)
@@ -65,7 +65,7 @@ def test_test_set_has_the_papers_number_of_each_class(classes, seed):
         assert (parts.test["igbp"] == name).sum() == expected
 
 
-def test_real_towers_without_near_ones_follow_the_papers_rule(real_towers):
+def test_isolated_real_towers_follow_the_papers_rule(real_towers):
     groups = near_groups(real_towers["lat"].values, real_towers["lon"].values, 1.0)
     alone = np.bincount(groups)[groups] == 1
     ds = real_towers.isel(site=np.flatnonzero(alone))
@@ -122,7 +122,7 @@ def test_any_coordinate_on_site_can_be_the_class():
 
 
 @pytest.mark.parametrize("share", [{"test": 1.0}, {"val": -0.1}, {"val": 20}])
-def test_share_that_is_none_is_an_error(share):
+def test_share_out_of_range_is_an_error(share):
     with pytest.raises(OptionError, match=r"must be in \[0, 1\)"):
         split(far_apart("AA"), **share)
 

@@ -1,4 +1,4 @@
-"""What is known of a place, and what is not."""
+"""Static site features are stacked, and unknown ones are missing."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_towers(towers):
     np.testing.assert_array_equal(found.compute(), np.transpose(expected))
 
 
-def test_coordinates_in_chunks_stay_there(towers):
+def test_chunked_coordinates_stay_lazy(towers):
     chunked = towers.chunk()
     with raise_on_compute():
         found = stack_statics(model_inputs(chunked, ["TA"]), NAMES)
     np.testing.assert_array_equal(found, stack_statics(model_inputs(towers, ["TA"]), NAMES))
 
 
-def test_what_is_unknown_is_missing(towers):
+def test_unknown_features_are_missing(towers):
     igbp = ["ENF", "?", ""]
     ds = towers.drop_vars(["lat", "elevation"]).assign_coords(igbp=("site", igbp))
     found = stack_statics(model_inputs(ds, ["TA"]), NAMES).compute()

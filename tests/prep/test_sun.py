@@ -1,4 +1,4 @@
-"""The sun stands where almanacs say, and a clock is read off it wherever a tower stands."""
+"""The position of the sun agrees with almanacs, and clocks are estimated from radiation anywhere."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ YEAR = np.arange("2010-01-01", "2011-01-01", dtype="datetime64[h]")
         ("2010-03-20T17:32", 0.0, -81.15, 90.0),  # equinox, at noon
     ],
 )
-def test_sun_stands_where_the_almanac_says(utc, lat, lon, elevation):
+def test_position_of_the_sun_agrees_with_almanacs(utc, lat, lon, elevation):
     sine = sine_of_elevation(np.array([utc], "datetime64[s]"), lat, lon)
     np.testing.assert_allclose(np.degrees(np.arcsin(sine)), elevation, atol=0.1)
 
 
 def test_potential_radiation_of_a_year_at_the_equator():
-    # 416 W m-2, a textbook figure, times 1361 / 1361
+    # 416 W m-2 is the value of textbooks.
     moments = np.arange("2010-01-01", "2011-01-01", dtype="datetime64[10m]")
     assert potential_radiation(moments, 0.0, 30.0).mean() == pytest.approx(416, abs=1)
 
@@ -50,7 +50,7 @@ def test_hours_add_up_to_the_day():
 
 
 @given(lat=st.floats(-60, 60), lon=st.floats(-180, 180), error=st.floats(-11, 11))
-def test_clock_is_read_off_the_sun(lat, lon, error):
+def test_clock_is_estimated_from_radiation(lat, lon, error):
     utc_offset = lon / 15 + error
     time = YEAR[: 24 * 59]
     months, clock = clock_by_month(0.7 * sunlight(time, lat, lon, utc_offset).mean, time, lat, lon)
@@ -58,7 +58,7 @@ def test_clock_is_read_off_the_sun(lat, lon, error):
     np.testing.assert_allclose(clock, utc_offset, atol=0.05)
 
 
-def test_clock_stands_gaps_night_and_clouds():
+def test_clock_is_robust_to_gaps_night_and_clouds():
     rng = np.random.default_rng(0)
     light = sunlight(YEAR, 74.5, -20.5, -1.0).mean * rng.uniform(0.2, 0.8, YEAR.size)
     light[rng.random(YEAR.size) < 0.4] = np.nan

@@ -1,4 +1,4 @@
-"""What is wrong with a tower is found, what is right is not, and a report tells of both."""
+"""Quality checks find the faults of towers and nothing else, and the report lists them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ import xarray as xr
 from xcarbon.core import conventions
 from xcarbon.core.errors import VariableError
 from xcarbon.prep import clock
-from xcarbon.quality import plausibility as traps
+from xcarbon.quality import plausibility
 from xcarbon.quality.checks import Report, cf_findings, check
 from xcarbon.testing import raise_on_compute, synthetic_towers
 
-#: What is wrong with some real towers, looked at one by one; nothing else may be found there.
+#: Known faults of real towers, verified by eye: part of the message by topic. Nothing else may be found.
 REAL = {
-    "US-Me6": {"clock": "utc_offset says UTC+8, but by its radiation the clock is UTC-8 (-8.04 h): the sign"},
-    "IT-SR2": {"clock": "utc_offset says UTC+0, but by its radiation the clock is UTC+1 (1.02 h): correct"},
+    "US-Me6": {"clock": "utc_offset is UTC+8, but the radiation indicates UTC-8 (-8.04 h). Change its sign"},
+    "IT-SR2": {"clock": "utc_offset is UTC+0, but the radiation indicates UTC+1 (1.02 h). Correct"},
     "AU-TTE": {"clock": "+0.5 h off utc_offset", "metadata": "elevation"},
-    "US-ARc": {"clock": "there is no utc_offset: set it; by its radiation the clock is UTC-6"},
-    "FR-Fon": {"clock": "the clock of 2007 is +0.5 h off the other years'"},
+    "US-ARc": {"clock": "utc_offset is missing. Set it; the radiation indicates UTC-6"},
+    "FR-Fon": {"clock": "The clock of 2007 is +0.5 h off that of all years"},
     "DK-Eng": {"radiation at night": "2005 (35% of hours), 2006 (58% of hours), 2007"},
     "SN-Dhr": {"radiation at night": "2010 (66% of hours)", "too little radiation": "2010 (1%)"},
     "FR-LBr": {"radiation at night": "1997 (9% of hours)", "too little radiation": "2002 (0%)"},
     "US-Me2": {"too much radiation": "2008 (24 hours)"},
-    "US-SRC": {"clock": "there is no utc_offset", "humidity": "0.9% of hours above what saturated air"},
-    "CA-Man": {"gap-filled": "throughout, 0% of it at code 1"},
-    "DE-RuR": {"gap-filled": "throughout, 0% of it at code 1"},
-    "DE-RuS": {"gap-filled": "throughout, 0% of it at code 1"},
-    "US-MMS": {"stuck sensor": "-9.99 degC, for 72 hours from 2014-01-06 00:00"},
-    "US-Atq": {"stuck sensor": "-39.73 degC, for 36 hours"},
+    "US-SRC": {
+        "clock": "utc_offset is missing",
+        "humidity": "saturation vapour pressure at TA in 0.9% of hours",
+    },
+    "CA-Man": {"gap-filled": "VPD has no measured value, and 0% of its filled values have quality flag 1"},
+    "DE-RuR": {"gap-filled": "VPD has no measured value, and 0% of its filled values have quality flag 1"},
+    "DE-RuS": {"gap-filled": "VPD has no measured value, and 0% of its filled values have quality flag 1"},
+    "US-MMS": {"stuck sensor": "TA stays at -9.99 degC for 72 hours from 2014-01-06 00:00"},
+    "US-Atq": {"stuck sensor": "stays at -39.73 degC for 36 hours"},
     "CA-NS3": {},
-    "CA-NS4": {"duplicate": "stands within 100 m of CA-NS3"},
+    "CA-NS4": {"duplicate": "within 100 m of CA-NS3"},
     "DE-Tha": {},
     "CN-Dan": {"metadata": "elevation"},  # its clock is 1.93 h off the sun
     "US-NR1": {},  # cloudy afternoons
@@ -52,7 +55,7 @@ REAL = {
 
 @pytest.fixture(autouse=True)
 def without_conventions(monkeypatch):
-    """Leave the slow part to the tests that call it by its name."""
+    """Skip the slow CF checks, except in tests that call ``cf_findings`` themselves."""
     monkeypatch.setattr("xcarbon.quality.checks.cf_findings", lambda ds: [])
 
 
@@ -108,7 +111,7 @@ def test_daylight_saving_is_found(tharandt):
 
 
 @pytest.mark.parametrize(
-    ("stated", "expected"), [(np.nan, "UTC+1 (0."), (-1.0, "sign is wrong"), (2.0, "correct utc")]
+    ("stated", "expected"), [(np.nan, "UTC+1 (0."), (-1.0, "Change its sign"), (2.0, "Correct utc")]
 )
 def test_clock_is_compared_with_the_sun(tharandt, stated, expected):
     ds = tharandt.assign_coords(utc_offset=("site", [stated]))
@@ -119,9 +122,9 @@ def test_clock_without_radiation_is_compared_with_the_longitude(tharandt):
     ds = tharandt[["NEE", "NEE_QC"]]
     assert found(ds, "error") == []
     wrong = ds.assign_coords(utc_offset=("site", [-5.0]))
-    assert message(wrong, "clock").startswith("utc_offset says UTC-5, but the longitude UTC+1")
+    assert message(wrong, "clock").startswith("utc_offset is UTC-5, but the longitude indicates UTC+1")
     unknown = ds.assign_coords(utc_offset=("site", [np.nan]))
-    assert message(unknown, "clock") == "there is no utc_offset: set it, about UTC+1 by the longitude"
+    assert message(unknown, "clock") == "utc_offset is missing. Set it; the longitude indicates UTC+1."
 
 
 @pytest.mark.parametrize("site", ["DE-Tha", "AU-How", "BR-Sa1"])
@@ -161,7 +164,8 @@ def test_numbers_for_missing_values_are_found_and_not_used(clean):
 def test_values_out_of_bounds_are_found(clean):
     wrong = clean.assign(RH=clean["RH"].where(clean["time"].dt.hour != 3, 140))
     assert found(wrong, "warning") == [("bounds", site, "RH") for site in ("SY-001", "SY-002")]
-    assert "out of 0 to 100 %, worst 140: they are read as missing" in check(wrong).findings[0].message
+    text = check(wrong).findings[0].message
+    assert "RH is out of 0 to 100 % in 4.3% of its values; the worst is 140. Models read these" in text
 
 
 @pytest.mark.parametrize(
@@ -180,18 +184,18 @@ def test_values_out_of_bounds_are_found(clean):
 def test_stuck_sensors_are_found(code, value, hours, stuck):
     values = np.random.default_rng(0).uniform(5, 50, 400)
     values[100 : 100 + hours] = value
-    tower = traps.Tower(time=np.arange(400).astype("datetime64[h]"), values={code: values})
-    assert len(list(traps.stuck(tower))) == stuck
+    tower = plausibility.TowerRecord(time=np.arange(400).astype("datetime64[h]"), values={code: values})
+    assert len(list(plausibility.stuck(tower))) == stuck
 
 
 def test_filled_values_do_not_look_stuck():
     values, time = np.full(100, 5.0), np.arange(100).astype("datetime64[h]")
-    tower = traps.Tower(time=time, values={"TA": values}, codes={"TA": np.ones(100, "int8")})
-    assert list(traps.stuck(tower)) == []
-    assert [finding.topic for finding in traps.gap_filled(tower)] == ["gap-filled"]
+    tower = plausibility.TowerRecord(time=time, values={"TA": values}, flags={"TA": np.ones(100, "int8")})
+    assert list(plausibility.stuck(tower)) == []
+    assert [finding.topic for finding in plausibility.gap_filled(tower)] == ["gap-filled"]
 
 
-def test_hourly_source_of_half_hours_is_told_by_equal_halves(real_data, clean):
+def test_hourly_source_of_half_hours_is_found_by_equal_halves(real_data, clean):
     columns = ["TIMESTAMP_START", "TA_F", "TA_F_QC"]
     path = next((real_data / "raw").glob("FLX_US-ARc_*.csv.gz"))
     table = pd.read_csv(path, usecols=columns, na_values=-9999)
@@ -216,18 +220,18 @@ def test_patches_are_checked(clean):
     patches["reflectance"][1] *= 10_000
     report = check(patches)
     assert found(patches, "warning") == [("patches", site, "reflectance") for site in ("SY-001", "SY-002")]
-    assert report.findings[0].message.startswith("no pixel of any day")
-    assert "check the scale factor" in report.findings[1].message
+    assert report.findings[0].message.startswith("reflectance has no value")
+    assert "Check the scale factor" in report.findings[1].message
     assert report.coverage["patch_days"].values[0] == 0 < report.coverage["patch_days"].values[1]
 
 
 def test_coverage_counts_hours_of_the_record():
     time = np.arange("2010-01-01", "2010-01-11", dtype="datetime64[h]")
-    nee, codes = np.full((1, 240), np.nan, "float32"), np.full((1, 240), -1, "int8")
-    nee[0, 40:140], codes[0, 40:140] = np.arange(100), 0
-    codes[0, 40:60], nee[0, 100:110], codes[0, 100:110] = 2, np.nan, -1
+    nee, flags = np.full((1, 240), np.nan, "float32"), np.full((1, 240), -1, "int8")
+    nee[0, 40:140], flags[0, 40:140] = np.arange(100), 0
+    flags[0, 40:60], nee[0, 100:110], flags[0, 100:110] = 2, np.nan, -1
     ds = xr.Dataset(
-        {"NEE": (("site", "time"), nee), "NEE_QC": (("site", "time"), codes)}, {"site": ["A"], "time": time}
+        {"NEE": (("site", "time"), nee), "NEE_QC": (("site", "time"), flags)}, {"site": ["A"], "time": time}
     )
     coverage = check(ds).coverage.isel(site=0)
     assert coverage["present"].item() == pytest.approx(0.9)
@@ -295,8 +299,8 @@ def test_report_reads_well(clean):
     lines = text.splitlines()
     assert lines[0] == "2 towers: 2 errors, 0 warnings, 1 note"
     assert lines[2] == "ERROR: units"
-    assert lines[3].startswith("  SY-001, SY-002 VPD: is a tenth of ")
-    assert "  no tower has a citation or a doi; their licences ask for one" in lines
+    assert lines[3].startswith("  SY-001, SY-002: VPD is a tenth of ")
+    assert "  No tower has a citation or a doi. Add them, because licences of the data require it." in lines
     assert any(line.split()[:2] == ["NEE", "2"] for line in lines)
     assert any(line.split()[:2] == ["ENF", "1"] for line in lines)
     assert max(map(len, lines)) <= 110
@@ -304,5 +308,5 @@ def test_report_reads_well(clean):
 
 
 def test_dataset_without_variables_is_an_error(clean):
-    with pytest.raises(VariableError, match=r"nothing to check: no variable on time among \['snow'\]"):
+    with pytest.raises(VariableError, match=r"nothing to check: none of \['snow'\]"):
         check(clean[["snow"]])

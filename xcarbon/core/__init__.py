@@ -1,1 +1,1 @@
-"""Vocabulary, CF conventions, options and errors that every other folder uses."""
+"""Vocabulary, CF conventions, options, errors and checks that all other folders use."""

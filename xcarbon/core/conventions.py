@@ -1,7 +1,7 @@
-"""CF conventions of the data model: write the attributes, and check the structure they describe.
+"""CF attributes, time bounds and encodings of the data model.
 
-Nothing here computes or changes a value: all functions act on attributes, encodings and coordinates,
-so they are free on Dask-backed Datasets.
+The functions change attributes, encodings and coordinates only. They compute no values of Dask-backed
+Datasets.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from xcarbon.core.variables import (
 CONVENTIONS = "CF-1.11"
 QC = "_QC"
 HOUR = np.timedelta64(1, "h")
-#: Value of a missing integer: quality codes, snow and water flags.
+#: Value of a missing integer, in quality flags and in snow and water flags.
 MISSING_FLAG = np.int8(-1)
 TIME_UNITS = "hours since 1970-01-01 00:00:00"
 DAY_UNITS = "days since 1970-01-01"
-#: Packing of surface reflectance: int16 times 0.0001, as in the MODIS products. A factor of single
-#: precision unpacks to single precision.
+#: Packing of surface reflectance: int16 times 0.0001, as in the MODIS products. The factor has single
+#: precision so that unpacked values have single precision.
 REFLECTANCE_ENCODING = {
     "dtype": "int16",
     "scale_factor": np.float32(1e-4),
@@ -56,17 +56,17 @@ _COORDINATES: dict[str, dict[str, str]] = {
     "equal_halves": {
         "long_name": "share of hours whose two measured half-hours are exactly equal",
         "units": "1",
-        "comment": "near 1 where hourly data was handed in as half-hourly",
+        "comment": "values near 1 indicate that hourly data was submitted as half-hourly data",
     },
     "site_name": {"standard_name": "platform_name", "long_name": "name of the tower"},
-    "citation": {"long_name": "how the tower's team asks to be cited"},
+    "citation": {"long_name": "citation that the tower's team requests"},
     "doi": {"long_name": "digital object identifier of the tower's data"},
     "time": {
         "standard_name": "time",
         "long_name": "start of the averaging hour in the local standard time of each tower",
         "axis": "T",
         "bounds": "time_bnds",
-        "comment": "no daylight saving; subtract utc_offset hours for UTC",
+        "comment": "without daylight saving time; UTC is this time minus utc_offset",
         "units_metadata": "leap_seconds: none",
     },
     "day": {
@@ -104,16 +104,15 @@ _COORDINATES: dict[str, dict[str, str]] = {
     "spatial_ref": {"long_name": "grid of the satellite product"},
 }
 
-#: Coordinates that tell where a value belongs.
 _PLACE = ("lat", "lon")
-#: What differs where values are on the cells of a grid instead of at towers.
+#: Attributes of coordinates where values belong to cells of a grid instead of towers.
 _GRID_COORDINATES: dict[str, dict[str, str]] = {
     "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
     "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
     "utc_offset": {
         "long_name": "mean solar time minus UTC",
         "units": "hours",
-        "comment": "lon / 15, without the equation of time",
+        "comment": "longitude divided by 15, without the equation of time",
     },
     "time": {
         "standard_name": "time",
@@ -123,13 +122,14 @@ _GRID_COORDINATES: dict[str, dict[str, str]] = {
         "units_metadata": "leap_seconds: none",
     },
 }
+#: Attributes of the time features on a grid, where they are computed from mean solar time.
 _SOLAR = {
     "cell_methods": "time: point",
-    "comment": "at the start of the hour in mean solar time, UTC plus lon / 15 hours",
+    "comment": "value at the start of the hour in mean solar time, which is UTC plus lon / 15 hours",
 }
 
-#: Axes that the patches of all towers share. They are no coordinates of the projection, those of the
-#: patch's centre are.
+#: Axes that the patches of all towers share. They are distances from the centre of a patch; the coordinates
+#: of the centre in the projection are ``patch_x`` and ``patch_y``.
 _SHARED_AXES: dict[str, dict[str, str]] = {
     "x": {
         "long_name": "distance east of the patch's centre, the grid corner nearest the tower",
@@ -161,7 +161,7 @@ _PATCHES: dict[str, dict[str, Any]] = {
 
 
 def variable_attrs(code: str) -> dict[str, str]:
-    """Give the CF attributes of a variable.
+    """Return the CF attributes of a variable.
 
     Parameters
     ----------
@@ -193,40 +193,40 @@ def variable_attrs(code: str) -> dict[str, str]:
 
 
 def quality_attrs(code: str, scheme: QualityScheme = MDS) -> dict[str, Any]:
-    """Give the CF attributes of a variable's quality codes."""
+    """Return the CF attributes of a variable's quality flags."""
     return {
         "long_name": f"quality of {VARIABLES[code].long_name}",
         "standard_name": "quality_flag",
         "flag_values": np.array([MISSING_FLAG, *scheme.flag_values], "int8"),
         "flag_meanings": " ".join(["missing", *scheme.flag_meanings]),
-        "comment": "the worse code of the two half-hours where the source is half-hourly",
+        "comment": "the larger (worse) flag of the two half-hours if the source is half-hourly",
     }
 
 
 def release_attrs(releases: Sequence[str]) -> dict[str, Any]:
-    """Give the CF attributes of the flags that tell which release an hour of a variable is from."""
+    """Return the CF attributes of the flags that mark the release of each value."""
     return {
         "long_name": "release that the value comes from",
         "flag_values": np.arange(-1, len(releases), dtype="int8"),
         "flag_meanings": " ".join(["missing", *releases]),
-        "comment": "of several releases the lower quality code counts, of equals the newer release",
+        "comment": "the release with the lowest quality flag, or the newest of those with equal flags",
     }
 
 
 def is_grid(ds: xr.Dataset | xr.DataArray) -> bool:
-    """Tell whether values are on the cells of a grid of ``lat`` and ``lon``."""
+    """Return whether values belong to the cells of a grid with the dimensions ``lat`` and ``lon``."""
     return {"lat", "lon"} <= set(ds.dims) and "site" not in ds.dims
 
 
 def is_utc(ds: xr.Dataset | xr.DataArray) -> bool:
-    """Tell whether ``time`` is in UTC, as on grids and where it says so; else it is local standard time."""
+    """Return whether ``time`` is in UTC, as on grids and if its ``long_name`` states it; else it is local."""
     place = {dim for name in _PLACE if name in ds.coords for dim in ds[name].dims}
     place |= set(_PLACE) & set(ds.dims)
     return bool(place - {"site", "time"}) or "UTC" in str(ds["time"].attrs.get("long_name", ""))
 
 
 def time_bounds(time: xr.DataArray) -> xr.DataArray:
-    """Return the start and end of each hour.
+    """Compute the start and the end of each hour.
 
     Parameters
     ----------
@@ -236,7 +236,13 @@ def time_bounds(time: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        Dims ``(time, bnds)``, with two bounds per hour.
+        Start and end, dims ``(time, bnds)``.
+
+    Examples
+    --------
+    >>> time = xr.DataArray(np.array(["2010-01-01T05"], "datetime64[h]"), dims="time")
+    >>> time_bounds(time).values.astype("datetime64[h]").astype(str).tolist()
+    [['2010-01-01T05', '2010-01-01T06']]
     """
     start = time.values
     return xr.DataArray(np.stack([start, start + HOUR], axis=1), dims=("time", "bnds"))
@@ -248,24 +254,31 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
     Parameters
     ----------
     ds : xarray.Dataset
-        Variables named by code on ``(site, time)`` or on a grid of ``time``, ``lat`` and ``lon``, codes of
-        quality as ``<code>_QC``, patches on ``(site, day, band, y, x)``; any subset.
+        Any of: variables named by code on ``(site, time)`` or on a grid of ``time``, ``lat`` and ``lon``;
+        quality flags named ``<code>_QC``; patches on ``(site, day, band, y, x)``. ``time`` is the local
+        standard time of towers, and UTC on grids.
     history : str, optional
-        One line for the ``history`` attribute; the time is put before it.
+        Line for the ``history`` attribute; the current time in UTC is written before it.
     **root : str
-        Root attributes to set where the Dataset has none, for example ``license`` or ``references``.
+        Global attributes for a Dataset that does not have them, for example ``license`` or ``references``.
 
     Returns
     -------
     xarray.Dataset
-        A new Dataset with the same (lazy) values. Attributes of variables that say more than the
-        vocabulary (such as a source column, or the flag meanings of a quality scheme) are kept. Of towers
-        ``time`` is local standard time, of grids UTC.
+        A new Dataset with the same (lazy) values. Existing attributes of variables are kept, for example a
+        source column, a more detailed ``long_name`` or the flag meanings of a quality scheme.
 
     Raises
     ------
     MetadataError
-        If a variable says that it has other units than the vocabulary.
+        If the ``units`` of a variable differ from those of the vocabulary.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"TA": ("time", [20.0])}, {"time": np.array(["2010-06-01T12"], "datetime64[ns]")})
+    >>> described = apply(ds)
+    >>> described["TA"].attrs["units"], described["time"].attrs["bounds"]
+    ('degC', 'time_bnds')
     """
     ds = ds.set_coords([name for name in ("time_bnds", "spatial_ref") if name in ds])
     if "time" in ds.indexes:
@@ -300,7 +313,7 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
         array.attrs |= _COORDINATES[key]
     elif key in _PATCHES:
         array.attrs |= _PATCHES[key]
-    array.encoding.pop("coordinates", None)  # of the file it comes from; xarray finds those of the next
+    array.encoding.pop("coordinates", None)  # xarray lists the coordinates anew in each file that it writes
     if key in ("time", "time_bnds"):
         array.encoding = {"units": TIME_UNITS, "calendar": "standard", "dtype": "int64"}
     elif key == "day":
@@ -310,13 +323,13 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
     elif key == "reflectance":
         array.encoding = dict(REFLECTANCE_ENCODING)
     if key in _PATCHES and "spatial_ref" in ds.coords:
-        # In the encoding, as rioxarray has it: xarray then keeps it out of "coordinates".
+        # rioxarray reads it from the encoding, too, and xarray then leaves it out of "coordinates".
         array.attrs.pop("grid_mapping", None)
         array.encoding["grid_mapping"] = "spatial_ref"
 
 
 def _link_ancillary(ds: xr.Dataset, array: xr.DataArray) -> None:
-    """Name the variables that say more about ``array`` and are there, in place."""
+    """Set ``ancillary_variables`` of ``array`` to those that are in ``ds``, flags included, in place."""
     names = [*str(array.attrs.pop("ancillary_variables", "")).split(), f"{array.name}{QC}"]
     there = [name for name in dict.fromkeys(names) if name in ds]
     if there:
@@ -324,7 +337,7 @@ def _link_ancillary(ds: xr.Dataset, array: xr.DataArray) -> None:
 
 
 def _complete_flags(array: xr.DataArray) -> None:
-    """Give flags the type of ``array``, as CF asks, and the missing one its meaning, in place."""
+    """Set the data type of ``flag_values``, and add the missing flag if it is not there, in place."""
     values = np.atleast_1d(array.attrs["flag_values"])
     if MISSING_FLAG not in values:
         values = np.array([MISSING_FLAG, *values])
@@ -333,6 +346,6 @@ def _complete_flags(array: xr.DataArray) -> None:
 
 
 def log(ds: xr.Dataset, line: str) -> xr.Dataset:
-    """Return ``ds`` with one more line, stamped with the time in UTC, in its ``history``."""
+    """Return ``ds`` with one more line in its ``history``, which begins with the current time in UTC."""
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return ds.assign_attrs(history="\n".join(filter(None, [ds.attrs.get("history"), f"{now} {line}"])))

@@ -1,6 +1,6 @@
-"""Everything xcarbon raises on purpose: one base class and its leaves.
+"""The errors that xcarbon raises on purpose.
 
-Every message names what was found, where (file, site, variable, line) and what to do about it.
+Every message states what was found, where (file, site, variable, line) and what to do about it.
 """
 
 
@@ -9,7 +9,7 @@ class XCarbonError(Exception):
 
 
 class FileFormatError(XCarbonError, ValueError):
-    """A file is not what its name or its header promises."""
+    """A file does not have the format that its name or its header states."""
 
 
 class TimestampError(FileFormatError):
@@ -17,14 +17,14 @@ class TimestampError(FileFormatError):
 
 
 class MetadataError(XCarbonError, ValueError):
-    """A tower lacks coordinates, or its metadata cannot be true."""
+    """The metadata of a tower is missing or impossible."""
 
 
 class VariableError(XCarbonError, KeyError):
     """A variable is unknown, or absent from a Dataset that needs it."""
 
     def __str__(self) -> str:
-        # KeyError shows the repr of its argument, which turns a sentence into a quoted string.
+        # KeyError shows the repr of its argument, which puts quotes around the message.
         return str(self.args[0]) if self.args else ""
 
 
@@ -41,7 +41,7 @@ class StoreError(XCarbonError, OSError):
 
 
 class LeakageError(XCarbonError, ValueError):
-    """Training and evaluation towers are the same, or stand too close together."""
+    """A tower is in the training set and in an evaluation set, or two such towers are too close."""
 
 
 class ModelError(XCarbonError, ValueError):

@@ -1,7 +1,7 @@
-"""The vocabulary, once: every variable's code, CF name, units, bounds, columns and quality codes.
+"""The vocabulary: code, CF name, units, bounds, columns and quality flags of every variable.
 
-Codes are the FLUXNET base codes in capitals. Everything else in the package (readers, CF attributes,
-scaling, the documentation page) reads this module and repeats none of it.
+Codes are the FLUXNET base codes in capitals. Readers, CF attributes, scaling and the documentation page use
+the definitions in this module.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from xcarbon.core.errors import BoundsError, VariableError
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The closed interval of believable values of a variable, in its units.
+    """The closed interval of plausible values of a variable, in its units.
 
     Raises
     ------
     BoundsError
-        If the interval is reversed, empty or not finite. A reversed interval would make every
-        value "out of bounds" and silently erase the variable.
+        If the interval is reversed, empty or not finite. With a reversed interval, every value would be
+        out of bounds and therefore missing.
 
     Examples
     --------
@@ -48,26 +48,26 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class QualityScheme:
-    """The meaning of the integer codes in a column's ``_QC`` companion; lower is better."""
+    """The meaning of the integers in a column of quality flags (``_QC``); lower flags are better."""
 
     name: str
     flag_meanings: tuple[str, ...]
 
     @property
     def flag_values(self) -> tuple[int, ...]:
-        """Codes, 0 for a measured value."""
+        """Quality flags from 0, which marks a measured value."""
         return tuple(range(len(self.flag_meanings)))
 
 
-#: Columns filled by marginal distribution sampling alone (``_F_MDS``) and the fluxes.
+#: Flags of the fluxes, and of columns filled by marginal distribution sampling alone (``_F_MDS``).
 MDS = QualityScheme(
     "MDS", ("measured", "good_quality_gapfill", "medium_quality_gapfill", "poor_quality_gapfill")
 )
-#: Meteorology consolidated from measurement, sampling and downscaled reanalysis (``_F``).
+#: Flags of meteorology consolidated from measurements, sampling and downscaled reanalysis (``_F``).
 CONSOLIDATED = QualityScheme(
     "consolidated", ("measured", "good_quality_gapfill", "downscaled_from_reanalysis")
 )
-#: Codes of a variable whose values come from columns of both kinds.
+#: Flags of a variable whose values come from columns of both kinds.
 HARMONISED = QualityScheme(
     "harmonised",
     (
@@ -86,21 +86,21 @@ class Variable:
     Attributes
     ----------
     code : str
-        FLUXNET base code, the name in every Dataset.
+        FLUXNET base code, which is the variable's name in every Dataset.
     long_name, units : str
-        As written to CF attributes.
+        CF attributes.
     standard_name : str or None
-        CF standard name, None where the table has none for these units.
+        CF standard name; None if the CF table has no name with these units.
     bounds : Bounds or None
-        Believable range and scaling bounds of a predictor; None for targets.
+        Plausible range of a predictor, which also scales it; None for targets and uncertainties.
     cyclic : bool
-        Whether the upper bound is the lower bound again (a direction, a time of day).
+        Whether both bounds mean the same (as for a direction or the time of day).
     cell_method : {"mean", "sum"}
-        How a value represents its hour.
+        Whether a value is the mean or the sum of its hour.
     columns : tuple of str
-        Columns of network files that hold it, best first.
+        Columns of network files that contain the variable, in order of preference.
     is_uncertainty : bool
-        Whether it tells how uncertain a flux is; such variables are read on request.
+        Whether it describes the uncertainty of a flux. Such variables are read on request only.
     """
 
     code: str
@@ -115,23 +115,23 @@ class Variable:
 
     @property
     def is_target(self) -> bool:
-        """Whether models predict it; predictors have bounds, targets do not."""
+        """Whether the variable is one that models predict."""
         return self.bounds is None and not self.is_uncertainty
 
     @property
     def is_time_feature(self) -> bool:
-        """Whether it follows from the time stamp and is therefore never missing."""
+        """Whether the variable is computed from the time stamp and is therefore never missing."""
         return self.code in TIME_FEATURES
 
 
-#: Predictors that follow from the time stamp in local standard time.
+#: Predictors that are computed from the time stamp in local standard time.
 TIME_FEATURES = ("DOY", "TOD")
-#: What the name of a flux's standard deviation ends in.
+#: Suffix in the name of a predicted flux's spread, which is its predictive standard deviation.
 SPREAD = "_SE"
 
 
 def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bounds) -> list[Variable]:
-    """Five depths of a soil variable; 1 is the shallowest."""
+    """Return a soil variable at five depths; 1 is the shallowest."""
     return [
         Variable(
             f"{code}_{depth}",
@@ -147,21 +147,6 @@ def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bou
 
 _NEE = "surface_upward_mole_flux_of_carbon_dioxide"
 _CARBON = "umol m-2 s-1"
-
-
-def _percentiles() -> list[Variable]:
-    """NEE under low and high thresholds of friction velocity, as FLUXNET gives them."""
-    return [
-        Variable(
-            f"NEE_VUT_{percentile}",
-            f"net ecosystem exchange at percentile {percentile} of the friction velocity thresholds",
-            _CARBON,
-            _NEE,
-            columns=(f"NEE_VUT_{percentile}",),
-            is_uncertainty=True,
-        )
-        for percentile in ("05", "16", "25", "50", "75", "84", "95")
-    ]
 
 
 _TABLE = [
@@ -276,7 +261,14 @@ _TABLE = [
         "NEE_RANDUNC", "random uncertainty of net ecosystem exchange", _CARBON, f"{_NEE} standard_error",
         columns=("NEE_VUT_REF_RANDUNC",), is_uncertainty=True,
     ),
-    *_percentiles(),
+    *(
+        Variable(
+            f"NEE_VUT_{percentile}",
+            f"net ecosystem exchange at percentile {percentile} of the friction velocity thresholds",
+            _CARBON, _NEE, columns=(f"NEE_VUT_{percentile}",), is_uncertainty=True,
+        )
+        for percentile in ("05", "16", "25", "50", "75", "84", "95")
+    ),
 ]  # fmt: skip
 
 #: Every variable by its code, in the order of the data model.
@@ -291,11 +283,12 @@ PAPER_INPUTS: tuple[str, ...] = (
     "PPFD_IN", "PPFD_OUT", "WS", "WD", "USTAR", "G", "H", "LE",
 )  # fmt: skip
 
-#: Patch channels: the seven reflectance bands of MCD43A4 with their wavelengths, then the flags of MCD43A2.
+#: Reflectance bands of MCD43A4 with their shortest and longest wavelengths [nm].
 REFLECTANCE_BANDS: dict[str, tuple[int, int]] = {
     "B1": (620, 670), "B2": (841, 876), "B3": (459, 479), "B4": (545, 565),
     "B5": (1230, 1250), "B6": (1628, 1652), "B7": (2105, 2155),
 }  # fmt: skip
+#: Channels of a patch: the reflectance bands, then the flags of MCD43A2.
 PATCH_BANDS: tuple[str, ...] = (*REFLECTANCE_BANDS, "snow", "water")
 
 #: IGBP land cover classes.
@@ -319,8 +312,9 @@ IGBP_CLASSES: dict[str, str] = {
     "WAT": "water body",
 }
 
-#: What models may be told of a place: position in IGBP_CLASSES, latitude [degrees_north], longitude
-#: [degrees_east], height above sea level [m]. Each has bounds, and half a period of the slowest sine.
+#: Static site features that models can use: position of the class in ``IGBP_CLASSES``, latitude
+#: [degrees_north], longitude [degrees_east] and height above sea level [m]. The three numbers are the lower
+#: bound, the upper bound, and half the period of the lowest frequency in the Fourier features.
 STATICS: dict[str, tuple[float, float, float]] = {
     "igbp": (0, len(IGBP_CLASSES) - 1, 1),
     "lat": (-90, 90, 180),
@@ -330,7 +324,7 @@ STATICS: dict[str, tuple[float, float, float]] = {
 
 
 def variable(code: str) -> Variable:
-    """Look a variable up by its code.
+    """Return the variable with a code.
 
     Parameters
     ----------
@@ -344,7 +338,7 @@ def variable(code: str) -> Variable:
     Raises
     ------
     VariableError
-        If there is no such code; the message suggests the nearest ones.
+        If there is no variable with this code; the message suggests similar codes.
 
     Examples
     --------
@@ -356,23 +350,23 @@ def variable(code: str) -> Variable:
     except KeyError:
         common = [known.code for known in VARIABLES.values() if not known.is_uncertainty]
         near = difflib.get_close_matches(code, common, n=3) or list(VARIABLES)
-        raise VariableError(f"there is no variable {code!r}; did you mean one of {near}?") from None
+        raise VariableError(f"there is no variable {code!r}; use one of {near}") from None
 
 
 def quality_scheme(column: str) -> QualityScheme:
-    """Tell how the quality codes of a network's column are to be read.
+    """Return the meaning of the quality flags of a column in a network file.
 
     Parameters
     ----------
     column : str
-        Name of the value column, for example ``"TA_F"`` (whose codes stand in ``TA_F_QC``).
+        Name of the column of values, for example ``"TA_F"`` (its flags are in ``TA_F_QC``).
 
     Returns
     -------
     QualityScheme
-        ``CONSOLIDATED`` for meteorology named ``<code>_F``, whose code 2 is reanalysis; ``MDS``
-        for ``_F_MDS`` columns and fluxes, whose codes 0 to 3 are grades of gap-filling. Daily and
-        coarser files, whose "codes" are fractions of good half-hours, are not read at all.
+        ``CONSOLIDATED`` for meteorology named ``<code>_F``, where the flag 2 marks reanalysis; ``MDS`` for
+        ``_F_MDS`` columns and fluxes, where the flags 1 to 3 are grades of gap-filling. Files of days and
+        longer steps, whose ``_QC`` columns contain fractions of good half-hours, are not read.
 
     Examples
     --------
@@ -386,7 +380,7 @@ def quality_scheme(column: str) -> QualityScheme:
 
 
 def common_scheme(columns: Iterable[str]) -> QualityScheme:
-    """Tell how quality codes are to be read that come from several columns.
+    """Return the quality scheme of columns if they share one, else ``HARMONISED``.
 
     Examples
     --------
@@ -398,22 +392,22 @@ def common_scheme(columns: Iterable[str]) -> QualityScheme:
 
 
 def quality_column(column: str) -> str:
-    """Name the column of quality codes that belongs to a column of values.
+    """Return the name of the column of quality flags that belongs to a column of values.
 
-    Gross primary production and respiration are partitioned from NEE, and have its codes, as its random
-    uncertainty has.
+    Gross primary production and respiration have the flags of NEE because they are partitioned from it. The
+    random uncertainty of NEE has the flags of NEE, too.
 
     Examples
     --------
     >>> quality_column("TA_F"), quality_column("GPP_NT_VUT_REF")
     ('TA_F_QC', 'NEE_VUT_REF_QC')
     """
-    of_nee = re.fullmatch(r"(GPP|RECO)_.*_VUT_REF|NEE_VUT_REF_RANDUNC", column)
-    return "NEE_VUT_REF_QC" if of_nee else f"{column}_QC"
+    from_nee = re.fullmatch(r"(GPP|RECO)_.*_VUT_REF|NEE_VUT_REF_RANDUNC", column)
+    return "NEE_VUT_REF_QC" if from_nee else f"{column}_QC"
 
 
 def is_gap_filled(column: str) -> bool:
-    """Tell whether a network's column has filled values among the measured ones.
+    """Return whether a column of a network file contains gap-filled values beside measured ones.
 
     Examples
     --------
@@ -424,7 +418,7 @@ def is_gap_filled(column: str) -> bool:
 
 
 def present(codes: Iterable[str], available: Iterable[object]) -> tuple[str, ...]:
-    """Keep the codes that are available, or follow from the time stamp.
+    """Return those of the codes that are available or are computed from the time stamp.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""Datasets to Datasets, lazily: clock, quality, scaling, patches, splits."""
+"""Lazy preparation of Datasets for models: hours, quality mask, scaling, patches, static features, splits."""

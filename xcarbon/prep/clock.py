@@ -1,4 +1,4 @@
-"""Half-hours to clock hours: kernels on arrays, with no labels and no graph."""
+"""Array kernels that combine half-hours to clock hours."""
 
 from __future__ import annotations
 
@@ -13,23 +13,12 @@ from xcarbon.core.conventions import MISSING_FLAG
 Array = NDArray[Any]
 Method = Literal["mean", "sum", "direction", "error", "worst"]
 
-#: Two directions this close to opposite [degree] have no mean.
+#: Two directions have no mean if they are opposite to within this angle [degree].
 _OPPOSITE = 1e-3
 
 
 def hours_touched(halves: int, *, half_past: bool = False) -> int:
-    """Count the clock hours that a run of half-hours touches.
-
-    Parameters
-    ----------
-    halves : int
-        Number of consecutive half-hours.
-    half_past : bool
-        Whether the first one starts at half past.
-
-    Returns
-    -------
-    int
+    """Count the clock hours to which consecutive half-hours belong, incomplete hours included.
 
     Examples
     --------
@@ -40,24 +29,12 @@ def hours_touched(halves: int, *, half_past: bool = False) -> int:
 
 
 def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
-    """Combine consecutive half-hours to clock hours.
+    """Combine consecutive half-hours ``(..., halves)`` to clock hours ``(..., hours)`` of the same data type.
 
-    Parameters
-    ----------
-    values : ndarray, shape (..., halves)
-        Half-hourly values without gaps in time; missing ones are NaN, missing codes -1.
-    how : {"mean", "sum", "direction", "error", "worst"}
-        Average, add, average directions [degree] on the circle, give the standard error of the average
-        of two values with independent errors, or keep the larger quality code.
-    half_past : bool
-        Whether the first half-hour starts at half past.
-
-    Returns
-    -------
-    ndarray, shape (..., hours)
-        In the type of ``values``; hours as :func:`hours_touched` counts them. An hour is missing
-        unless both its halves exist, and if its halves are opposite directions. Directions lie
-        in [0, 360).
+    Missing values are NaN, and missing quality flags -1. ``half_past`` states whether the first half-hour
+    starts at half past. The methods are the mean, the sum, the circular mean of directions [degree] in
+    [0, 360), the standard error of the mean of two independent errors, and the larger quality flag. An
+    hour is missing if one of its halves is missing, or if its halves are opposite directions.
 
     Examples
     --------
@@ -74,19 +51,10 @@ def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
 
 
 def equal_halves(values: Array, *, half_past: bool = False) -> float:
-    """Tell how many hours have two equal halves, as data does that was hourly once.
+    """Compute the share [1] of hours with two equal halves, which is near 1 if the source is hourly.
 
-    Parameters
-    ----------
-    values : ndarray, shape (halves,)
-        Half-hourly measurements, NaN where missing.
-    half_past : bool
-        Whether the first half-hour starts at half past.
-
-    Returns
-    -------
-    float
-        Share [1] of the hours that have both halves, neither of them 0; NaN if there is none.
+    ``values (halves,)`` are measurements, NaN where missing. Hours with a half that is missing or 0 do
+    not count; the share is NaN if no hour is left.
 
     Examples
     --------
@@ -109,19 +77,11 @@ def _halves(values: Array, half_past: bool, missing: float | np.int8) -> tuple[A
     return values[..., 0::2], values[..., 1::2]
 
 
-def _mean(first: Array, second: Array) -> Array:
-    return (first + second) / 2
-
-
-def _sum(first: Array, second: Array) -> Array:
-    return first + second
-
-
 def _direction(first: Array, second: Array) -> Array:
-    """Bisect the smaller angle, which is where the sum of the two unit vectors points."""
+    """Bisect the smaller angle, which gives the direction of the sum of the two unit vectors."""
     turn = (second - first + 180) % 360 - 180
     middle = (first + turn / 2) % 360
-    middle = np.where(middle == 360, 0, middle)  # the remainder of a tiny negative angle
+    middle = np.where(middle == 360, 0, middle)  # a tiny negative angle has the remainder 360
     return np.where(np.abs(turn) > 180 - _OPPOSITE, np.nan, middle).astype(first.dtype, copy=False)
 
 
@@ -130,14 +90,10 @@ def _worst(first: Array, second: Array) -> Array:
     return np.where(either_missing, MISSING_FLAG, np.maximum(first, second))
 
 
-def _error(first: Array, second: Array) -> Array:
-    return np.hypot(first, second) / 2
-
-
 _KERNELS: dict[Method, Callable[[Array, Array], Array]] = {
-    "mean": _mean,
-    "sum": _sum,
+    "mean": lambda first, second: (first + second) / 2,
+    "sum": lambda first, second: first + second,
     "direction": _direction,
-    "error": _error,
+    "error": lambda first, second: np.hypot(first, second) / 2,
     "worst": _worst,
 }

@@ -1,4 +1,4 @@
-"""Water vapour in the air: kernels on arrays."""
+"""Array kernels for water vapour in the air."""
 
 from __future__ import annotations
 
@@ -11,19 +11,11 @@ Array = NDArray[Any]
 
 
 def saturation_vapour_pressure(temperature: Array) -> Array:
-    """Give the vapour pressure of saturated air over water.
+    """Compute the saturation vapour pressure over water [hPa] of air temperatures [degC], any shape.
 
-    Parameters
-    ----------
-    temperature : numpy.ndarray
-        Temperature of the air, or of its dew point for the vapour pressure itself [degC], of any shape.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``6.1121 exp(17.502 (T - 0.01) / (T + 240.96))`` [hPa]: equation 7.5 of part IV of the IFS
-        documentation (cycle 41r2), with the parameters of Buck (1981) for water, to which the dew point
-        of ERA5 refers.
+    ``6.1121 exp(17.502 (T - 0.01) / (T + 240.96))`` is equation 7.5 of part IV of the IFS documentation
+    (cycle 41r2) with the parameters of Buck (1981) for water. The dew point, also that of ERA5, gives the
+    actual vapour pressure.
 
     Examples
     --------

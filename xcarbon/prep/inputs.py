@@ -1,4 +1,4 @@
-"""From a Dataset of the data model to the arrays that a model reads: masked, scaled, stacked, lazy."""
+"""Prepare the lazy arrays that a model reads: mask by quality, scale and stack a Dataset's variables."""
 
 from __future__ import annotations
 
@@ -15,35 +15,19 @@ from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.scale import local_time, scale, time_features
 
-#: Chunk of a Dataset that comes from memory: one tower, about a year of hours.
+#: Chunks of a Dataset that is in memory: one tower, and about a year of hours.
 CHUNKS = {"site": 1, "time": 8784}
-#: The same of a grid: a month of hours, and cells along each other dim.
+#: Chunks of a grid that is in memory: a month of hours, and the number of cells along each other dim.
 CELL_HOURS, CELLS = 744, 16
 
 
 def as_towers(ds: xr.Dataset) -> xr.Dataset:
-    """Return ``ds`` with a ``site`` dimension and Dask chunks, whether it has them or not.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Variables on ``(site, time)``, or on ``(time,)`` for a single tower.
-
-    Returns
-    -------
-    xarray.Dataset
-        Chunked by one site; chunks along time are kept where there are any.
-
-    Raises
-    ------
-    TimestampError
-        If the time axis is not hourly.
-    """
+    """Return ``ds`` with a ``site`` dimension and Dask chunks of one site; ``time`` must be hourly."""
     check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     if "site" not in ds.dims:
         ds = ds.expand_dims("site") if "site" in ds.coords else ds.expand_dims(site=["tower"])
     is_lazy = any(array.chunks for array in ds.data_vars.values())
-    # Coordinates stay in memory: xarray compares them whenever two arrays meet, and would compute them.
+    # Coordinates stay in memory: xarray compares them in most operations, which would compute them.
     return ds.chunk({"site": 1} if is_lazy else CHUNKS).assign_coords(ds.coords)
 
 
@@ -55,38 +39,40 @@ def model_inputs(
     target: str | Sequence[str] | None = None,
     max_qc: int = MAX_QC,
 ) -> xr.Dataset:
-    """Prepare a Dataset for a model, lazily: quality tolerance, scaling, stacking.
+    """Mask by quality, scale and stack the variables that a model reads, lazily.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``; or cells of a grid on ``(time, lat, lon)``, whose
-        time is UTC and which models see in local solar time. Patches have ``(day, band, y, x)`` instead of
-        the time. ``DOY`` and ``TOD`` follow from the local time unless ``ds`` has them.
+        Towers on ``(site, time)``, or one tower on ``(time,)``, in local standard time; or cells of a grid on
+        ``(time, lat, lon)`` in UTC, which is converted to local solar time. Patches have the dims
+        ``(day, band, y, x)`` instead of ``time``. ``DOY`` and ``TOD`` are computed from the local time unless
+        ``ds`` contains them.
     variables : sequence of str
-        Hourly predictors in the model's order. What ``ds`` lacks is missing throughout.
+        Hourly predictors in the model's order. Variables that ``ds`` does not contain are NaN in all hours.
     bands : sequence of str
-        Patch bands in the model's order; none for a model without patches.
+        Patch bands in the model's order; empty for a model without patches.
     target : str or sequence of str, optional
-        Variable to predict, for training and scoring, or several.
+        Variable or variables to predict, for training and scoring.
     max_qc : int
-        Highest quality code that counts, for predictors and target.
+        Highest quality flag of the values to use, for predictors and target.
 
     Returns
     -------
     xarray.Dataset
-        ``hourly (site, time, variable)`` [1] float32, NaN where missing; ``target (site, time)`` in
-        its units if asked for, with a last dim ``target`` for a sequence of them;
-        ``patch (site, day, band, y, x)`` if ``bands`` are asked for and ``ds`` has them. A grid has its own
-        dims, as ``lat`` and ``lon``, in the place of ``site``, and its ``local_time``.
+        ``hourly (site, time, variable)`` [1] float32, NaN where missing. With ``target`` also
+        ``target (site, time)`` in its units, with a last dim ``target`` if a sequence is passed. With
+        ``bands`` also ``patch (site, day, band, y, x)`` if ``ds`` has reflectance. A grid has its own dims,
+        such as ``lat`` and ``lon``, instead of ``site``, and also ``local_time``.
 
     Raises
     ------
     VariableError
-        If a predictor is unknown or a target, none of them is there, or the target is absent.
+        If a predictor is unknown or is a target, if ``ds`` contains no predictor, or if it does not contain
+        the target.
     MetadataError
-        If one of them says that it has other units than the vocabulary, or the time is in UTC and
-        there is no longitude.
+        If the units of a variable differ from those of the vocabulary, or if the time is in UTC and there is
+        no longitude.
     TimestampError
         If the time axis is not hourly.
 
@@ -126,7 +112,7 @@ def model_inputs(
 
 
 def _place(ds: xr.Dataset, found: list[str]) -> tuple[xr.Dataset, list[str]]:
-    """Give a Dataset in Dask chunks, and the dims that predictors have besides ``time``."""
+    """Return a Dataset in Dask chunks, and the dims that predictors have besides ``time``."""
     place = list(dict.fromkeys(str(dim) for code in found for dim in ds[code].dims if dim != "time"))
     if place in ([], ["site"]):
         return as_towers(ds), ["site"]
@@ -144,14 +130,14 @@ def _stack_hourly(
     found: list[str],
     max_qc: int,
 ) -> xr.DataArray:
-    """One task per chunk that masks, scales and stacks all variables, ``(*place, time, variable)``."""
+    """Mask, scale and stack all variables in one task per chunk, ``(*place, time, variable)``."""
     clock = time_features(local)
     arrays, layout = [], []
     for code in found + [code for code in variables if code in TIME_FEATURES]:
         arrays.append(ds[code] if code in ds else clock[code])
-        codes = ds.get(f"{code}{QC}")
-        arrays += [] if codes is None else [codes]
-        layout.append((variables.index(code), code, codes is not None))
+        flags = ds.get(f"{code}{QC}")
+        arrays += [] if flags is None else [flags]
+        layout.append((variables.index(code), code, flags is not None))
     stacked = xr.apply_ufunc(
         _mask_scale_stack,
         *arrays,
@@ -169,13 +155,13 @@ def _stack_hourly(
 def _mask_scale_stack(
     *arrays: np.ndarray, layout: list[tuple[int, str, bool]], width: int, max_qc: int
 ) -> np.ndarray:
-    """Kernel of :func:`_stack_hourly`: values, each followed by its codes if it has any."""
+    """Kernel of :func:`_stack_hourly`; values of a variable are followed by its quality flags, if any."""
     shape = np.broadcast_shapes(*(array.shape for array in arrays))
     stacked = np.full((*shape, width), np.nan, np.float32)
     queue = iter(arrays)
-    for position, code, has_codes in layout:
+    for position, code, has_flags in layout:
         values = next(queue)
-        if has_codes:
+        if has_flags:
             values = np.where(next(queue) > max_qc, np.nan, values)
         stacked[..., position] = scale(values, VARIABLES[code])
     return stacked

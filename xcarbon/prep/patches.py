@@ -1,4 +1,4 @@
-"""Satellite patches in the form that models read."""
+"""Arrange satellite patches as models read them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import xarray as xr
 
 from xcarbon.core.errors import VariableError
 
-#: Value of a pixel without data in the models' patches.
+#: Value of a pixel without data in the patches that models read.
 FILL = -1.0
-#: Hour of the day at which a day's patch enters the window: the satellites pass around noon.
+#: Hour of the day at which a model reads the day's patch, because the satellites pass around noon.
 NOON = 12
 
 
 def stack_bands(ds: xr.Dataset, bands: tuple[str, ...]) -> xr.DataArray:
-    """Stack reflectance, snow and water to one array, lazily.
+    """Stack reflectance, snow and water flags to one array, lazily.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``reflectance (..., day, band, y, x)`` [1], and flags ``snow``, ``water (..., day, y, x)``
-        if there are any.
+        Dataset with ``reflectance (..., day, band, y, x)`` [1] and optionally the flags ``snow`` and
+        ``water (..., day, y, x)``.
     bands : tuple of str
-        Bands in order, out of ``B1`` to ``B7``, ``snow`` and ``water``.
+        Bands in the order of the result, among ``B1`` to ``B7``, ``snow`` and ``water``.
 
     Returns
     -------
     xarray.DataArray
-        ``(..., day, band, y, x)`` float32; -1 where a pixel is fill or ``ds`` lacks the band, and NaN
-        throughout where more than half of the reflectance pixels of a day are fill: such a day is
-        left out.
+        ``(..., day, band, y, x)`` float32; -1 where a pixel has no data or ``ds`` does not contain the band.
+        If more than half of a day's reflectance pixels have no data, all pixels of the day are NaN, and
+        models do not use the day.
 
     Raises
     ------
     VariableError
-        If ``ds`` has none of the bands.
+        If ``ds`` contains none of the bands.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def stack_bands(ds: xr.Dataset, bands: tuple[str, ...]) -> xr.DataArray:
 
 
 def _band(ds: xr.Dataset, reflectance: xr.DataArray, band: str) -> xr.DataArray:
-    """One band on ``(..., day, y, x)``; missing flags are -1 already."""
+    """Return one band, ``(..., day, y, x)``; missing flags are -1 already."""
     if band in ds.indexes["band"]:
         return reflectance.sel(band=band, drop=True)
     if band in ds:
@@ -64,21 +64,11 @@ def _band(ds: xr.Dataset, reflectance: xr.DataArray, band: str) -> xr.DataArray:
 
 
 def patch_index(time: np.ndarray, day: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """Tell which patch enters at each hour.
+    """Compute which patch a model reads at each hour, ``(hours,)`` int64.
 
-    Parameters
-    ----------
-    time : numpy.ndarray
-        Starts of the hours in local standard time, shape ``(hours,)``.
-    day : numpy.ndarray
-        Days of the patches, in any order, shape ``(days,)``.
-    usable : numpy.ndarray
-        Whether a day's patch is to be used, shape ``(days,)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape ``(hours,)``, int64: the position in ``day`` at the noon hour of a usable day, else -1.
+    The result is the position in ``day (days,)``, in any order, at the noon hour of each day that is
+    ``usable (days,)``, and -1 at all other hours. ``time (hours,)`` are starts of hours in local standard
+    time.
 
     Examples
     --------
@@ -92,7 +82,7 @@ def patch_index(time: np.ndarray, day: np.ndarray, usable: np.ndarray) -> np.nda
     date, days = time.astype("datetime64[D]"), day.astype("datetime64[D]")
     order = np.argsort(days)
     position = order[np.minimum(np.searchsorted(days, date, sorter=order), days.size - 1)]
-    # The label is the start of the hour; towers on half hours have their noon in the hour it falls into.
+    # Labels are starts of hours. Hours that start at half past contain noon if they start at 12:30.
     at_noon = (time - date).astype("timedelta64[h]") == np.timedelta64(NOON, "h")
     found = at_noon & (days[position] == date) & usable[position]
     index[found] = position[found]

@@ -1,4 +1,4 @@
-"""Apply the quality tolerance when data is read for a model."""
+"""Mask values whose quality flag is above the tolerance."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import xarray as xr
 from xcarbon.core.conventions import QC
 from xcarbon.core.errors import OptionError
 
-#: Tolerance of the paper: measured values and good gap-filling.
+#: Tolerance of arXiv 2406.04940: measured values and good gap-filling.
 MAX_QC = 1
 
 
 def mask_quality(ds: xr.Dataset, codes: Iterable[str], max_qc: int = MAX_QC) -> xr.Dataset:
-    """Turn values of too low quality into missing ones, lazily.
+    """Replace values of low quality by missing values, lazily.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Variables named by code, with quality codes as ``<code>_QC`` where there are any.
+        Variables named by code, optionally with quality flags named ``<code>_QC``.
     codes : iterable of str
-        The variables to keep.
+        Codes of the variables to return.
     max_qc : int
-        Highest code that counts; 0 keeps measured values only.
+        Highest quality flag of the values to keep; 0 keeps measured values only.
 
     Returns
     -------
     xarray.Dataset
-        The variables ``codes`` alone. A value without a code (-1, NaN, or no ``<code>_QC`` at all)
-        was never gap-filled and stays.
+        The variables ``codes`` without their flags. A value without a flag (-1, NaN, or no ``<code>_QC`` in
+        ``ds``) was never gap-filled and is kept.
 
     Raises
     ------

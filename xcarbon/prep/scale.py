@@ -1,4 +1,4 @@
-"""Scale predictors to fixed bounds, and derive the predictors that follow from the local time."""
+"""Scale predictors by fixed bounds, and compute the predictors that depend on the local time alone."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from xcarbon.core.variables import Variable
 
 
 def scale(values: np.ndarray, variable: Variable) -> np.ndarray:
-    """Scale values of a predictor between its bounds.
+    """Scale values of a predictor by its bounds.
 
     Parameters
     ----------
     values : numpy.ndarray
-        Values in the units of the variable, of any shape; NaN where missing.
+        Values in the units of the variable, any shape; NaN where missing.
     variable : Variable
-        Whose bounds to use.
+        Variable with bounds.
 
     Returns
     -------
     numpy.ndarray
-        Scaled values [1] of the same shape and precision (single for integers):
-        ``2 (x - lower) / (upper - lower) - 1`` in [-1, 1) for a cyclic variable, whose upper bound is
-        its lower one again, and ``(x - lower) / (upper - lower) - 0.5`` in [-0.5, 0.5] for the
-        others. Both bounds belong to the range (air is often saturated at a relative humidity of
-        100 %); what is outside is missing.
+        Scaled values [1] of the same shape and precision (float32 for integers):
+        ``2 (x - lower) / (upper - lower) - 1`` in [-1, 1) for a cyclic variable, where the upper bound
+        becomes -1 like the lower bound, and ``(x - lower) / (upper - lower) - 0.5`` in [-0.5, 0.5] for
+        others. Values outside of the bounds become NaN. Values equal to a bound are valid, for example a
+        relative humidity of 100 %.
 
     Raises
     ------
     BoundsError
-        If the variable is a target and has no bounds.
+        If the variable has no bounds, as targets have none.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def scale(values: np.ndarray, variable: Variable) -> np.ndarray:
     """
     bounds = variable.bounds
     if bounds is None:
-        raise BoundsError(f"{variable.code} is a target and has no scaling bounds")
+        raise BoundsError(f"{variable.code} has no bounds to scale it by; only predictors can be scaled")
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype("float32")
     inside = (values >= bounds.lower) & (values <= bounds.upper)
@@ -56,23 +56,10 @@ def scale(values: np.ndarray, variable: Variable) -> np.ndarray:
 
 
 def local_time(ds: xr.Dataset) -> xr.DataArray:
-    """Tell what the time is where the values of a Dataset belong.
+    """Return the local time of the values of a Dataset.
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Towers, whose ``time`` is local standard time; or cells of a grid, whose ``time`` is UTC, with their
-        longitude ``lon`` [degrees_east].
-
-    Returns
-    -------
-    xarray.DataArray
-        Of towers ``time``; of cells lazily their :func:`mean_solar_time`.
-
-    Raises
-    ------
-    MetadataError
-        If cells have no ``lon``, or the time of towers says that it is UTC.
+    This is ``time`` for towers, and the lazy :func:`mean_solar_time` for cells of a grid, whose ``time``
+    is in UTC. A MetadataError is raised if a grid has no ``lon``, or if the ``time`` of towers is in UTC.
 
     Examples
     --------
@@ -84,11 +71,13 @@ def local_time(ds: xr.Dataset) -> xr.DataArray:
     if not is_utc(ds):
         return ds["time"]
     if "site" in ds.coords:
-        raise MetadataError("time is in UTC, but towers need local standard time: see xcarbon.open_netcdf")
+        raise MetadataError(
+            "the time of the towers is in UTC; convert it to local standard time, as xcarbon.open_netcdf does"
+        )
     if "lon" not in ds.coords:
         raise MetadataError(
-            "time on a grid is in UTC, and local solar time needs a coordinate 'lon' [degrees_east], "
-            f"but there are {sorted(map(str, ds.coords))}"
+            "the time of a grid is in UTC, and its local solar time needs a coordinate 'lon' [degrees_east]; "
+            f"add it to the coordinates {sorted(map(str, ds.coords))}"
         )
     return mean_solar_time(ds["time"], ds["lon"], ds.unify_chunks().chunksizes)
 
@@ -96,24 +85,12 @@ def local_time(ds: xr.Dataset) -> xr.DataArray:
 def mean_solar_time(
     time: xr.DataArray, lon: xr.DataArray, chunks: Mapping[Any, tuple[int, ...]]
 ) -> xr.DataArray:
-    """Mean solar time, lazily.
+    """Compute mean solar time, lazily: UTC plus ``lon / 15`` hours, without the equation of time.
 
-    Parameters
-    ----------
-    time : xarray.DataArray
-        Stamps in UTC, dims ``(time,)``.
-    lon : xarray.DataArray
-        Longitude [degrees_east] on any dims.
-    chunks : mapping
-        Chunk sizes along these dims.
-
-    Returns
-    -------
-    xarray.DataArray
-        UTC plus ``lon / 15`` hours, to the second, without the equation of time; dims of ``time`` and
-        ``lon``.
+    ``time (time,)`` is in UTC and ``lon`` [degrees_east] has any dims; ``chunks`` are the chunk sizes
+    along these dims. The result is rounded to seconds.
     """
-    # Without their coordinates: an index is always in memory.
+    # The arrays have no coordinates here, because xarray keeps indexes in memory, which cannot be chunked.
     stamps, degrees = (
         xr.DataArray(array.values, dims=array.dims).chunk({dim: chunks.get(dim, -1) for dim in array.dims})
         for array in (time, lon)
@@ -122,23 +99,12 @@ def mean_solar_time(
 
 
 def _solar(stamps: np.ndarray, lon: np.ndarray) -> np.ndarray:
-    """Kernel of :func:`mean_solar_time`: the sun turns by one degree in 240 seconds."""
+    """Kernel of :func:`mean_solar_time`: one degree of longitude is 240 seconds."""
     return stamps.astype("M8[s]") + np.rint(lon * 240).astype("m8[s]")
 
 
 def time_features(time: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Derive day of year and time of day from local time.
-
-    Parameters
-    ----------
-    time : xarray.DataArray
-        Starts of the hours in local time, on any dims; see :func:`local_time`.
-
-    Returns
-    -------
-    dict of str to xarray.DataArray
-        ``DOY`` [1], 1 on the first of January, and ``TOD`` [hours], on the dims of ``time``, float32; lazy
-        if ``time`` is.
+    """Compute ``DOY`` [1], from 1, and ``TOD`` [hours] as float32 from local time, any dims; lazy if it is.
 
     Examples
     --------

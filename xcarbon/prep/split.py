@@ -1,4 +1,4 @@
-"""Split towers into training, validation and test sets: by site, never by hour."""
+"""Split towers into training, validation and test sets. All hours of a tower go to the same set."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
+from scipy.sparse.csgraph import connected_components
 
 from xcarbon.core.errors import LeakageError, MetadataError, OptionError
 
-EARTH_RADIUS = 6371.0088  # [km], mean
+EARTH_RADIUS = 6371.0088  #: Mean radius of the Earth [km].
 
 
 class Split(NamedTuple):
-    """Towers to train on, to choose a model by, and to report."""
+    """Towers for training, for the choice of a model, and for the final scores."""
 
     train: xr.Dataset
     val: xr.Dataset
@@ -37,22 +38,22 @@ def split(
     ds : xarray.Dataset
         Towers along ``site``, with coordinates ``lat``, ``lon`` and ``by``.
     seed : int
-        Of the random order.
+        Random seed for the order in which towers are drawn.
     test : float, optional
-        Share of each class's towers in the test set; by default the paper's rule,
+        Share of each class's towers in the test set. The default is the rule of arXiv 2406.04940:
         ``min(5, ceil(0.2 n))`` towers of a class of n.
     val : float
-        Share of the towers left in each class that goes to the validation set.
+        Share of the remaining towers of each class that goes to the validation set.
     by : str
-        Coordinate on ``site`` that holds the class.
+        Coordinate on ``site`` that contains the class.
     min_distance : float
-        Towers nearer than this [km] are kept on one side.
+        Towers that are closer to each other than this distance [km] go to the same set.
 
     Returns
     -------
     Split
-        ``train``, ``val`` and ``test``: lazy selections of ``ds``. No class is left without a
-        training tower: a class of one tower, or of one cluster of near ones, is trained on.
+        ``train``, ``val`` and ``test``: lazy selections of ``ds``. Each class has at least one training
+        tower. Classes with a single tower, or with a single group of near towers, go to the training set.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def split(
         count = of_class.sum()
         wanted = min(5, math.ceil(0.2 * count)) if test is None else round(test * count)
         _draw(side, "test", wanted, of_class, classes, groups, order)
-        # Shares add up over the classes: of many small ones, each rounded by itself, nothing would be left.
+        # Shares are accumulated over the classes, because rounding per class gives 0 for all small classes.
         share += val * (side[of_class] == "train").sum()
         wanted = round(share - (side == "val").sum()) + (side[of_class] == "val").sum()
         _draw(side, "val", wanted, of_class, classes, groups, order)
@@ -97,7 +98,7 @@ def _draw(
     groups: np.ndarray,
     order: np.ndarray,
 ) -> None:
-    """Move whole groups of near towers to one side until enough of a class are there, in place."""
+    """Move whole groups of near towers to one set until it has enough of a class, in place."""
     for group in order:
         members = groups == group
         have = ((side == name) & of_class).sum()
@@ -105,53 +106,36 @@ def _draw(
             return
         free = side == "train"
         enters = (members & free & of_class).any()
-        # Each class keeps a training tower: without any, nothing could be learnt about it.
+        # Each class keeps a training tower, because a model cannot learn a class that it never sees.
         keeps_one = set(classes[members]) <= set(classes[free & ~members])
         if enters and keeps_one:
             side[members] = name
 
 
 def near_groups(lat: np.ndarray, lon: np.ndarray, min_distance: float) -> np.ndarray:
-    """Group towers that are connected by distances below a limit.
+    """Group towers that are connected by distances below ``min_distance`` [km].
 
-    Parameters
-    ----------
-    lat, lon : numpy.ndarray
-        Coordinates [degrees], shape ``(sites,)``.
-    min_distance : float
-        Limit [km].
-
-    Returns
-    -------
-    numpy.ndarray
-        Number of each tower's group, from 0, shape ``(sites,)``.
+    ``lat`` and ``lon`` [degrees] and the result have the shape ``(sites,)``. Groups are integers from 0
+    in the order of their first towers.
 
     Examples
     --------
     >>> near_groups(np.array([50.0, 50.001, 60.0]), np.zeros(3), 1.0)
     array([0, 0, 1])
     """
-    near = (distances(lat, lon, lat, lon) < min_distance) | np.eye(len(lat), dtype=bool)
-    groups = np.arange(len(lat))
-    while True:
-        lowest = np.where(near, groups, len(lat)).min(axis=1)
-        if (lowest == groups).all():
-            return np.unique(groups, return_inverse=True)[1]
-        groups = lowest
+    near = distances(lat, lon, lat, lon) < min_distance
+    return connected_components(near, directed=False)[1].astype(np.int64)
 
 
 def distances(lat_a: np.ndarray, lon_a: np.ndarray, lat_b: np.ndarray, lon_b: np.ndarray) -> np.ndarray:
-    """Great-circle distances between two sets of towers.
+    """Compute great-circle distances [km], ``(a, b)``, between points ``(a,)`` and ``(b,)`` [degrees].
 
-    Parameters
-    ----------
-    lat_a, lon_a, lat_b, lon_b : numpy.ndarray
-        Coordinates [degrees], shapes ``(a,)`` and ``(b,)``.
+    The haversine formula is accurate for small distances.
 
-    Returns
-    -------
-    numpy.ndarray
-        Distances [km], shape ``(a, b)``, by the haversine formula, which is exact for small ones.
+    Examples
+    --------
+    >>> distances(np.array([50.0]), np.array([0.0]), np.array([51.0, 50.0]), np.array([0.0, 1.0])).round(1)
+    array([[111.2,  71.5]])
     """
     lat_a, lon_a, lat_b, lon_b = (np.radians(x, dtype=float) for x in (lat_a, lon_a, lat_b, lon_b))
     across = np.sin((lat_a[:, None] - lat_b) / 2) ** 2
@@ -160,55 +144,67 @@ def distances(lat_a: np.ndarray, lon_a: np.ndarray, lat_b: np.ndarray, lon_b: np
 
 
 def check_leakage(train: xr.Dataset, other: xr.Dataset, min_distance: float = 1.0) -> None:
-    """Make sure that two sets share no tower and keep their distance.
+    """Check that two sets share no tower and have a minimum distance from each other.
 
     Parameters
     ----------
     train, other : xarray.Dataset
         Towers along ``site`` with ``lat`` and ``lon``.
     min_distance : float
-        Least distance [km] between a tower of one set and a tower of the other.
+        Smallest distance [km] that is allowed between a tower of one set and a tower of the other.
 
     Raises
     ------
     LeakageError
-        Naming the towers in question.
+        If a tower is in both sets, or two towers are too close; the message names them.
+    MetadataError
+        If a tower has no latitude or longitude.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> ds = synthetic_towers(2, patches=False)
+    >>> check_leakage(ds.isel(site=[0]), ds.isel(site=[1]))
     """
     ours, theirs = np.atleast_1d(train["site"].values), np.atleast_1d(other["site"].values)
     shared = sorted(set(ours) & set(theirs))
     if shared:
         raise LeakageError(
-            f"{len(shared)} towers are in the training and in the other set: {', '.join(shared[:5])}; "
-            "split with ds.carbon.split(), or pass allow_leakage=True if this is what you want"
+            f"{len(shared)} towers are in the training set and in the other set: {', '.join(shared[:5])}; "
+            "split with ds.carbon.split(), or pass allow_leakage=True if you want to share them"
         )
     apart = distances(*(_coordinate(ds, name) for ds in (train, other) for name in ("lat", "lon")))
     if apart.size and apart.min() < min_distance:
         i, j = np.unravel_index(apart.argmin(), apart.shape)
         raise LeakageError(
-            f"{ours[i]} and {theirs[j]} are {apart.min():.2f} km apart, less than {min_distance} km: their "
-            "weather and vegetation are the same; split with ds.carbon.split(min_distance=...), or pass "
-            "allow_leakage=True if this is what you want"
+            f"{ours[i]} and {theirs[j]} are {apart.min():.2f} km apart, less than {min_distance} km, so they "
+            "have nearly the same weather and vegetation; split with ds.carbon.split(min_distance=...), or "
+            "pass allow_leakage=True if you want to use both"
         )
 
 
 def _coordinate(ds: xr.Dataset, name: str) -> np.ndarray:
-    """Coordinates of all towers, none of them missing."""
+    """Coordinate of all towers, ``(sites,)``; raises if one is missing."""
     values = np.atleast_1d(ds[name].values) if name in ds.coords else np.array([np.nan])
     if not np.isfinite(values).all():
         sites = np.atleast_1d(ds["site"].values)[~np.isfinite(values)] if name in ds.coords else "all towers"
-        raise MetadataError(f"no {name} for {sites}: towers without coordinates cannot be kept apart")
+        raise MetadataError(
+            f"there is no {name} for {sites}: set it, because the distances between towers are needed"
+        )
     return values
 
 
 def _classes(ds: xr.Dataset, by: str) -> np.ndarray:
-    """Classes of all towers, none of them missing."""
+    """Class of each tower, ``(sites,)``; raises if one is missing."""
     on_site = [str(name) for name, coordinate in ds.coords.items() if coordinate.dims == ("site",)]
     if by not in on_site:
-        raise MetadataError(f"the Dataset has no {by!r} on site to split by; there are {on_site}")
+        raise MetadataError(
+            f"the Dataset has no {by!r} on site, which the split needs; its coordinates on site are {on_site}"
+        )
     classes = ds[by]
     missing = classes.isnull() | (classes == "")
     if missing.any():
         raise MetadataError(
-            f"no {by} for {ds['site'].values[missing]}: a split needs the class of all towers"
+            f"there is no {by} for {ds['site'].values[missing]}: set it, because classes are split one by one"
         )
     return classes.values

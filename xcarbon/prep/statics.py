@@ -1,4 +1,4 @@
-"""What does not change at a tower or cell, as the numbers that models read."""
+"""Stack static site features as numbers that models read."""
 
 from __future__ import annotations
 
@@ -14,22 +14,12 @@ from xcarbon.core.variables import IGBP_CLASSES
 def stack_statics(
     inputs: xr.Dataset, names: Sequence[str], chunks: tuple[tuple[int, ...], ...] | None = None
 ) -> da.Array:
-    """Stack coordinates of towers or cells, lazily.
+    """Stack static site features of towers or grid cells to float32 ``(*place, S)``, lazily.
 
-    Parameters
-    ----------
-    inputs : xarray.Dataset
-        From :func:`xcarbon.prep.inputs.model_inputs`.
-    names : sequence of str
-        Coordinates in the model's order, out of :data:`xcarbon.core.variables.STATICS`.
-    chunks : tuple of tuples of int, optional
-        Along the dims of the place; by default those of ``inputs``.
-
-    Returns
-    -------
-    dask.array.Array
-        Shape ``(*place, S)``, float32, a class as its position in ``IGBP_CLASSES``; NaN where unknown, as the
-        class of a grid's cells mostly is.
+    ``inputs`` are those of :func:`xcarbon.prep.inputs.model_inputs`, ``names`` the features in the
+    model's order, among :data:`xcarbon.core.variables.STATICS`, and ``chunks`` those along ``place``, the
+    dims of towers or cells; by default those of ``inputs``. ``igbp`` becomes the position of the class in
+    ``IGBP_CLASSES``. Unknown features are NaN, such as the class on most grids.
 
     Examples
     --------
@@ -45,7 +35,7 @@ def stack_statics(
     chunks = chunks or hourly.data.chunks[: len(place)]
     layers = []
     for name in names:
-        # Dims on which it does not depend have the length 1 until a chunk is computed.
+        # Dims on which the feature does not depend have length 1 until a chunk is computed.
         values = da.asarray(_numbers(inputs, name).set_dims(place).data)
         cut = {axis: chunks[axis] for axis, size in enumerate(shape) if values.shape[axis] == size}
         layers.append(da.broadcast_to(values.rechunk(cut), shape, chunks=chunks))
@@ -53,7 +43,7 @@ def stack_statics(
 
 
 def _numbers(inputs: xr.Dataset, name: str) -> xr.Variable:
-    """One coordinate as float32, lazy if it is; NaN where it is absent or unknown."""
+    """Return one coordinate as float32, NaN where unknown; lazy if the coordinate is."""
     if name not in inputs.coords:
         return xr.Variable((), np.float32(np.nan))
     found = inputs[name].variable.to_base_variable()
@@ -64,7 +54,7 @@ def _numbers(inputs: xr.Dataset, name: str) -> xr.Variable:
 
 
 def _position(igbp: np.ndarray) -> np.ndarray:
-    """Positions of classes in the vocabulary, float32."""
+    """Return the positions of classes in ``IGBP_CLASSES`` as float32, NaN for other names."""
     known = {name: position for position, name in enumerate(IGBP_CLASSES)}
     found = [known.get(str(name), np.nan) for name in np.asarray(igbp).flat]
     return np.array(found, "float32").reshape(np.shape(igbp))

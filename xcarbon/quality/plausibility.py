@@ -1,4 +1,8 @@
-"""The traps in tower records: each a function of one tower's arrays that says what it found."""
+"""Quality checks of the record of one tower.
+
+Each check is a function of a :class:`TowerRecord` that yields a :class:`Finding` for each problem. Values are
+used up to the quality flag 1 unless the check states another limit.
+"""
 
 from __future__ import annotations
 
@@ -27,58 +31,62 @@ from xcarbon.prep.sun import (
 Array = NDArray[np.floating[Any]]
 Severity = Literal["error", "warning", "note"]
 
-#: A clock that is off by more [hours] shows another hour than its offset says. Tilted sensors and shaded
-#: mornings move the sun's clock of a real tower by up to 0.36 (AU-Ync); half an hour is seen (AU-TTE).
+#: Difference of ``utc_offset`` from the clock that the radiation indicates [hours]: it is suspicious above
+#: the first limit, and wrong above the second. Tilted sensors and shaded mornings cause differences of up to
+#: 0.36 at real towers (AU-Ync), and an error of half an hour is found (AU-TTE).
 CLOCK_OFF, CLOCK_WRONG = 0.4, 0.75
-#: A year whose clock differs by as much [hours] from the tower's other years, in three months or more.
+#: Difference of a year's clock from that of all years [hours], in at least three months of the year.
 CLOCK_JUMP = 0.45
-#: Clocks of countries are up to 1.9 h off the sun (CN-Dan), and three in the very west of China [hours].
+#: Difference of ``utc_offset`` from ``lon / 15`` [hours]. Up to 1.9 occur (CN-Dan), 3 in the west of China.
 CLOCK_OFF_LONGITUDE = 3.2
-#: A clock that is as much ahead in summer [hours]; shade, or a broken year, make 0.58 (IT-SRo).
+#: Hours by which a clock with daylight saving time is ahead in summer. Shade and gaps cause up to 0.58
+#: (IT-SRo).
 DAYLIGHT_SAVING = 0.7
-#: Share of a year's deep night with radiation [1]: two percent are a week's nights.
+#: Share of a year's hours of deep night with radiation [1]; 0.02 are the nights of one week.
 LIT_NIGHTS = 0.02
-#: Hours of a year above the atmosphere's light; reflections and wet sensors make a few.
+#: Hours of a year with more radiation than above the atmosphere. Reflection and wet sensors cause a few.
 EXCESS_HOURS = 10
-#: Radiation of a year over potential radiation [1]; the cloudiest real year has 0.31 (CG-Tch).
+#: Radiation of a year divided by potential radiation [1]; the cloudiest real year has 0.31 (CG-Tch).
 DIM_YEAR = 0.2
-#: Share of hours [1] whose deficit is above what saturated air holds, by more than [hPa]: sensors of
-#: temperature and humidity differ, and three in a thousand hours are common.
+#: Share of hours [1] in which the deficit exceeds the saturation vapour pressure by more than a margin [hPa].
+#: Sensors of temperature and humidity differ, so that a share of 0.003 is common.
 DRIER_THAN_DRY, DRY_MARGIN = 0.005, 0.5
-#: Relative difference of a deficit from that of temperature and humidity [1], in the median hour.
+#: Relative difference of the deficit from the one by temperature and humidity [1], median of hours.
 HUMIDITY_OFF = 0.1
-#: Share of hours whose halves are equal [1]: at most 0.18 where they were measured (SW_IN of US-Wi2).
+#: Share of hours with two equal halves [1]; measured half-hours have at most 0.18 (SW_IN of US-Wi2).
 UPSAMPLED = 0.5
-#: Share of values out of bounds [1] that is more than a spike now and then.
+#: Share of values out of bounds [1]; a smaller share is due to single spikes.
 OUT_OF_BOUNDS = 1e-3
-#: Hours of the same value: no sensor in the air repeats itself for longer than a day; soil may.
+#: Consecutive hours with the same value, in the air and in the soil, where values change more slowly.
 STUCK, STUCK_IN_SOIL = 24, 7 * 24
-#: Closer to a bound than this share of the range, a sensor rests for good reason: fog, dusk, calm.
+#: Distance from a bound as a share of the range [1] within which constant values are normal: fog, dusk, calm.
 AT_REST = 0.01
-#: No measurement is as low: -9999 and -6999, alone or in the mean with a half-hour that was measured.
+#: All values below are markers of missing data: -9999 and -6999, or their mean with a measured half-hour.
 NUMBER_FOR_MISSING = -3000.0
-#: Believable reflectance [1], snow under a low sun included.
+#: Plausible reflectance [1]; snow under a low sun has the highest.
 REFLECTANCE = Bounds(0, 1.6)
-#: Classes without enough plants to take up carbon at noon.
+#: Classes without enough plants for an uptake of carbon at noon.
 BARREN = ("BSV", "SNO", "URB", "WAT")
-#: Hours of noon, and of night, that tell a month's fluxes.
+#: Minimum number of hours at noon, and at night, for the medians of a month.
 _LEAST_HOURS = 30
-#: Higher than all quality codes.
-_ANY_CODE = 9
+#: Higher than all quality flags.
+_ANY_FLAG = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found.
+    """One result of the quality checks.
 
     Attributes
     ----------
     severity : {"error", "warning", "note"}
-        Wrong; likely to be wrong; worth knowing.
-    topic, message : str
-        What it is about; what was found and what to do.
+        Whether something is certainly wrong, is probably wrong, or should be known before the data is used.
+    topic : str
+        Subject of the check, for example ``"clock"``.
+    message : str
+        Sentences that state what was found, by how much, and what to do.
     site, variable : str
-        Where; empty where it concerns all.
+        Tower and variable; empty if the finding concerns all of them.
     """
 
     severity: Severity
@@ -89,23 +97,23 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tower:
-    """One tower's record.
+class TowerRecord:
+    """The arrays and the metadata of one tower.
 
     Attributes
     ----------
     site, igbp : str
-        Identifier and class; empty where unknown.
+        Identifier and class; empty if unknown.
     lat, lon, elevation, utc_offset : float
-        [degrees_north], [degrees_east], [m], [hours]; NaN where unknown.
+        Coordinates [degrees_north], [degrees_east], [m] and clock minus UTC [hours]; NaN if unknown.
     equal_halves : float
-        Share of hours whose two half-hours were equal [1]; NaN where unknown.
+        Share of hours whose two half-hours were equal [1]; NaN if unknown.
     time : numpy.ndarray
         Starts of the hours, shape ``(hours,)``.
-    values, codes : dict of str to numpy.ndarray
-        By variable, values (NaN where missing) and quality codes, shape ``(hours,)``.
+    values, flags : dict of str to numpy.ndarray
+        Values (NaN where missing) and quality flags by variable, shape ``(hours,)``.
     reflectance : numpy.ndarray or None
-        Shape ``(day, band, y, x)`` [1]; NaN where fill.
+        Reflectance [1], shape ``(day, band, y, x)``; NaN where missing.
     """
 
     site: str = ""
@@ -117,19 +125,19 @@ class Tower:
     equal_halves: float = np.nan
     time: Times
     values: dict[str, Array]
-    codes: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
+    flags: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
     reflectance: Array | None = None
 
     def read(self, code: str, max_qc: int = MAX_QC) -> Array:
-        """Values of a variable up to a quality code; NaN elsewhere, and throughout if it is absent."""
+        """Return values up to a quality flag, ``(hours,)``; NaN elsewhere, and if the variable is absent."""
         if code not in self.values:
             return np.full(self.time.shape, np.nan, "float32")
         values = np.where(self.values[code] > NUMBER_FOR_MISSING, self.values[code], np.nan)
-        return np.where(self.codes[code] > max_qc, np.nan, values) if code in self.codes else values
+        return np.where(self.flags[code] > max_qc, np.nan, values) if code in self.flags else values
 
     @cached_property
     def clock(self) -> tuple[Times, Array]:
-        """Months, and the clock [hours from UTC] that measured light keeps in them."""
+        """Months, and the UTC offset [hours] that the radiation indicates in each, both ``(months,)``."""
         light = next((code for code in ("SW_IN", "PPFD_IN", "SW_IN_POT") if code in self.values), None)
         if light is None or not np.isfinite(self.lat + self.lon):
             return np.array([], "datetime64[M]"), np.array([])
@@ -137,97 +145,103 @@ class Tower:
 
     @property
     def offset_by_sun(self) -> float:
-        """The clock [hours from UTC] by the sun; NaN where three months do not tell."""
+        """UTC offset [hours] that the radiation indicates; NaN with fewer than three months."""
         return float(np.median(self.clock[1])) if self.clock[1].size >= 3 else np.nan
 
     @property
     def offset(self) -> float:
-        """The best guess of the clock [hours from UTC]."""
+        """Best estimate of the UTC offset [hours]."""
         guesses = (self.offset_by_sun, self.utc_offset, self.lon / 15)
         return next((guess for guess in guesses if np.isfinite(guess)), np.nan)
 
     @cached_property
     def sun(self) -> Sunlight | None:
-        """The sun in each hour, whatever the clock says it is; None where the place is unknown."""
+        """Potential radiation, night and noon by the best estimate of the clock; None without coordinates."""
         if not np.isfinite(self.lat + self.lon):
             return None
         return sunlight(self.time, self.lat, self.lon, self.offset)
 
     def finding(self, severity: Severity, topic: str, message: str, variable: str = "") -> Finding:
-        """Say that it is of this tower."""
+        """Return a finding about this tower."""
         return Finding(severity, topic, message, self.site, variable)
 
 
-def find_traps(tower: Tower) -> list[Finding]:
-    """Go through all traps.
-
-    Parameters
-    ----------
-    tower : Tower
-
-    Returns
-    -------
-    list of Finding
+def run_checks(tower: TowerRecord) -> list[Finding]:
+    """Run all checks on one tower.
 
     Examples
     --------
     >>> time = np.arange("2010-06", "2010-08", dtype="datetime64[h]")
-    >>> stuck = Tower(time=time, values={"TA": np.full(time.size, 7.2)}, elevation=5, utc_offset=1)
-    >>> find_traps(stuck)[0].message
-    'the same value, 7.2 degC, for 1464 hours from 2010-06-01 00:00: a stuck sensor'
+    >>> stuck = TowerRecord(time=time, values={"TA": np.full(time.size, 7.2)}, elevation=5, utc_offset=1)
+    >>> print(run_checks(stuck)[0].message)
+    TA stays at 7.2 degC for 1464 hours from 2010-06-01 00:00. Check the sensor, and replace ... by NaN.
     """
-    return [finding for trap in TRAPS for finding in trap(tower)]
+    return [finding for check in CHECKS for finding in check(tower)]
 
 
 # --- Clocks ------------------------------------------------------------------------
 
 
-def clock(tower: Tower) -> Iterator[Finding]:
-    """Compare ``utc_offset`` with the sun: the wrong sign, half an hour, a year, summer time."""
+def clock(tower: TowerRecord) -> Iterator[Finding]:
+    """Compare ``utc_offset`` with the clock that the radiation indicates, or with the longitude.
+
+    The check finds an offset that is missing, has the wrong sign or is off by more than 0.4 h (an error above
+    0.75 h), daylight saving time, and years with another clock. Without three months of radiation, the offset
+    is compared with ``lon / 15`` instead, with a tolerance of 3.2 h.
+    """
     by_sun = tower.offset_by_sun
     if not np.isfinite(by_sun):
         yield from _clock_by_longitude(tower)
     elif ahead := _summer_time(tower):
-        yield tower.finding("error", "daylight saving", f"{ahead}: bring the series to standard time")
+        yield tower.finding("error", "daylight saving", f"{ahead}. Convert the time to standard time.")
     elif not np.isfinite(tower.utc_offset):
-        found = f"by its radiation the clock is {_utc(by_sun)} ({by_sun:.2f} h)"
-        yield tower.finding("warning", "clock", f"there is no utc_offset: set it; {found}")
+        message = f"utc_offset is missing. Set it; the radiation indicates {_utc(by_sun)} ({by_sun:.2f} h)."
+        yield tower.finding("warning", "clock", message)
     else:
         yield from _clock_by_sun(tower)
 
 
-def _clock_by_sun(tower: Tower) -> Iterator[Finding]:
+def _clock_by_sun(tower: TowerRecord) -> Iterator[Finding]:
+    """Compare ``utc_offset`` with the radiation of all months, and each year with all years."""
     stated, by_sun = tower.utc_offset, tower.offset_by_sun
     error = hours_between(by_sun, stated)
     if abs(error) > CLOCK_WRONG:
         flipped = abs(hours_between(by_sun, -stated)) < CLOCK_WRONG
-        advice = "the sign is wrong" if flipped else "correct utc_offset, or the longitude"
-        found = f"utc_offset says {_utc(stated)}, but by its radiation the clock is {_utc(by_sun)}"
-        yield tower.finding("error", "clock", f"{found} ({by_sun:.2f} h): {advice}")
+        advice = "Change its sign." if flipped else "Correct utc_offset or the longitude."
+        found = f"utc_offset is {_utc(stated)}, but the radiation indicates {_utc(by_sun)} ({by_sun:.2f} h)"
+        yield tower.finding("error", "clock", f"{found}. {advice}")
     elif abs(error) > CLOCK_OFF:
-        message = f"by its radiation the clock is {error:+.1f} h off utc_offset: are labels shifted?"
+        message = (
+            f"The radiation indicates a clock {error:+.1f} h off utc_offset. Check for shifted time labels."
+        )
         yield tower.finding("warning", "clock", message)
     months, offsets = tower.clock
     years = months.astype("datetime64[Y]")
     for year in np.unique(years):
         jump = hours_between(float(np.median(offsets[years == year])), by_sun)
         if np.count_nonzero(years == year) >= 3 and abs(jump) > CLOCK_JUMP:
-            yield tower.finding("note", "clock", f"the clock of {year} is {jump:+.1f} h off the other years'")
+            message = (
+                f"The clock of {year} is {jump:+.1f} h off that of all years. Check the time of this year."
+            )
+            yield tower.finding("note", "clock", message)
 
 
-def _clock_by_longitude(tower: Tower) -> Iterator[Finding]:
-    """What can be said without radiation."""
+def _clock_by_longitude(tower: TowerRecord) -> Iterator[Finding]:
+    """Compare ``utc_offset`` with the longitude, for towers without radiation."""
     by_longitude = tower.lon / 15
     if not np.isfinite(tower.utc_offset):
-        guess = f", about {_utc(round(by_longitude))} by the longitude" if np.isfinite(by_longitude) else ""
-        yield tower.finding("warning", "clock", f"there is no utc_offset: set it{guess}")
+        guess = f"; the longitude indicates {_utc(round(by_longitude))}" if np.isfinite(by_longitude) else ""
+        yield tower.finding("warning", "clock", f"utc_offset is missing. Set it{guess}.")
     elif abs(hours_between(tower.utc_offset, by_longitude)) > CLOCK_OFF_LONGITUDE:
-        found = f"utc_offset says {_utc(tower.utc_offset)}, but the longitude {_utc(round(by_longitude))}"
-        yield tower.finding("error", "clock", f"{found}: correct one of them")
+        indicated = _utc(round(by_longitude))
+        message = (
+            f"utc_offset is {_utc(tower.utc_offset)}, but the longitude indicates {indicated}. Correct one."
+        )
+        yield tower.finding("error", "clock", message)
 
 
-def _summer_time(tower: Tower) -> str:
-    """Say by how much the clock is ahead in summer, if it is."""
+def _summer_time(tower: TowerRecord) -> str:
+    """Return a clause about the years with daylight saving time; empty if there are none."""
     months, offsets = tower.clock
     years = months.astype("datetime64[Y]")
     ahead = {
@@ -238,86 +252,98 @@ def _summer_time(tower: Tower) -> str:
     if not ahead:
         return ""
     hours = np.median(list(ahead.values()))
-    return f"the clock is about {hours:.1f} h ahead in the summers of {', '.join(ahead)}"
+    return f"The clock is about {hours:.1f} h ahead in the summers of {', '.join(ahead)}"
 
 
 def _utc(offset: float) -> str:
-    """Name of a clock, to the half hour."""
+    """Format a UTC offset, rounded to half an hour."""
     return f"UTC{round(2 * offset) / 2:+g}"
 
 
 # --- Radiation ---------------------------------------------------------------------
 
 
-def radiation(tower: Tower) -> Iterator[Finding]:
-    """Compare SW_IN with the sun by year: light at night, above the atmosphere's, or hardly any."""
+def radiation(tower: TowerRecord) -> Iterator[Finding]:
+    """Compare SW_IN of each year with potential radiation.
+
+    The check finds years with more than 10 W m-2 in over 2 % of the hours of deep night, with at least ten
+    hours of more radiation than above the atmosphere, or with less than 20 % of potential radiation. Values
+    with quality flags above 1 are compared separately and yield notes.
+    """
     if tower.sun is None or "SW_IN" not in tower.values:
         return
     good = tower.read("SW_IN")
-    rest = np.where(np.isnan(good), tower.read("SW_IN", max_qc=_ANY_CODE), np.nan)
-    years = years_of_radiation(good, tower.time, tower.sun)
-    yield from _odd_years(tower, years, "warning", "")
+    rest = np.where(np.isnan(good), tower.read("SW_IN", max_qc=_ANY_FLAG), np.nan)
+    yield from _odd_years(tower, years_of_radiation(good, tower.time, tower.sun), "warning", "SW_IN")
     years = years_of_radiation(rest, tower.time, tower.sun)
-    yield from _odd_years(tower, years, "note", f" (values at codes above {MAX_QC})")
+    yield from _odd_years(tower, years, "note", f"SW_IN with a quality flag above {MAX_QC}")
 
 
 def _odd_years(
-    tower: Tower, years: list[YearOfRadiation], severity: Severity, which: str
+    tower: TowerRecord, years: list[YearOfRadiation], severity: Severity, what: str
 ) -> Iterator[Finding]:
-    """Name the years in which the sun cannot have shone as the values say."""
+    """List the years in which radiation is impossible; ``what`` is the subject of the sentence."""
     lit = [f"{year.year} ({year.lit_nights:.0%} of hours)" for year in years if year.lit_nights > LIT_NIGHTS]
     bright = [f"{year.year} ({year.excess} hours)" for year in years if year.excess >= EXCESS_HOURS]
     dim = [f"{year.year} ({year.clearness:.0%})" for year in years if year.clearness < DIM_YEAR]
-    for topic, named, what in (
-        ("radiation at night", lit, "above 10 W m-2 deep in the night of"),
-        ("too much radiation", bright, "brighter than the sky above the atmosphere in"),
-        ("too little radiation", dim, "a small part of potential radiation in"),
+    for topic, odd, fault in (
+        ("radiation at night", lit, "above 10 W m-2 in deep night"),
+        ("too much radiation", bright, "above the radiation at the top of the atmosphere"),
+        ("too little radiation", dim, f"below {DIM_YEAR:.0%} of potential radiation"),
     ):
-        if named:
-            message = f"{what} {', '.join(named)}{which}: look at it, or leave it out"
+        if odd:
+            message = f"{what} is {fault} in {', '.join(odd)}. Correct these years or leave them out."
             yield tower.finding(severity, topic, message, "SW_IN")
 
 
 # --- Air ---------------------------------------------------------------------------
 
 
-def humidity(tower: Tower) -> Iterator[Finding]:
-    """Compare VPD with ``es(TA) (1 - RH / 100)``, and with es(TA) where there is no RH."""
+def humidity(tower: TowerRecord) -> Iterator[Finding]:
+    """Compare VPD with ``es(TA) (1 - RH / 100)``, and with the saturation vapour pressure ``es(TA)``.
+
+    The check finds a deficit in kPa, a difference of more than 10 % in the median hour, and a deficit that
+    exceeds ``es(TA)`` by more than 0.5 hPa in over 0.5 % of hours.
+    """
     deficit, saturated = tower.read("VPD"), saturation_vapour_pressure(tower.read("TA"))
     expected = saturated * (1 - tower.read("RH") / 100)
-    clear = (expected > 1) & ~np.isnan(deficit)  # [hPa]: ratios of smaller ones are noise
+    clear = (expected > 1) & ~np.isnan(deficit)  # [hPa]; ratios of smaller deficits are noise
     ratio = float(np.median(deficit[clear] / expected[clear])) if clear.any() else np.nan
     if abs(10 * ratio - 1) < HUMIDITY_OFF:
-        message = "is a tenth of what TA and RH say: it is in kPa, multiply by 10 for hPa"
+        message = "VPD is a tenth of the deficit by TA and RH, so it is in kPa. Multiply it by 10 to get hPa."
         yield tower.finding("error", "units", message, "VPD")
     elif abs(ratio - 1) > HUMIDITY_OFF:
-        message = f"is {ratio:.2f} times what TA and RH say in the median hour: check the three"
+        message = f"VPD is {ratio:.2f} times the deficit by TA and RH in the median hour. Check all three."
         yield tower.finding("warning", "humidity", message, "VPD")
     both = ~np.isnan(deficit + saturated)
     share = np.mean(deficit[both] > saturated[both] + DRY_MARGIN) if both.any() else 0
     if share > DRIER_THAN_DRY:
-        message = f"{share:.1%} of hours above what saturated air of that temperature holds: check TA and VPD"
+        message = (
+            f"VPD is above the saturation vapour pressure at TA in {share:.1%} of hours. Check TA and VPD."
+        )
         yield tower.finding("warning", "humidity", message, "VPD")
 
 
-def pressure(tower: Tower) -> Iterator[Finding]:
-    """Recognise pressure in hPa: ten times what is believable in kPa."""
+def pressure(tower: TowerRecord) -> Iterator[Finding]:
+    """Find pressure in hPa: a median of up to ten times the upper bound in kPa."""
     bounds, values = VARIABLES["PA"].bounds, tower.read("PA")
     values = values[~np.isnan(values)]
     if bounds and values.size and bounds.upper < np.median(values) <= 10 * bounds.upper:
-        message = f"is {np.median(values):.0f} in the median: it is in hPa, divide by 10 for kPa"
+        message = f"PA has a median of {np.median(values):.0f}, so it is in hPa. Divide it by 10 to get kPa."
         yield tower.finding("error", "units", message, "PA")
 
 
 # --- Any variable ------------------------------------------------------------------
 
 
-def believable(tower: Tower) -> Iterator[Finding]:
-    """Look for numbers that stand for missing values, and for values out of bounds."""
+def plausible(tower: TowerRecord) -> Iterator[Finding]:
+    """Find numbers that mark missing values, and variables with more than 0.1 % of values out of bounds."""
     for code, series in tower.values.items():
         known = ~np.isnan(series)
         if lost := np.count_nonzero(series <= NUMBER_FOR_MISSING):
-            message = f"{lost} values as low as {np.nanmin(series):g} mean missing: make them NaN"
+            message = (
+                f"{code} has {lost} values down to {np.nanmin(series):g} that mark gaps. Replace them by NaN."
+            )
             yield tower.finding("error", "missing values", message, code)
         bounds = VARIABLES[code].bounds
         if bounds is None:
@@ -327,24 +353,31 @@ def believable(tower: Tower) -> Iterator[Finding]:
             middle = (bounds.lower + bounds.upper) / 2
             worst = series[wrong][np.abs(series[wrong] - middle).argmax()]
             message = (
-                f"{wrong.sum() / known.sum():.1%} of values out of {bounds.lower:g} to {bounds.upper:g} "
-                f"{VARIABLES[code].units}, worst {worst:g}: they are read as missing"
+                f"{code} is out of {bounds.lower:g} to {bounds.upper:g} {VARIABLES[code].units} in "
+                f"{wrong.sum() / known.sum():.1%} of its values; the worst is {worst:g}. Models read these "
+                "values as missing; check the units and the sensor."
             )
             yield tower.finding("warning", "bounds", message, code)
 
 
-def gap_filled(tower: Tower) -> Iterator[Finding]:
-    """Name variables of which nothing was measured."""
-    for code, codes in tower.codes.items():
-        known = ~np.isnan(tower.values[code]) & (codes >= 0)
-        if known.any() and codes[known].min() >= 1:
-            readable = np.mean(codes[known] <= MAX_QC)
-            message = f"is gap-filled throughout, {readable:.0%} of it at code {MAX_QC}"
+def gap_filled(tower: TowerRecord) -> Iterator[Finding]:
+    """Find variables without a measured value."""
+    for code, flags in tower.flags.items():
+        known = ~np.isnan(tower.values[code]) & (flags >= 0)
+        if known.any() and flags[known].min() >= 1:
+            readable = np.mean(flags[known] <= MAX_QC)
+            message = (
+                f"{code} has no measured value, and {readable:.0%} of its filled values have quality flag "
+                f"{MAX_QC}. Models read the others as missing; do not use {code} as a measurement."
+            )
             yield tower.finding("warning", "gap-filled", message, code)
 
 
-def stuck(tower: Tower) -> Iterator[Finding]:
-    """Look for sensors that repeat a value, of which rain does not speak."""
+def stuck(tower: TowerRecord) -> Iterator[Finding]:
+    """Find sensors that repeat a measured value for more than a day, or for more than a week in the soil.
+
+    Precipitation is not checked, nor are values that are 0 or close to a bound.
+    """
     for code in tower.values:
         if code == "P" or (code in TARGETS and code != "NEE"):
             continue
@@ -357,12 +390,15 @@ def stuck(tower: Tower) -> Iterator[Finding]:
         limit = STUCK_IN_SOIL if code.startswith(("SWC", "TS", "WTD")) else STUCK
         if length + 1 > limit:
             when = str(tower.time[start].astype("datetime64[m]")).replace("T", " ")
-            message = f"the same value, {series[start]:.4g} {VARIABLES[code].units}, for {length + 1} hours"
-            yield tower.finding("warning", "stuck sensor", f"{message} from {when}: a stuck sensor", code)
+            message = (
+                f"{code} stays at {series[start]:.4g} {VARIABLES[code].units} for {length + 1} hours from "
+                f"{when}. Check the sensor, and replace these values by NaN."
+            )
+            yield tower.finding("warning", "stuck sensor", message, code)
 
 
 def longest_run(true: NDArray[np.bool_]) -> tuple[int, int]:
-    """Give start and length of the longest run of true values; the length is 0 if there is none.
+    """Return start and length of the longest run of true values; the length is 0 if there is none.
 
     Examples
     --------
@@ -376,30 +412,36 @@ def longest_run(true: NDArray[np.bool_]) -> tuple[int, int]:
     return int(edges[2 * lengths.argmax()]), int(lengths.max())
 
 
-def halves(tower: Tower) -> Iterator[Finding]:
-    """Name hourly data that was sold as half-hourly."""
+def halves(tower: TowerRecord) -> Iterator[Finding]:
+    """Find hourly data that was submitted as half-hourly: more than half of the hours have equal halves."""
     if tower.equal_halves > UPSAMPLED:
-        message = f"{tower.equal_halves:.0%} of hours had two equal halves: the source is hourly"
+        share = f"{tower.equal_halves:.0%}"
+        message = f"{share} of hours have two equal half-hours, so the source is hourly. Use hourly data."
         yield tower.finding("warning", "upsampled", message)
 
 
 # --- Fluxes, places and patches ----------------------------------------------------
 
 
-def flipped_flux(tower: Tower) -> Iterator[Finding]:
-    """Look for NEE with the wrong sign: released at noon, taken up at night, in the busiest month."""
+def flipped_flux(tower: TowerRecord) -> Iterator[Finding]:
+    """Find NEE with the wrong sign: release at noon and uptake at night.
+
+    The medians are those of the month of the year in which noon and night differ most. Classes without
+    plants are not checked.
+    """
     if "NEE" not in tower.values or tower.sun is None or tower.igbp in BARREN:
         return
     noon, night = noon_and_night(tower.read("NEE"), tower.time, tower.sun)
     if noon > 0 > night:
-        medians = f"{noon:.1f} at noon and {night:.1f} umol m-2 s-1 at night in the busiest month"
-        yield tower.finding("error", "sign", f"{medians}: it must be positive into the air", "NEE")
+        medians = f"{noon:.1f} umol m-2 s-1 at noon and {night:.1f} at night in its most active month"
+        message = f"NEE is {medians}, but uptake must be negative. Change its sign."
+        yield tower.finding("error", "sign", message, "NEE")
 
 
 def noon_and_night(flux: Array, time: Times, sun: Sunlight) -> tuple[float, float]:
-    """Give the medians of a flux at noon and at night, in the month of the year where they differ most.
+    """Compute the medians of a flux at noon and at night, in the month of the year in which they differ most.
 
-    They are NaN where no month has enough hours of both.
+    They are NaN if no month has enough hours of both.
 
     Examples
     --------
@@ -415,35 +457,38 @@ def noon_and_night(flux: Array, time: Times, sun: Sunlight) -> tuple[float, floa
         if min(noon.size, night.size) < _LEAST_HOURS:
             continue
         medians = (float(np.median(noon)), float(np.median(night)))
-        if not abs(medians[0] - medians[1]) <= abs(best[0] - best[1]):  # the first is compared with NaN
+        if not abs(medians[0] - medians[1]) <= abs(
+            best[0] - best[1]
+        ):  # true for the first, where best is NaN
             best = medians
     return best
 
 
-def elevation(tower: Tower) -> Iterator[Finding]:
-    """Name towers without elevation."""
+def elevation(tower: TowerRecord) -> Iterator[Finding]:
+    """Find towers without elevation."""
     if not np.isfinite(tower.elevation):
-        yield tower.finding("note", "metadata", "there is no elevation")
+        yield tower.finding("note", "metadata", "The elevation is missing. Add it to the metadata.")
 
 
-def patches(tower: Tower) -> Iterator[Finding]:
-    """Look for towers without a patch, and for reflectance that cannot be."""
+def patches(tower: TowerRecord) -> Iterator[Finding]:
+    """Find towers without a patch, and more than 0.1 % of reflectance outside of 0 to 1.6."""
     if tower.reflectance is None:
         return
     pixels = tower.reflectance[~np.isnan(tower.reflectance)]
     if not pixels.size:
-        message = "no pixel of any day: is the tower outside of the images, or were none fetched?"
+        message = "reflectance has no value. Check that the images cover the tower and were downloaded."
         yield tower.finding("warning", "patches", message, "reflectance")
         return
     wrong = pixels[(pixels < REFLECTANCE.lower) | (pixels > REFLECTANCE.upper)]
     if wrong.size > OUT_OF_BOUNDS * pixels.size:
         share, low, high = wrong.size / pixels.size, wrong.min(), wrong.max()
-        message = f"{share:.1%} of pixels out of 0 to 1.6, {low:.4g} to {high:.4g}: check the scale factor"
+        found = f"reflectance is out of 0 to {REFLECTANCE.upper} in {share:.1%} of pixels"
+        message = f"{found}, from {low:.4g} to {high:.4g}. Check the scale factor."
         yield tower.finding("warning", "patches", message, "reflectance")
 
 
-#: All traps, in the order of a report.
-TRAPS = (
-    clock, radiation, humidity, pressure, believable, gap_filled, stuck, halves,
+#: All checks, in the order in which they run.
+CHECKS = (
+    clock, radiation, humidity, pressure, plausible, gap_filled, stuck, halves,
     flipped_flux, elevation, patches,
 )  # fmt: skip

@@ -26,6 +26,7 @@ from xcarbon.core.variables import (
 )
 from xcarbon.io.modis.grid import PATCH_PIXELS
 from xcarbon.prep.humidity import saturation_vapour_pressure
+from xcarbon.prep.sun import SOLAR_CONSTANT
 
 Array = NDArray[np.floating[Any]]
 Generator = np.random.Generator
@@ -218,7 +219,11 @@ def _annual_cosine(lat: float, day_of_year: Array, warmest: float) -> Array:
 
 
 def _potential_radiation(site: Site, period: Period) -> Array:
-    """Sunlight [W m-2] on a level surface above the atmosphere, in the middle of the hour."""
+    """Sunlight [W m-2] on a level surface above the atmosphere, in the middle of the hour.
+
+    The formulas are simpler than those of :mod:`xcarbon.prep.sun`. They stay as they are, because any other
+    formula would change the numbers of all synthetic towers.
+    """
     angle = 2 * np.pi * (period.day_of_year - 81) / 365.25
     declination = np.radians(23.44) * np.sin(angle)
     equation_of_time = 9.87 * np.sin(2 * angle) - 7.53 * np.cos(angle) - 1.5 * np.sin(angle)
@@ -227,7 +232,7 @@ def _potential_radiation(site: Site, period: Period) -> Array:
     elevation = np.sin(lat) * np.sin(declination)
     elevation = elevation + np.cos(lat) * np.cos(declination) * np.cos(hour_angle)
     distance = 1 + 0.033 * np.cos(2 * np.pi * period.day_of_year / 365.25)
-    return 1361 * distance * np.maximum(elevation, 0)
+    return SOLAR_CONSTANT * distance * np.maximum(elevation, 0)
 
 
 def _weather(site: Site, period: Period) -> dict[str, Array]:
@@ -241,7 +246,7 @@ def _weather(site: Site, period: Period) -> dict[str, Array]:
     slow = climate + 0.28 * abs(site.lat) * season + 3.5 * _ar1(rng, size, 72)
     temperature = slow + 0.013 * (_smooth(sunlight, 4) - _smooth(sunlight, 120))
     rain = np.where((cloud > 0.72) & (rng.random(size) < 0.22), rng.exponential(1.2, size), 0)
-    wind = 2.6 * np.exp(0.5 * _ar1(rng, size, 12)) * (0.8 + 0.4 * potential / 1361)
+    wind = 2.6 * np.exp(0.5 * _ar1(rng, size, 12)) * (0.8 + 0.4 * potential / SOLAR_CONSTANT)
     pressure = 101.325 * (1 - 2.25577e-5 * site.elevation) ** 5.25588
     night_air = 14 * np.exp(-wind / 2) * (_smooth(potential, 2) < 60)
     return {
