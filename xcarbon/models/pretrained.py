@@ -29,7 +29,9 @@ def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
     Parameters
     ----------
     model : str, path-like or CarbonModel
-        A name that ``xcarbon models`` lists, or a folder. A model is returned as it is.
+        A name that ``xcarbon models`` lists; a folder that a model was saved to; or a file ``*.pth`` with
+        weights of the authors' EcoPerceiver (:func:`xcarbon.models.authors.load_checkpoint`). A model is
+        returned unchanged.
 
     Returns
     -------
@@ -49,9 +51,14 @@ def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
         return model
     if str(model) in names():
         return CarbonModel.load(WEIGHTS / model)
-    if not Path(model).exists():
+    path = Path(model)
+    if path.suffix in (".pt", ".pth") and path.is_file():
+        from xcarbon.models.authors import load_checkpoint
+
+        return load_checkpoint(path)
+    if not path.exists():
         raise ModelError(f"{model} is not a model folder, nor one of the models {names()} of xcarbon")
-    return CarbonModel.load(model)
+    return CarbonModel.load(path)
 
 
 def default(target: str) -> CarbonModel:

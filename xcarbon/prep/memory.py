@@ -1,0 +1,219 @@
+r"""Memory of an ecosystem: causal means of the past of hourly variables, from a day to a year and longer.
+
+An exponential mean with time constant :math:`\tau` gives the hour that lies :math:`k` hours back the
+weight :math:`e^{-k/\tau}`. It follows from the mean of the hour before and the value of this hour, so the
+state that is carried from hour to hour has a fixed size, whatever the time constant. The same recurrence
+serves a whole record, its chunks one after another, and single hours as they are measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.delayed import Delayed, delayed
+from numpy.typing import ArrayLike, NDArray
+from scipy.signal import lfilter
+
+from xcarbon.core.conventions import HOUR
+from xcarbon.core.errors import TimestampError
+from xcarbon.core.validation import check_hourly, check_units, check_variables
+from xcarbon.core.variables import VARIABLES
+
+#: Time constants of the means [days]. The infinite one weights the whole past equally: the climate so far.
+TIME_CONSTANTS = (1.0, 7.0, 30.0, 90.0, 365.0, np.inf)
+#: An exponential mean is missing until the weights of the measured hours add up to this share of all weights:
+#: after 0.36 time constants of a record without gaps, and again after a gap of 1.2 time constants.
+MIN_WEIGHT = 0.3
+#: Measured hours after which the mean of the whole past is not missing: eleven months.
+MIN_CLIMATE_HOURS = 8000
+
+
+class MemoryState(NamedTuple):
+    """State of the recurrence after some hour.
+
+    Attributes
+    ----------
+    total : numpy.ndarray
+        Weighted sum of the measured values in the units of the variable, float64, shape ``(..., K)`` for
+        the K time constants.
+    weight : numpy.ndarray
+        Sum of the weights of the hours with a value [1], or their number [hours] for the infinite time
+        constant, float64, shape ``(..., K)``.
+    """
+
+    total: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], time_constants: Sequence[float] = TIME_CONSTANTS) -> MemoryState:
+        """Return the state before the first hour of a record, for values of shape ``(*shape, time)``."""
+        zeros = np.zeros((*shape, len(time_constants)))
+        return cls(zeros, zeros)
+
+
+def update(
+    state: MemoryState, values: ArrayLike, time_constants: Sequence[float] = TIME_CONSTANTS
+) -> tuple[MemoryState, NDArray[np.float32]]:
+    r"""Advance the means of the past by one or more hours.
+
+    Parameters
+    ----------
+    state : MemoryState
+        State after the hour before.
+    values : array_like
+        Values of the next hours in the units of the variable, shape ``(..., time)``; NaN where missing.
+    time_constants : sequence of float
+        K time constants [days].
+
+    Returns
+    -------
+    state : MemoryState
+        State after the last of these hours.
+    means : numpy.ndarray
+        Means of each hour and its past in the units of the variable, float32, shape ``(..., time, K)``; NaN
+        where too little was measured (:data:`MIN_WEIGHT`, :data:`MIN_CLIMATE_HOURS`).
+
+    Notes
+    -----
+    With :math:`a = e^{-1/\tau}`, :math:`x_t` the value, and :math:`m_t` 1 where it is measured, else 0:
+
+    .. math::
+
+        s_t = a s_{t-1} + (1 - a) m_t x_t, \quad w_t = a w_{t-1} + (1 - a) m_t, \quad \bar x_t = s_t / w_t.
+
+    For the infinite time constant the sums are not weighted. Hours are processed one after another in double
+    precision, so the result is the same, bit by bit, however the hours are divided between calls.
+
+    Examples
+    --------
+    >>> state = MemoryState.empty(())
+    >>> state, means = update(state, np.full(24, 5.0))
+    >>> means[-1, :3]
+    array([ 5., nan, nan], dtype=float32)
+    """
+    values = np.asarray(values, np.float64)
+    measured = np.isfinite(values)
+    filled, counted = np.where(measured, values, 0.0), measured.astype(np.float64)
+    means = np.full((*values.shape, len(time_constants)), np.nan, np.float32)
+    total, weight = np.empty_like(state.total), np.empty_like(state.weight)
+    for number, days in enumerate(time_constants):
+        decay = np.exp(-1 / (24 * days))
+        gain = 1 - decay if np.isfinite(days) else 1.0
+        sums, weights = (
+            lfilter([gain], [1, -decay], hours, zi=decay * before[..., number, np.newaxis])[0]
+            for hours, before in ((filled, state.total), (counted, state.weight))
+        )
+        enough = weights > (MIN_WEIGHT if np.isfinite(days) else MIN_CLIMATE_HOURS)
+        np.divide(sums, weights, out=means[..., number], where=enough, casting="same_kind")
+        if values.shape[-1]:
+            total[..., number], weight[..., number] = sums[..., -1], weights[..., -1]
+        else:
+            total[..., number], weight[..., number] = state.total[..., number], state.weight[..., number]
+    return MemoryState(total, weight), means
+
+
+def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None = None) -> xr.Dataset:
+    """Compute causal means of the past of hourly variables, lazily.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Hourly variables on ``(site, time)``, ``(time,)`` or ``(time, lat, lon)``. Gap-filled hours count,
+        since a filled value is closer to the truth than the mean of the other hours.
+    codes : sequence of str
+        Variables to summarise.
+    history : xarray.Dataset, optional
+        The same towers or cells before the first hour of ``ds``. Without it the past begins with ``ds``,
+        and the means of long time constants are missing in its first months. Hours that lie between the
+        two Datasets are missing hours.
+
+    Returns
+    -------
+    xarray.Dataset
+        Each variable with a last dimension ``time_constant`` [days], float32, in its units, named
+        ``<code>_MEMORY``. The value of an hour uses no later hours, and does not depend on the chunking.
+
+    Raises
+    ------
+    VariableError
+        If ``ds`` or ``history`` lacks one of the variables.
+    MetadataError
+        If a variable has other units than the vocabulary.
+    TimestampError
+        If a time axis is not hourly, or ``history`` does not end before ``ds`` begins.
+
+    Notes
+    -----
+    A chunk is one task, which passes its state on to the task of the next chunk in time. A prediction for a
+    late region of a long record therefore reads the record before it once, and only the state is kept.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> towers = synthetic_towers(2, patches=False)
+    >>> memory(towers, ["TA"])["TA_MEMORY"].dims
+    ('site', 'time', 'time_constant')
+    """
+    where = str(ds.encoding.get("source", "the Dataset"))
+    check_variables(ds, tuple(codes), "memory")
+    check_units(ds, codes)
+    check_hourly(ds["time"], where)
+    start = 0
+    if history is not None:
+        check_variables(history, tuple(codes), "the history of the memory")
+        check_units(history, codes)
+        check_hourly(history["time"], f"the history of {where}")
+        before = _before(ds, history)
+        start = before.sizes["time"]
+    summaries = {}
+    for code in codes:
+        array = ds[code] if history is None else xr.concat([before[code], ds[code]], "time")
+        summaries[f"{code}_MEMORY"] = _summarise(array, code).isel(time=slice(start, None))
+    return xr.Dataset(summaries)
+
+
+def _before(ds: xr.Dataset, history: xr.Dataset) -> xr.Dataset:
+    """Return the history up to the hour before ``ds``, with missing hours where the two do not meet."""
+    first, last = ds["time"].values[0], history["time"].values[-1]
+    if last >= first:
+        raise TimestampError(
+            f"the history must end before the Dataset begins, but it ends at {last} and the Dataset begins "
+            f"at {first}: pass history=ds.sel(time=slice(None, start)) without the hours of the Dataset"
+        )
+    hours = np.arange(history["time"].values[0], first, HOUR)
+    return history if hours.size == history.sizes["time"] else history.reindex(time=hours)
+
+
+def _summarise(array: xr.DataArray, code: str) -> xr.DataArray:
+    """Label the means of one variable: ``(..., time) -> (..., time, time_constant)`` in the order of dims."""
+    ordered = array.transpose(..., "time")
+    values = ordered.data if isinstance(ordered.data, da.Array) else da.from_array(ordered.values, chunks=-1)
+    means = xr.DataArray(
+        _map_chunks(values),
+        dims=(*ordered.dims, "time_constant"),
+        coords=ordered.coords | {"time_constant": ("time_constant", list(TIME_CONSTANTS), {"units": "days"})},
+        attrs={
+            "long_name": f"{VARIABLES[code].long_name}, exponential mean of the past",
+            "units": VARIABLES[code].units,
+            "cell_methods": "time: mean (weights decrease exponentially with age)",
+        },
+    )
+    return means.transpose(*array.dims, "time_constant")
+
+
+def _map_chunks(values: da.Array) -> da.Array:
+    """Dask graph: one task for each chunk, which takes the state of the chunk before it, ``(..., time)``."""
+    blocks = values.to_delayed(optimize_graph=False)
+    parts = np.empty((*blocks.shape, 1), object)
+    for place in np.ndindex(blocks.shape[:-1]):
+        shape = tuple(sizes[i] for sizes, i in zip(values.chunks, place, strict=False))
+        state: MemoryState | Delayed = MemoryState.empty(shape)
+        for number, hours in enumerate(values.chunks[-1]):
+            state, means = delayed(update, nout=2, pure=True)(state, blocks[(*place, number)])
+            size = (*shape, hours, len(TIME_CONSTANTS))
+            parts[(*place, number, 0)] = da.from_delayed(means, size, np.float32)
+    return da.block(parts.tolist())
