@@ -144,8 +144,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} cannot be read: {error}") from error
     except (RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
         raise ModelError(
-            f"{path} is not a file of tensors that torch.save wrote, or contains other objects, which are not "
-            f"loaded because that could execute code; save model.state_dict() alone: {error}"
+            f"{path} is not a file of tensors that torch.save wrote, or contains other objects, which are "
+            f"not loaded because that could execute code; save model.state_dict() alone: {error}"
         ) from error
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
