@@ -55,9 +55,9 @@ def test_towers_are_drawn_by_climate_as_published():
 
 def test_split_needs_the_classes(monkeypatch):
     ds = towers()
-    with pytest.raises(MetadataError, match="no coordinate 'koppen' on site to split by; assign it"):
+    with pytest.raises(MetadataError, match="no coordinate 'koppen' on site to split by: assign it"):
         split(ds.drop_vars("koppen"), "koppen")
-    with pytest.raises(MetadataError, match=r"no igbp for \['S03'\]"):
+    with pytest.raises(MetadataError, match=r"igbp is empty for \['S03'\]"):
         split(ds.assign_coords(igbp=ds["igbp"].where(ds["site"] != "S03", "")))
     with pytest.raises(MetadataError, match=r"'E': 1.*cannot be drawn"):
         split(ds.assign_coords(koppen=ds["koppen"].where(ds["site"] != "S03", "ET")), "koppen")

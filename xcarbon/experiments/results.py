@@ -142,7 +142,7 @@ def _suffixed(scores: xr.Dataset, by: str) -> xr.Dataset:
 
 def _described(sums: xr.Dataset) -> xr.Dataset:
     """The moments that others need to pool again, under names that say what they are."""
-    names = {"mean": "observed_mean", "spread": "observed_squares", "squared": "error_squares"}
+    names = {"mean": "observed_mean", "sst": "observed_squares", "sse": "error_squares"}
     described, units = sums[list(names)].rename(names), sums["mean"].attrs["units"]
     described["observed_mean"].attrs = {"long_name": "mean of the tower's observations", "units": units}
     squares = {
@@ -170,7 +170,7 @@ def _intervals(sums: xr.Dataset) -> xr.Dataset:
 def _bootstrapped(sums: xr.Dataset) -> xr.Dataset:
     """The same for one group of towers."""
     models = sums["model"].values
-    each = {name: sums[name].values.astype(float) for name in ("n", "mean", "spread", "squared")}
+    each = {name: sums[name].values.astype(float) for name in ("n", "mean", "sst", "sse")}
     size = sums.sizes["site"]
     nse = bootstrap.pooled_nse(**each, weights=np.ones((1, size), int))  # (model, seed, 1)
     draws = bootstrap.pooled_nse(**each, weights=bootstrap.draw(size))  # (model, seed, draws)
