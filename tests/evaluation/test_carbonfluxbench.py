@@ -59,7 +59,7 @@ def test_split_needs_the_classes(monkeypatch):
         split(ds.drop_vars("koppen"), "koppen")
     with pytest.raises(MetadataError, match=r"igbp is empty for \['S03'\]"):
         split(ds.assign_coords(igbp=ds["igbp"].where(ds["site"] != "S03", "")))
-    with pytest.raises(MetadataError, match=r"'E': 1.*cannot be drawn"):
+    with pytest.raises(MetadataError, match=r"'E': 1.*cannot be split"):
         split(ds.assign_coords(koppen=ds["koppen"].where(ds["site"] != "S03", "ET")), "koppen")
     with pytest.raises(OptionError, match="found 'climate'"):
         split(ds, "climate")

@@ -85,7 +85,7 @@ def results(experiment) -> xr.Dataset:
 
 
 @pytest.fixture
-def plan(experiment, results) -> runs.Plan:
+def plan(experiment, results) -> runs.RunList:
     return runs.plan(experiment, xcarbon.open_store(experiment.store))
 
 
@@ -219,7 +219,7 @@ def test_ctrl_c_loses_nothing(experiment, results, plan, no_report, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(Windows, "batch", pressed)
         with pytest.raises(
-            KeyboardInterrupt, match="run 2 of 3, EcoPerceiver, seed 0; the same command goes on"
+            KeyboardInterrupt, match="run 2 of 3, EcoPerceiver, seed 0; the same command continues"
         ):
             run(other)
     name = plan.runs["EcoPerceiver", 0][0].name
@@ -245,7 +245,7 @@ def test_the_report_says_what_came_out_and_what_was_run(experiment, results):
         assert (
             "CC0-1.0" in text and "satellite patches" in text and "47 of the paper's 47 test towers" in text
         )
-        assert "SY-001 is not among the towers that are scored" in text
+        assert "SY-001 is not among the scored towers" in text
         assert "Development" not in text
     assert "| all | 4 |" in markdown and "| ENF evergreen needleleaf forest |" in markdown
     figures = re.findall(r"!\[.*\]\((figures/.*\.png)\)", markdown)

@@ -50,7 +50,7 @@ def test_a_store_may_say_its_own_split():
 
 @pytest.mark.parametrize("roles", [["none", "none"], ["train", "train"], ["test", "val"]])
 def test_nothing_to_train_on_or_to_score_is_an_error(roles):
-    with pytest.raises(OptionError, match=r"split 'paper' gives \d of 2 towers"):
+    with pytest.raises(OptionError, match=r"split 'paper' of 2 towers"):
         towers.sets(with_sites(["A", "B"], paper_split=roles), "paper", 0)
 
 

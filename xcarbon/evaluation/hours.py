@@ -178,7 +178,7 @@ def _daylight(ds: xr.Dataset) -> xr.DataArray:
 
 
 def _sun_is_up(stamps: Stamps, lat: Any, lon: Any, utc_offset: Any) -> Mask:
-    """Return whether the sun is up in the middle of hours: ``(time,)`` and places ``(...)`` to ``(..., time)``."""
+    """Return whether the sun is up in mid-hour: ``(time,)`` and places ``(...)`` to ``(..., time)``."""
     lat, lon, utc_offset = (values[..., np.newaxis] for values in (lat, lon, utc_offset))
     known = np.isfinite(lat + lon + utc_offset)
     ahead = (np.where(known, utc_offset, 0) * 3600).astype("timedelta64[s]")
