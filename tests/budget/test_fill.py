@@ -208,11 +208,11 @@ def test_what_cannot_be_filled_is_said(trees, training, tmp_path):
     ds = towers(1)
     with pytest.raises(VariableError, match=r"filling gaps needs \['NEE'\]"):
         gapfill(ds.drop_vars("NEE"))
-    with pytest.raises(VariableError, match="TA is not a flux"):
+    with pytest.raises(VariableError, match="gaps of TA cannot be filled"):
         gapfill(ds, "TA")
     with pytest.raises(ModelError, match="the model predicts NEE, not FCH4"):
         gapfill(ds.assign(FCH4=ds["NEE"].assign_attrs(units="nmol m-2 s-1")), "FCH4", trees)
-    with pytest.raises(OptionError, match=r"\['run_dir', 'seed'\] are for fine-tuning"):
+    with pytest.raises(OptionError, match=r"\['run_dir', 'seed'\] are settings of the fine-tuning"):
         gapfill(ds, model="mds", seed=1, run_dir=tmp_path)
     with pytest.raises(OptionError, match="max_qc must be 0 or more"):
         gapfill(ds, model="mds", max_qc=-1)

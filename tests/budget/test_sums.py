@@ -174,11 +174,11 @@ def test_sums_are_cf(findings):
 
 def test_what_cannot_be_summed_up_is_said():
     filled = series()
-    with pytest.raises(VariableError, match=r"\['NEE_FILLED'\] are not there: .* gapfill\(ds, 'NEE'\)"):
+    with pytest.raises(VariableError, match=r"gapfill\(ds, 'NEE'\): .*\['NEE_FILLED'\] are missing"):
         annual_sums(filled.drop_vars("NEE_FILLED"))
     with pytest.raises(VariableError, match="GPP_NT"):
         annual_sums(filled, "GPP_NT")
-    with pytest.raises(OptionError, match="other towers or hours"):
+    with pytest.raises(OptionError, match="the same towers and hours"):
         annual_sums(filled, trial=filled.isel(site=[0]))
 
 

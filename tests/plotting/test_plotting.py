@@ -240,5 +240,5 @@ def test_importance_without_classes_or_lags_and_of_another_measure(explained: xr
     assert [tick.get_text() for tick in named.axes[1].get_xticklabels()] == ["GRA"]
     with pytest.raises(OptionError, match=r"'nse'.*nse_loss.*change"):
         plot.importance(explained, "nse")
-    with pytest.raises(OptionError, match="missing throughout"):
+    with pytest.raises(OptionError, match="are missing: no hour"):
         plot.importance(explained * np.nan)
