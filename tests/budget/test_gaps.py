@@ -1,4 +1,4 @@
-"""Artificial gaps are as long as they say, hide what was measured, and are the same again."""
+"""Tests of the lengths, positions and reproducibility of artificial gaps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xcarbon.testing import raise_on_compute
 
 
 def runs(mask: np.ndarray) -> np.ndarray:
-    """Lengths of the runs of true values."""
+    """Return the lengths of the runs of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask, [0]])))
     return edges[1::2] - edges[::2]
 

@@ -1,4 +1,4 @@
-"""The references that models have to beat are what they say."""
+"""Tests of the baselines against direct computations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals over towers are those of towers drawn again, and hold what they promise."""
+"""Tests of bootstrap intervals against scores of drawn towers, and of their coverage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("n", "mean", "sst", "sse")
 
 
 def make(seed: int, towers: int, models: int = 1, seeds: int = 1, offset: float = 0.0) -> xr.Dataset:
-    """Moments of towers, as ``xcarbon.evaluation.scores.moments`` gives them."""
+    """Return moments of towers as ``xcarbon.evaluation.scores.moments`` does."""
     rng = np.random.default_rng(seed)
     dims, shape = ("model", "seed", "site"), (models, seeds, towers)
     n = rng.integers(0, 500, towers) * np.ones(shape, int)
@@ -56,7 +56,7 @@ def test_hours_without_variation_have_no_efficiency():
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
-    """Towers of one mean whose errors are drawn: NSE is 1 - mean(error) / mean(sst), here 0.5."""
+    """All towers have the same mean, and random errors: NSE is 1 - mean(sse) / mean(sst), here 0.5."""
     rng = np.random.default_rng(1)
     towers, inside, trials = 40, 0, 300
     ones, none = np.ones(towers), np.zeros(towers)
@@ -83,7 +83,7 @@ def test_a_model_does_not_differ_from_itself():
 
 
 def test_a_pair_is_surer_than_its_models():
-    """Where one model is always a little better, the interval excludes zero although theirs overlap."""
+    """One model is always slightly better, although the intervals of both models overlap."""
     sums = make(4, 20, models=2)
     sums["sse"][1] = 0.95 * sums["sse"][0]
     scores = _bootstrapped(sums)
@@ -110,7 +110,7 @@ def test_seeds_may_score_other_towers():
 
 
 def test_models_are_compared_by_the_seeds_that_both_have():
-    """A seed that one of them lacks has other towers, at which the other is far better or worse."""
+    """One model lacks a seed with other towers, at which the other model is far better or worse."""
     sums = make(7, 6, models=2, seeds=2)
     sums["sse"][:, 1] *= 10
     fewer = sums.copy(deep=True)

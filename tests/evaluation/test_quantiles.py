@@ -1,4 +1,4 @@
-"""Quantiles over towers are those of numpy."""
+"""Tests of quantiles over towers against numpy."""
 
 from __future__ import annotations
 

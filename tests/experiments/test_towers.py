@@ -1,4 +1,4 @@
-"""Towers have one role, are scored in the hours asked for, and are counted once."""
+"""Tests of the sets of towers, of the scored hours and of the counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xcarbon.testing import raise_on_compute, synthetic_towers
 
 @pytest.fixture(scope="module")
 def two_years() -> xr.Dataset:
-    """Three towers, of which the second measures in the first year alone."""
+    """Return three towers; the second has observations only in the first year."""
     ds = synthetic_towers(3, years=2, patches=True, variables=["TA", "NEE"]).isel(y=[0], x=[0]).compute()
     ds["NEE"][1, 8760:] = np.nan
     return ds.chunk(site=1)

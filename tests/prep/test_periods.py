@@ -1,4 +1,4 @@
-"""Kernels over periods do what pandas does."""
+"""Tests of the kernels over periods against pandas."""
 
 from __future__ import annotations
 

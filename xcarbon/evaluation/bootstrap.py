@@ -19,21 +19,7 @@ LEVEL = 0.95
 
 
 def draw(towers: int, draws: int = DRAWS, seed: int = 0) -> NDArray[np.int64]:
-    """Draw towers with replacement.
-
-    Parameters
-    ----------
-    towers : int
-        Number of towers, and size of each draw.
-    draws : int
-        Number of draws.
-    seed : int
-        Random seed for the draws.
-
-    Returns
-    -------
-    numpy.ndarray
-        Number of times that each tower is in each draw, ``(draws, towers)``.
+    """Draw towers with replacement and return the number of times that each is drawn, ``(draws, towers)``.
 
     Examples
     --------
@@ -82,19 +68,7 @@ def pooled_nse(n: Floats, mean: Floats, sst: Floats, sse: Floats, weights: NDArr
 
 
 def interval(draws: Floats, level: float = LEVEL) -> Floats:
-    """Return the central interval that contains a given share of the draws.
-
-    Parameters
-    ----------
-    draws : numpy.ndarray
-        Values of the draws, ``(..., draws)``; NaN is ignored.
-    level : float
-        Share of the draws within the interval, between 0 and 1.
-
-    Returns
-    -------
-    numpy.ndarray
-        Lower and upper bound, ``(..., 2)``; NaN where there is no draw.
+    """Return the central interval of draws, ``(..., draws)`` to ``(..., 2)``; NaN is ignored.
 
     Examples
     --------

@@ -27,7 +27,7 @@ def of_group(results: xr.Dataset, name: str, group: str) -> xr.DataArray:
 
 
 def group_name(group: str) -> str:
-    """Return the code and name of a class.
+    """Return the abbreviation and name of a class.
 
     Examples
     --------

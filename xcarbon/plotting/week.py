@@ -89,8 +89,8 @@ def tower_title(tower: xr.DataArray) -> str:
     """Return the name and the class of a tower, if known."""
     parts = [str(tower["site"].values)] if "site" in tower.coords else []
     if "igbp" in tower.coords:
-        code = str(tower["igbp"].values)
-        parts.append(IGBP_CLASSES.get(code, code))
+        igbp = str(tower["igbp"].values)
+        parts.append(IGBP_CLASSES.get(igbp, igbp))
     return ", ".join(parts)
 
 

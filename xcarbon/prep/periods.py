@@ -18,16 +18,16 @@ _MONDAY = 3
 
 
 class Periods(NamedTuple):
-    """The days, weeks, months or years between the first and the last time stamp.
+    """The days, weeks, months or years between the first and the last time stamp, without gaps.
 
     Attributes
     ----------
     number : numpy.ndarray
-        Number of the period of each stamp, from 0, shape ``(stamps,)``.
+        Number of the period of each stamp, from 0, ``(stamps,)``.
     start : numpy.ndarray
-        First day of each period, datetime64[D], shape ``(periods,)``, without gaps between periods.
+        First day of each period, datetime64[D], ``(periods,)``.
     hours : numpy.ndarray
-        Length of each period [hours], shape ``(periods,)``.
+        Length of each period [hours], ``(periods,)``.
     """
 
     number: Index
@@ -36,18 +36,7 @@ class Periods(NamedTuple):
 
 
 def periods(stamps: Stamps, unit: Literal["D", "W", "M", "Y"]) -> Periods:
-    """Assign time stamps to days, weeks from Monday to Sunday, months or years.
-
-    Parameters
-    ----------
-    stamps : numpy.ndarray
-        Starts of hours or days, datetime64, in any order, at min_count one, shape ``(stamps,)``.
-    unit : {"D", "W", "M", "Y"}
-        Unit of the periods, as a code of numpy.
-
-    Returns
-    -------
-    Periods
+    """Assign time stamps ``(stamps,)`` to days, weeks from Monday to Sunday, months or years.
 
     Examples
     --------
@@ -76,21 +65,10 @@ def day_of_year(day: Stamps) -> Index:
 
 
 def period_means(values: Array, index: Index, min_count: float | Array | Index) -> Array:
-    """Average several series over periods, using the stamps at which all series have a value.
+    """Average series over periods, ``(series, stamps)`` to ``(series, periods)``.
 
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Values with shape ``(series, stamps)``; NaN where missing.
-    index : numpy.ndarray
-        Number of the period of each stamp, from 0, shape ``(stamps,)``.
-    min_count : float or numpy.ndarray
-        Minimum number of values for a mean: one number, or one for each period.
-
-    Returns
-    -------
-    numpy.ndarray
-        Means with shape ``(series, periods)``; NaN where there are too few values.
+    Only stamps at which all series have a value are used. ``index`` is the number of the period of each
+    stamp, from 0. Periods with fewer than ``min_count`` values, one number or one for each period, are NaN.
 
     Examples
     --------
@@ -107,20 +85,10 @@ def period_means(values: Array, index: Index, min_count: float | Array | Index) 
 
 
 def departures(values: Array, index: Index, min_count: int = 2) -> Array:
-    """Subtract the mean of its period from each value.
+    """Subtract the mean of its period from each value, ``(series, stamps)``.
 
-    Parameters
-    ----------
-    values, index
-        As for :func:`period_means`.
-    min_count : int
-        Minimum number of values for a mean. The default excludes single values, whose departure is always 0.
-
-    Returns
-    -------
-    numpy.ndarray
-        Departures with the shape of ``values``; NaN where there is no mean, infinite where a value is
-        infinite. Departures within the rounding error are set to 0.
+    Departures within the rounding error are set to 0. They are NaN where there are fewer than ``min_count``
+    values; the default excludes single values, whose departure is always 0. Infinite values stay infinite.
 
     Examples
     --------
@@ -145,21 +113,9 @@ def map_towers(
 ) -> xr.DataArray:
     """Apply a kernel to the series of each tower, lazily, with one task for each tower.
 
-    Parameters
-    ----------
-    kernel : callable
-        Function of the series of one tower, each ``(time,)``, that returns an array with the shape ``sizes``.
-    *arrays : xarray.DataArray
-        Arrays with the dimension ``time``.
-    sizes : mapping of str to int
-        Dimensions of the kernel's result; ``time`` may be one of them.
-    dtype : type
-        Type of the result.
-
-    Returns
-    -------
-    xarray.DataArray
-        Dimensions of ``arrays`` without ``time``, followed by those of ``sizes``; 0 if there are no hours.
+    The kernel gets series of one tower, each ``(time,)``, and returns an array with the shape ``sizes``, of
+    which ``time`` may be one. The result has the dimensions of ``arrays`` without ``time``, followed by those
+    of ``sizes``; it is 0 if there are no hours.
     """
     arrays = tuple(array.chunk(time=-1) if array.chunks else array for array in arrays)
     return xr.apply_ufunc(
