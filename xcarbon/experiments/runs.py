@@ -107,7 +107,7 @@ def plan(experiment: Experiment, ds: xr.Dataset) -> RunList:
 
     Returns
     -------
-    Plan
+    RunList
 
     Raises
     ------
