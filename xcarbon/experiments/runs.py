@@ -197,7 +197,7 @@ def perform(run: Run, plan: RunList, folder: Path) -> Path:
     ----------
     run : Run
         What to do.
-    plan : Plan
+    plan : RunList
         Where its towers are.
     folder : pathlib.Path
         Folder of all runs.
