@@ -1,4 +1,4 @@
-"""The benchmark's lists, periods and errors are as published, by pandas and where they are known."""
+"""Tests of lists and periods against the publication, and of errors against pandas and known values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xcarbon.testing import raise_on_compute
 
 
 def published(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Series of one tower as the benchmark's code makes them, of the hours in which both are there."""
+    """Return the series of one tower as in the benchmark's code, over hours with both values."""
     days = means(table, table.index.floor("D"), 12)
     years = means(days, days.index.year, 183)
     seasonal = means(days, days.index.day_of_year, 2)

@@ -1,4 +1,4 @@
-"""Scores at each time scale equal those of pandas, whatever the gaps, and what they are known to be."""
+"""Tests of scores at each time scale against pandas, for any gaps, and against known values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xcarbon.testing import raise_on_compute, synthetic_towers
 
 
 def naive(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Series of one tower at each scale by pandas."""
+    """Return the series of one tower at each scale computed with pandas."""
 
     def half(keys: pd.PeriodIndex) -> np.ndarray:
         return (keys.end_time.ceil("h") - keys.start_time) / pd.Timedelta(2, "h")
@@ -169,7 +169,7 @@ def test_scoring_is_lazy_and_holds_one_tower_at_a_time(monkeypatch):
     ds, prediction = make(3)
     with raise_on_compute():
         lazy = score_time_scales(chunked(ds, site=1, time=5000), prediction.chunk(site=2), "igbp")
-    shapes.clear()  # of what Dask looks at to find a type
+    shapes.clear()  # removes the shapes that Dask uses to infer the type
     with dask.config.set(scheduler="single-threaded"):
         found = lazy.compute()
     assert [shape for shape in shapes if shape[-1]] == [(1, 22_000)] * 3
@@ -195,6 +195,6 @@ def test_real_towers(real_towers):
     towers = real_towers.sel(site=["DE-Tha", "AU-How", "US-Ha1"])
     scores = score_time_scales(towers, diurnal_cycle(towers, towers, by="site"), by="site").compute()
     assert (scores["nse"].sel(scale=["hourly", "seasonal"]) > 0.4).all()
-    # A mean cycle knows nothing of years, but in which of their hours there are gaps.
+    # A mean cycle differs between years only because of the different gaps.
     assert (scores["nse"].sel(scale="interannual") < scores["nse"].sel(scale="hourly") - 0.2).all()
     assert 17 <= scores["n"].sel(scale="interannual", site="DE-Tha") <= 19

@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's and numpy's for every class, whatever the gaps, labels and chunks."""
+"""Tests of scores against scikit-learn and numpy for every class and any gaps, labels and chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIME = np.datetime64("2010-01-01", "ns") + np.arange(40) * np.timedelta64(1, "h"
 def make(
     classes: str, seed: int = 0, gaps: float = 0.3, offset: float = 0.0
 ) -> tuple[xr.Dataset, xr.DataArray]:
-    """Observations of one tower per letter, with quality codes, and a prediction with gaps of its own."""
+    """Return observations of one tower per letter with quality flags, and a prediction with other gaps."""
     rng = np.random.default_rng(seed)
     shape = (len(classes), TIME.size)
     observed, predicted = rng.normal(offset, 5, shape), rng.normal(offset, 5, shape)
@@ -38,7 +38,7 @@ def make(
 
 
 def naive(ds: xr.Dataset, prediction: xr.DataArray, member: np.ndarray, max_qc: int = 1) -> dict:
-    """Scores of some towers by scikit-learn and numpy."""
+    """Return the scores of towers computed with scikit-learn and numpy."""
     good = (ds["NEE_QC"].values <= max_qc) & np.isfinite(ds["NEE"].values) & np.isfinite(prediction.values)
     y, x = ds["NEE"].values[member][good[member]], prediction.values[member][good[member]]
     return {

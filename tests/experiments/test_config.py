@@ -163,7 +163,7 @@ def test_the_papers_sets_are_apart_and_known_to_the_real_store(real_towers):
 
 
 def test_the_papers_scores_are_of_classes_and_agree_with_each_other():
-    """NSE and RMSE of two models on the same hours: 1 - NSE goes with the square of the RMSE."""
+    """On the same hours 1 - NSE is proportional to the square of the RMSE."""
     ours, theirs = paper.scores()["EcoPerceiver"], paper.scores()["XGBoost"]
     assert set(ours) == set(theirs) and len(ours) == 15
     for name in ours:

@@ -69,7 +69,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunList:
     """All runs of an experiment.
 
     Attributes
@@ -95,7 +95,7 @@ class Plan:
         return {run.name: run for runs in self.runs.values() for run in runs}
 
 
-def plan(experiment: Experiment, ds: xr.Dataset) -> Plan:
+def plan(experiment: Experiment, ds: xr.Dataset) -> RunList:
     """List what has to be done, reading no more than the target.
 
     Parameters
@@ -107,7 +107,7 @@ def plan(experiment: Experiment, ds: xr.Dataset) -> Plan:
 
     Returns
     -------
-    Plan
+    RunList
 
     Raises
     ------
@@ -126,7 +126,7 @@ def plan(experiment: Experiment, ds: xr.Dataset) -> Plan:
         if model.max_seeds is None or number < model.max_seeds
     }
     _check_different(experiment, runs)
-    return Plan(ds, counts, sets, runs)
+    return RunList(ds, counts, sets, runs)
 
 
 def _runs(
@@ -190,14 +190,14 @@ def _check_different(experiment: Experiment, runs: dict[tuple[str, int], tuple[R
         seen[names] = model.label
 
 
-def perform(run: Run, plan: Plan, folder: Path) -> Path:
+def perform(run: Run, plan: RunList, folder: Path) -> Path:
     """Train and predict, as far as that is not done already.
 
     Parameters
     ----------
     run : Run
         What to do.
-    plan : Plan
+    plan : RunList
         Where its towers are.
     folder : pathlib.Path
         Folder of all runs.
@@ -230,7 +230,7 @@ def perform(run: Run, plan: Plan, folder: Path) -> Path:
     return predicted
 
 
-def _period(run: Run, plan: Plan) -> xr.Dataset | None:
+def _period(run: Run, plan: RunList) -> xr.Dataset | None:
     return towers.period(plan.counts, run.scored, "all" if run.years is None else "best-year")
 
 
