@@ -114,7 +114,7 @@ def test_no_real_tower_looks_swapped(real_towers):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(lat=1.0, igbp="GRA"), "place: XX-Xyz lacks lon; give"),
+        (dict(lat=1.0, igbp="GRA"), "place: XX-Xyz lacks lon; pass metadata"),
         (dict(lat=None, lon="-9999", igbp="GRA"), "lacks lat and lon"),
         (dict(lat=1, lon=2), "lacks igbp"),
         (dict(lat=1, lon=2, igbp="FOREST"), "place: XX-Xyz: unknown IGBP class 'FOREST'"),
@@ -122,9 +122,12 @@ def test_no_real_tower_looks_swapped(real_towers):
             dict(lat="north", lon=2, igbp="GRA"),
             "place: XX-Xyz: lat must be a number, found 'north'",
         ),
-        (dict(lat=95, lon=190, igbp="GRA"), "not on Earth"),
-        (dict(lat=1, lon=2, igbp="GRA", utc_offset=60), "UTC offset of 60 h"),
-        (dict(lat=1, lon=2, igbp="GRA", latitude=1), r"no fields \['latitude'\]; the fields are"),
+        (dict(lat=95, lon=190, igbp="GRA"), "out of range"),
+        (dict(lat=1, lon=2, igbp="GRA", utc_offset=60), "UTC offset of 60 h does not exist"),
+        (
+            dict(lat=1, lon=2, igbp="GRA", latitude=1),
+            r"fields \['latitude'\] .* do not exist; the",
+        ),
     ],
 )
 def test_what_cannot_be_true_is_refused(fields, message):
@@ -137,7 +140,7 @@ def test_what_cannot_be_true_is_refused(fields, message):
     [
         ("", "utf-8", FileFormatError, "neither a table of towers"),
         ("a,b\n1,2\n", "utf-8", FileFormatError, r"its columns are \['a', 'b'\]"),
-        ("SITE_ID,LOCATION_LAT\nAB-Xyz,é", "latin-1", FileFormatError, "not a table in UTF-8"),
+        ("SITE_ID,LOCATION_LAT\nAB-Xyz,é", "latin-1", FileFormatError, "not UTF-8 text"),
         ("SITE_ID,LOCATION_LAT\nAB-Xyz,1\nAB-Xyz,2", "utf-8", MetadataError, "AB-Xyz has two rows"),
         ("SITE_ID,LOCATION_LAT\nAB-Xyz,1", "utf-8", MetadataError, "AB-Xyz lacks lon and igbp"),
     ],
@@ -221,7 +224,7 @@ def test_columns_may_stand_in_any_order(write):
 def test_damaged_sheet_is_named(tmp_path, content):
     path = tmp_path / "AMF_BE-Bra_BIF_20230922.xlsx"
     path.write_bytes(content)
-    with pytest.raises(FileFormatError, match=r"BIF_20230922\.xlsx: truncated, or not an Excel file"):
+    with pytest.raises(FileFormatError, match=r"BIF_20230922\.xlsx: .* truncated or not an Excel file"):
         read_fields(path)
 
 
@@ -317,5 +320,5 @@ def test_rows_are_read_from_an_archive(tmp_path):
 def test_error_in_an_archive_names_the_member(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("site_data.csv", "a,b\n")
-    with pytest.raises(FileFormatError, match=r"a\.zip/site_data\.csv: neither a table of towers"):
+    with pytest.raises(FileFormatError, match=r"a\.zip/site_data\.csv: .* neither a table of towers"):
         read_fields(Source(str(tmp_path / "a.zip"), "site_data.csv"))

@@ -51,8 +51,8 @@ def test_lines_before_the_header_do_not_matter(write, start, ending):
     ("row", "message"),
     [
         ("3,wet", "line {line}, column b: 'wet' is not a number"),
-        ("3", "line {line}: 1 cells under 2 columns"),
-        ("3,4,5", "line {line}: 3 cells under 2 columns"),
+        ("3", "line {line}: the line has 1 cells, but the header has 2 columns"),
+        ("3,4,5", "line {line}: the line has 3 cells, but the header has 2 columns"),
         ("3,", "line {line}, column b: '' is not a number"),
     ],
 )
@@ -136,7 +136,7 @@ def test_truncated_or_absent_files_are_named(tmp_path):
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(TEXT.encode() * 1000)[:-20])
     for read in (read_last_line, lambda source: read_columns(source, {"a": pa.int64()})):
-        with pytest.raises(FileFormatError, match=r"a\.csv\.gz: truncated or damaged"):
+        with pytest.raises(FileFormatError, match=r"a\.csv\.gz: the file is truncated or damaged"):
             read(Source(str(path)))
         with pytest.raises(FileNotFoundError):
             read(Source(str(tmp_path / "absent.csv")))

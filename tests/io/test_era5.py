@@ -171,7 +171,7 @@ def test_kind_of_sums_is_recognised_without_a_value(opened, spacing, title, expe
 
 def test_single_cell_needs_to_be_told_the_kind_of_sums(opened):
     cell = everything(lat=(48.0,), lon=(8.0,))
-    with pytest.raises(FileFormatError, match=r"a single cell does not tell .* pass accumulated='hour' or"):
+    with pytest.raises(FileFormatError, match=r"a single cell has no grid .* pass accumulated='hour' or"):
         opened(cell)
     assert opened(cell[["t2m"]])["TA"].sizes["time"] == 29
     assert opened(cell, accumulated="hour")["SW_IN"].sizes["time"] == 29
@@ -334,12 +334,12 @@ def test_files_that_do_not_fit_together_are_an_error(tmp_path, change, error, me
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        (make(cloud=1.0), VariableError, r"no driver can be made of \['cloud'\]; .* u10 or 10m_u_component"),
-        (make(u10=1.0), VariableError, r"no driver can be made of \['u10'\]; xcarbon makes TA from t2m;"),
-        (make(hours=1, t2m=280.0), TimestampError, "an hour needs both its ends"),
-        (make(t2m=280.0).isel(longitude=0), FileFormatError, r"t2m is on .* xcarbon reads \(time, latitude"),
-        (make(t2m=280.0).drop_vars("latitude"), FileFormatError, "t2m is on "),
-        (make(t2m=280.0).expand_dims(number=2), FileFormatError, "t2m is on .*'number': 2"),
+        (make(cloud=1.0), VariableError, r"no driver can be computed from \['cloud'\]; .* u10 or 10m_u"),
+        (make(u10=1.0), VariableError, r"computed from \['u10'\]; xcarbon computes TA from t2m;"),
+        (make(hours=1, t2m=280.0), TimestampError, "an hour needs stamps at both ends"),
+        (make(t2m=280.0).isel(longitude=0), FileFormatError, r"t2m has dim.* xcarbon reads \(time, latitude"),
+        (make(t2m=280.0).drop_vars("latitude"), FileFormatError, "t2m has dimensions "),
+        (make(t2m=280.0).expand_dims(number=2), FileFormatError, "t2m has dimensions .*'number': 2"),
         (make(t2m=280.0).assign_coords(time=np.arange(30)), TimestampError, "the time axis is int64"),
     ],
     ids=["other", "half", "stamp", "line", "no latitudes", "ensemble", "numbers"],
@@ -352,7 +352,7 @@ def test_what_cannot_be_read_is_an_error_that_says_why(opened, source, error, me
 def test_other_units_are_an_error(opened):
     source = make(t2m=20.0)
     source["t2m"].attrs["units"] = "degC"
-    with pytest.raises(MetadataError, match="t2m has units 'degC', but in ERA5 it has 'K'"):
+    with pytest.raises(MetadataError, match="t2m has units 'degC', but 'K' in ERA5"):
         opened(source)
     source["t2m"].attrs["units"] = "K"
     assert "TA" in opened(source)
@@ -364,9 +364,9 @@ def test_paths_and_settings_that_are_wrong_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="the list of paths is empty"):
         open_era5([])
     (tmp_path / "text.nc").write_text("no file")
-    with pytest.raises(FileFormatError, match=r"text.nc cannot be opened as NetCDF or Zarr"):
+    with pytest.raises(FileFormatError, match=r"text.nc: the file cannot be opened as NetCDF or Zarr"):
         open_era5(tmp_path / "text.nc")
-    with pytest.raises(OptionError, match="accumulated='month' is not allowed; it takes 'hour' or 'day'"):
+    with pytest.raises(OptionError, match="accumulated='month' is not allowed; use 'hour' or 'day'"):
         open_era5(tmp_path / "text.nc", accumulated="month")
 
 

@@ -232,5 +232,5 @@ def test_archive_is_read_with_its_folders(tmp_path, monkeypatch):
 
 def test_damaged_archive_is_named(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
-    with pytest.raises(FileFormatError, match=r"a\.zip: truncated, or not a zip"):
+    with pytest.raises(FileFormatError, match=r"a\.zip: the file is truncated or not a zip archive"):
         sources_in(tmp_path / "a.zip")

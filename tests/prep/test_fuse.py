@@ -33,15 +33,15 @@ def test_lower_code_wins_ties_go_to_the_first_and_missing_never_wins():
     second = Option(np.array([2, 2, 2, 2, nan], "float32"), np.array([0, 0, 2, 3, -1], "int8"))
     fused = fuse([first, second])
     np.testing.assert_array_equal(fused.values, [1, 2, 2, 2, nan])
-    np.testing.assert_array_equal(fused.codes, [0, 0, 2, 3, -1])
+    np.testing.assert_array_equal(fused.flags, [0, 0, 2, 3, -1])
     np.testing.assert_array_equal(fused.origin, [0, 1, 1, 1, -1])
 
 
 @given(options())
 def test_code_is_the_lowest_of_those_that_have_a_value(records):
-    codes = np.stack([record.codes for record in records]).astype(int)
+    codes = np.stack([record.flags for record in records]).astype(int)
     lowest = np.where(codes < 0, 99, codes).min(axis=0)
-    np.testing.assert_array_equal(fuse(records).codes, np.where(lowest == 99, -1, lowest))
+    np.testing.assert_array_equal(fuse(records).flags, np.where(lowest == 99, -1, lowest))
 
 
 @given(options())
@@ -50,19 +50,19 @@ def test_value_and_code_are_those_of_the_record_that_is_named(records):
     for hour, origin in enumerate(fused.origin):
         if origin < 0:
             assert all(np.isnan(record.values[hour]) for record in records)
-            assert np.isnan(fused.values[hour]) and fused.codes[hour] == MISSING_FLAG
+            assert np.isnan(fused.values[hour]) and fused.flags[hour] == MISSING_FLAG
         else:
             assert fused.values[hour] == records[origin].values[hour]
-            assert fused.codes[hour] == records[origin].codes[hour]
-            assert all(record.codes[hour] != fused.codes[hour] for record in records[:origin])
+            assert fused.flags[hour] == records[origin].flags[hour]
+            assert all(record.flags[hour] != fused.flags[hour] for record in records[:origin])
 
 
 @given(options(least=2), st.randoms())
 def test_order_matters_for_ties_alone(records, random):
     shuffled = random.sample(records, len(records))
     one, other = fuse(records), fuse(shuffled)
-    np.testing.assert_array_equal(one.codes, other.codes)
-    tied = np.sum([record.codes == one.codes for record in records], axis=0) > 1
+    np.testing.assert_array_equal(one.flags, other.flags)
+    tied = np.sum([record.flags == one.flags for record in records], axis=0) > 1
     np.testing.assert_array_equal(one.values[~tied], other.values[~tied])
 
 
@@ -71,7 +71,7 @@ def test_two_steps_equal_one(records, data):
     cut = data.draw(st.integers(1, len(records) - 1))
     at_once = fuse(records)
     parts = [fuse(records[:cut]), fuse(records[cut:])]
-    in_steps = fuse([Option(part.values, part.codes) for part in parts])
+    in_steps = fuse([Option(part.values, part.flags) for part in parts])
     assert_equal(in_steps[:2], at_once[:2])
     shifted = np.where(parts[1].origin < 0, -1, parts[1].origin + cut)
     origin = np.choose(np.maximum(in_steps.origin, 0), [parts[0].origin, shifted])
@@ -85,7 +85,7 @@ def test_a_single_record_is_not_changed(records):
 
 @given(options())
 def test_types_are_kept_and_nothing_is_changed_in_place(records):
-    before = [Option(record.values.copy(), record.codes.copy()) for record in records]
+    before = [Option(record.values.copy(), record.flags.copy()) for record in records]
     fused = fuse(records)
     assert [array.dtype for array in fused] == ["float32", "int8", "int8"]
     for record, was in zip(records, before, strict=True):

@@ -36,10 +36,10 @@ def test_georeferenced_tower_is_cf(findings):
 
 def test_patches_that_cannot_be_placed_are_an_error():
     ds = synthetic_towers(2, variables=["TA"])
-    with pytest.raises(MetadataError, match=r"select one tower of \['SY-001' 'SY-002'\] first"):
+    with pytest.raises(MetadataError, match=r"several towers, \['SY-001' 'SY-002'\]; select one"):
         georeference(ds)
     tower = georeference(ds.isel(site=0))
-    with pytest.raises(MetadataError, match="cannot be placed: there are no coordinates patch_x and patch_y"):
+    with pytest.raises(MetadataError, match="the patch has no coordinates patch_x and patch_y"):
         georeference(tower)
 
 

@@ -88,7 +88,7 @@ def test_only_one_file_of_a_whole_tile_is_opened(tmp_path):
     first, second = find_rasters(tmp_path)
     assert first.area == second.area == tile
     assert (str(first.days[0]), str(second.days[0])) == ("2018-07-04", "2018-07-05")
-    with pytest.raises(FileFormatError, match=f"{other.name}: truncated"):
+    with pytest.raises(FileFormatError, match=f"{other.name}: the file is truncated"):
         read_patches([first, second], LAT, LON)
     write_geotiff(other, AROUND, counts(AROUND))
     with pytest.raises(FileFormatError, match=r"has \(24, 24\) pixels, but another file of its tile"):
@@ -99,18 +99,18 @@ def test_broken_file_in_a_folder_is_an_error_that_names_it(tmp_path):
     write_bands(tmp_path)
     broken = tmp_path / "MCD43A2.A2018185.h10v07.061.2018194033728.hdf"
     broken.write_bytes(b"")
-    with pytest.raises(FileFormatError, match=f"{broken.name}: truncated"):
+    with pytest.raises(FileFormatError, match=f"{broken.name}: the file is truncated"):
         find_rasters(tmp_path)
 
 
 def test_what_is_not_there_or_not_recognised_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
         find_rasters(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="there are no files of"):
+    with pytest.raises(FileNotFoundError, match="contain no files of"):
         find_rasters(tmp_path)
     path = write_geotiff(tmp_path / "band1.tif", AROUND, counts(AROUND))
     with pytest.raises(
-        FileFormatError, match=r"band1.tif: not recognised .* names they were downloaded with"
+        FileFormatError, match=r"band1.tif: the file is not recognised .* names they were downloaded with"
     ):
         find_rasters(path)
 
@@ -153,10 +153,10 @@ def test_names_of_assets_tell_more_than_the_item(item, tmp_path):
 
 def test_stac_that_holds_nothing_is_an_error(item, tmp_path):
     item.assets = {"metadata": item.assets["metadata"]}
-    with pytest.raises(FileFormatError, match=r"scene-7.*: not recognised"):
+    with pytest.raises(FileFormatError, match=r"scene-7.*: the file is not recognised"):
         find_rasters(item)
     (tmp_path / "other.json").write_text('{"type": "Feature"}')
-    with pytest.raises(FileFormatError, match=r"other.json: neither a STAC item nor an item collection"):
+    with pytest.raises(FileFormatError, match=r"other.json: .* neither a STAC item nor an item collection"):
         find_rasters(tmp_path / "other.json")
 
 
@@ -395,17 +395,17 @@ def test_days_of_towers_are_united_and_what_is_not_covered_is_missing(tmp_path):
 
 
 def test_rasters_that_cover_no_tower_are_an_error(series):
-    message = r"rasters span lat 9.95 to 10.05, lon -71.1\d to -71.0\d, towers lat 50.00 to 51.00"
+    message = r"rasters are within lat 9.95 to 10.05, lon -71.1\d to -71.0\d, towers within lat 50.00 to 51"
     with pytest.raises(MetadataError, match=message):
         open_modis(series, towers(A=(50.0, 10.0), B=(51.0, 11.0)))
 
 
 def test_towers_without_a_place_are_an_error(series):
-    with pytest.raises(MetadataError, match="B has no place on the globe"):
+    with pytest.raises(MetadataError, match=r"B: latitude .* and longitude .* are missing or out of range"):
         open_modis(series, towers(A=(LAT, LON), B=(np.nan, 10.0)))
-    with pytest.raises(MetadataError, match="towers need coordinates site, lat and lon along site"):
+    with pytest.raises(MetadataError, match="towers need the coordinates site, lat and lon along site"):
         open_modis(series, towers().drop_vars("lon"))
-    with pytest.raises(MetadataError, match="towers need coordinates site, lat and lon along site"):
+    with pytest.raises(MetadataError, match="towers need the coordinates site, lat and lon along site"):
         open_modis(series, towers().isel(site=0))
 
 
@@ -413,7 +413,7 @@ def test_too_few_bands_are_an_error(tmp_path):
     write_bands(tmp_path)
     for band in range(4, 8):
         (tmp_path / name(f"Nadir_Reflectance_Band{band}")).unlink()
-    with pytest.raises(FileFormatError, match=r"hold only bands \['B1', 'B2', 'B3'\]"):
+    with pytest.raises(FileFormatError, match=r"contain only the bands \['B1', 'B2', 'B3'\]"):
         open_modis(tmp_path, towers())
 
 

@@ -134,7 +134,7 @@ def test_broken_file_is_an_error_that_names_it(container, request):
     raster = open_one(path)
     path.write_bytes(path.read_bytes()[:50])
     for work in (lambda: open_one(path), lambda: read_window(raster, PATCH)):
-        with pytest.raises(FileFormatError, match=f"{path.name}: truncated"):
+        with pytest.raises(FileFormatError, match=f"{path.name}: the file is truncated"):
             work()
 
 
@@ -222,7 +222,7 @@ def test_floats_are_reflectances_already(tmp_path):
 
 def test_floats_that_are_no_reflectances_are_an_error(tmp_path):
     raster = open_one(write_geotiff(tmp_path / name(), AROUND, counts(AROUND).astype("float32")))
-    with pytest.raises(FileFormatError, match=r"B1 has floats up to 1[0-9]+, which are no reflectances"):
+    with pytest.raises(FileFormatError, match=r"B1 has floats up to 1[0-9]+, which are not reflectances"):
         read_window(raster, PATCH)
 
 
@@ -232,14 +232,14 @@ def test_floats_that_are_no_reflectances_are_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crs": "EPSG:4326"}, "its CRS is EPSG:4326, but pixels are cut on the MODIS sinusoidal grid"),
-        ({"crs": CRS.replace("R=6371007.181", "ellps=WGS84")}, "its CRS is .*WGS.*84"),
-        ({"crs": CRS.replace("lon_0=0", "lon_0=9")}, "its CRS is"),
+        ({"crs": "EPSG:4326"}, "the CRS is EPSG:4326, but xcarbon reads the MODIS sinusoidal grid"),
+        ({"crs": CRS.replace("R=6371007.181", "ellps=WGS84")}, "the CRS is .*WGS.*84"),
+        ({"crs": CRS.replace("lon_0=0", "lon_0=9")}, "the CRS is"),
         ({"step": PIXEL_SIZE / 2}, "pixels are 231.65.* x 231.65.* m, but those .* are 463.31"),
         ({"step": 463.0}, "pixels are 463 x 463 m"),
         (
             {"shift": PIXEL_SIZE / 2},
-            "starts at x -77.*, y 11.* m, which is no corner of a pixel",
+            "the raster starts at x -77.*, y 11.* m, which is not the corner of a pixel",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_netcdf_without_a_grid_mapping_is_an_error(netcdf):
     ds[BAND].attrs.pop("grid_mapping", None)
     ds[BAND].encoding.pop("grid_mapping", None)
     ds.to_netcdf(netcdf)
-    with pytest.raises(FileFormatError, match="its CRS is not stated"):
+    with pytest.raises(FileFormatError, match="the CRS is not stated"):
         open_one(netcdf)
 
 
@@ -272,5 +272,5 @@ def test_rows_from_south_to_north_are_an_error(netcdf):
 def test_several_days_under_the_name_of_one_are_an_error(tmp_path):
     path = tmp_path / "MCD43A4.A2018185.h10v07.061.2018194033728.nc"
     write_netcdf(path, {BAND: np.stack([counts(AROUND)] * 2)}, days=["2018-07-04", "2018-07-05"])
-    with pytest.raises(FileFormatError, match=f"{BAND} is .*'time': 2.* but days are"):
+    with pytest.raises(FileFormatError, match=f"{BAND} has dimensions .*'time': 2.* do not fit the days"):
         open_one(path)
