@@ -1,4 +1,4 @@
-"""Metadata of towers."""
+"""Reading of site metadata."""
 
 import math
 import zipfile
@@ -25,7 +25,7 @@ BIF = "SITE_ID;GROUP_ID;VARIABLE_GROUP;VARIABLE;DATAVALUE\n"
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a table and give its path."""
+    """Write a table and return its path."""
 
     def _write(text, name="table.csv", encoding="utf-8"):
         (tmp_path / name).write_bytes(text.encode(encoding))
@@ -53,7 +53,7 @@ def test_plain_table(write, longitude, separator):
     assert metadata.site_name == "Adelaide\nRiver"
 
 
-def test_latest_group_speaks_and_keeps_what_only_older_ones_say(write):
+def test_latest_group_has_priority_and_older_groups_complete_it(write):
     rows = """\
 DE-Xyz;1;GRP_LOCATION;LOCATION_LAT;50
 DE-Xyz;1;GRP_LOCATION;LOCATION_LONG;10
@@ -130,7 +130,7 @@ def test_no_real_tower_looks_swapped(real_towers):
         ),
     ],
 )
-def test_what_cannot_be_true_is_refused(fields, message):
+def test_impossible_metadata_is_an_error(fields, message):
     with pytest.raises(MetadataError, match=message):
         build("XX-Xyz", fields, "place")
 
@@ -152,7 +152,7 @@ def test_wrong_tables_are_named(write, text, encoding, error, message):
     assert str(path) in str(caught.value)
 
 
-# The networks' forms
+# File formats of the networks
 
 HEADER = BIF.strip().split(";")
 BRASSCHAAT = {
@@ -175,7 +175,7 @@ ROWS = [
 
 
 def write_rows(path, separator):
-    """Write rows as text, or as a sheet if the name says so."""
+    """Write rows as CSV or, if the name ends with .xlsx, as an Excel file."""
     sheet = pd.DataFrame(ROWS, columns=HEADER)
     if path.suffix == ".xlsx":
         sheet.to_excel(path, index=False)
@@ -245,11 +245,11 @@ def test_damaged_sheet_is_named(tmp_path, content):
         ("site_data.csv.bak", False),
     ],
 )
-def test_tables_are_known_by_their_names(name, expected):
+def test_tables_are_recognised_by_their_names(name, expected):
     assert is_table(Source(name)) == is_table(Source("a.zip", f"folder/{name}")) == expected
 
 
-# What the caller and several tables say
+# Metadata from users and several tables
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_tables_are_known_by_their_names(name, expected):
         ({"BE-Bra": {"lat": 1}, "DE-Tha": {}}, {"BE-Bra": {"lat": 1}, "DE-Tha": {}}),
     ],
 )
-def test_what_is_given_becomes_fields_by_site(given, expected):
+def test_given_metadata_becomes_fields_by_site(given, expected):
     assert given_fields(given) == expected
 
 
@@ -276,7 +276,7 @@ def test_tables_and_metadata_become_fields_by_site(write):
     assert (mixed["BE-Bra"]["lon"], mixed["DE-Tha"]) == (4.5, {"lat": 50.96})
 
 
-def test_first_table_that_knows_a_field_counts():
+def test_first_table_with_a_field_has_priority():
     tables = [
         {"BE-Bra": {"lat": 1, "elevation": math.nan, "doi": ""}},
         {"DE-Tha": {"lat": 9, "lon": 9}},

@@ -1,4 +1,4 @@
-"""CarbonSense comes back in physical units from both of its forms, lazily and without loss."""
+"""Both versions of CarbonSense are opened lazily, in physical units and without loss."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from xcarbon.io.store import open_store
 from xcarbon.prep.scale import scale
 from xcarbon.testing import raise_on_compute, synthetic_towers
 
-#: Periods of each site, first and last date.
+#: First and last dates of the periods of each site.
 PERIODS = {
     "SY-001": [("2010-01-01", "2010-01-08"), ("2010-02-01", "2010-02-05")],
     "SY-002": [("2010-01-05", "2010-01-12")],
 }
-#: Columns of v1, with lower and upper bound, as in its normalization_config.yml.
+#: Columns of v1 with lower and upper bounds, from its normalization_config.yml.
 V1 = {
     "TA": ("TA_F", -80, 80), "P": ("P_F", 0, 300), "RH": ("RH", 0, 100), "VPD": ("VPD_F", 0, 110),
     "PA": ("PA_F", 20, 150), "CO2": ("CO2_F_MDS", 0, 2000), "SW_IN": ("SW_IN_F", 0, 2000),
@@ -44,7 +44,7 @@ TARGETS_V1 = {
     "NEE": "NEE_VUT_REF", "GPP_DT": "GPP_DT_VUT_REF", "GPP_NT": "GPP_NT_VUT_REF",
     "RECO_DT": "RECO_DT_VUT_REF", "RECO_NT": "RECO_NT_VUT_REF",
 }  # fmt: skip
-#: Bounds of v2, as in its stage_4.py.
+#: Bounds of v2, from its stage_4.py.
 V2 = {
     "TA": (-80, 80), "P": (0, 100), "RH": (0, 100), "VPD": (0, 110), "PA": (0, 110), "CO2": (0, 750),
     "SW_IN": (-1500, 1500), "SW_IN_POT": (-1500, 1500), "SW_OUT": (-500, 500), "LW_IN": (-1000, 1000),
@@ -62,7 +62,7 @@ SCHEMA = """
 """
 
 
-# The dataset, made from synthetic towers as its authors make it
+# The dataset, generated from synthetic towers with the method of its authors
 
 
 def scaled(values: np.ndarray, lower: float, upper: float, cyclic: bool) -> np.ndarray:
@@ -71,7 +71,7 @@ def scaled(values: np.ndarray, lower: float, upper: float, cyclic: bool) -> np.n
 
 
 def patches_of(tower: xr.Dataset, size: int) -> dict[pd.Timestamp, np.ndarray]:
-    """Patches by noon, of 8 or 10 pixels, without days that are more than half fill."""
+    """Patches by noon, with 8 or 10 pixels, without days of which more than half are fill pixels."""
     bands = tower["reflectance"].transpose("day", "band", "y", "x").fillna(-1)
     stacked = np.concatenate([bands, np.stack([tower["snow"], tower["water"]], axis=1)], axis=1)
     edge = ((0, 0), (0, 0), *((((size - 8) // 2,) * 2),) * 2)
@@ -155,7 +155,7 @@ def write_v2(ds: xr.Dataset, folder: Path, shift: str = "0min") -> Path:
 
 @pytest.fixture(scope="module")
 def ds() -> xr.Dataset:
-    """Two towers, with a pixel that is fill and a value out of bounds."""
+    """Two towers with a fill pixel and a value out of bounds."""
     codes = sorted({*V1, *V2, *TARGETS})
     ds = synthetic_towers(2, seed=5, variables=codes).sel(time=slice("2010-01", "2010-02"))
     ds = ds.sel(day=slice("2010-01", "2010-02")).compute()
@@ -186,18 +186,18 @@ def path(request) -> Path:
 
 @pytest.fixture
 def copy(v1, tmp_path) -> Path:
-    """A dataset of v1 to spoil."""
+    """Copy of the v1 dataset that a test may change."""
     return shutil.copytree(v1, tmp_path / "carbonsense")
 
 
 @pytest.fixture
 def copy_v2(v2, tmp_path) -> Path:
-    """A database to spoil."""
+    """Copy of the v2 database that a test may change."""
     return Path(shutil.copy(v2 / "carbonsense_v2.sql", tmp_path))
 
 
 def expected_of(ds: xr.Dataset, path: Path) -> xr.Dataset:
-    """What the dataset still holds of its source, on the axes of all towers."""
+    """Values of the source that the dataset contains, on the axes of all towers."""
     is_v1 = (path / "SY-001").is_dir()
     bounds = {code: limits for code, (_, *limits) in V1.items()} if is_v1 else V2
     days = slice("2010-01-01", "2010-02-05")
@@ -206,7 +206,7 @@ def expected_of(ds: xr.Dataset, path: Path) -> xr.Dataset:
     for code, (lower, upper) in bounds.items():
         expected[code] = expected[code].where((expected[code] >= lower) & (expected[code] <= upper))
     dates = {site: [span(*of) for of in periods] for site, periods in PERIODS.items()}
-    if not is_v1:  # gaps between periods are rows, too
+    if not is_v1:  # v2 has rows in the gaps between periods
         dates = {site: [span(periods[0][0], periods[-1][1])] for site, periods in PERIODS.items()}
     hours, day = (
         xr.concat([expected[dim].dt.floor("D").isin(np.concatenate(of)) for of in dates.values()], "site")
@@ -223,7 +223,7 @@ def span(start: str, end: str) -> np.ndarray:
     return np.arange(start, np.datetime64(end) + 1, dtype="M8[D]")
 
 
-# What comes back
+# Values, patches and metadata
 
 
 def test_values_come_back_in_physical_units(ds, path):
@@ -351,10 +351,10 @@ def test_metadata_completes_what_is_known(path):
         open_carbonsense(path, metadata={"DE-Tha": {"lat": 50}})
 
 
-def test_hours_at_half_past_stand_under_the_hour_they_start_in(ds, v2, tmp_path):
+def test_hours_at_half_past_have_the_label_of_the_hour_they_start_in(ds, v2, tmp_path):
     found = open_carbonsense(write_v2(ds, tmp_path / "late", shift="30min"))
     xr.testing.assert_equal(found["TA"].compute(), open_carbonsense(v2)["TA"].compute())
-    assert found["reflectance"].isnull().all()  # noon is no row of the authors' table
+    assert found["reflectance"].isnull().all()  # the table has no row at noon
 
 
 def test_infinite_targets_are_missing(copy_v2):
@@ -417,7 +417,7 @@ def change(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_what_is_no_carbonsense_is_an_error(tmp_path):
+def test_other_files_and_folders_are_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing: no such file or folder"):
         open_carbonsense(tmp_path / "nothing")
     with pytest.raises(FileFormatError, match=r"neither CarbonSense v1, a folder with .*, nor v2"):

@@ -1,4 +1,4 @@
-"""Columns of files that are plain, packed, commented, or not what they should be."""
+"""Reading of columns from plain, packed, commented and invalid files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = "a,b\n1,2\n3,4\n5,-9999\n"
 
 @pytest.fixture(params=["plain", "gz", "zip"])
 def write(request, tmp_path):
-    """Write text as a file, packed or not."""
+    """Write text to a plain, gzipped or zipped file."""
 
     def _write(text):
         data = text.encode()
@@ -76,7 +76,7 @@ def test_line_of_a_row(write, start, lines):
 def test_last_line(write, monkeypatch, end, block):
     monkeypatch.setattr(columns, "_BLOCK", block)
     text = "".join(f"{number},x\n" for number in range(1000))
-    for width in range(12):  # a line may lie in two blocks
+    for width in range(12):  # a line may extend over two blocks
         assert read_last_line(write(f"{'a' * width},b\n{text}1000,{end}")) == ["1000", ""]
 
 

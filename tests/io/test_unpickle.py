@@ -1,4 +1,4 @@
-"""Plain data comes back from a pickle; nothing else runs, is imported or comes back."""
+"""Plain data is read from pickles; other pickles are rejected, and nothing in them runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATCHES = {
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Iterator[Path]:
-    """A file that appears if something runs that must not."""
+    """Path that is created if a pickle runs code."""
     path = tmp_path / "pwned"
     yield path
     assert not path.exists()
@@ -50,7 +50,7 @@ def assert_rejected(folder: Path, content: bytes, what: str) -> None:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Compare values, their types, and those of all their parts."""
+    """Compare values and types recursively."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -62,7 +62,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-# What comes back
+# Accepted pickles
 
 scalars = st.one_of(
     st.none(),
@@ -114,11 +114,11 @@ def test_scalar_comes_back(tmp_path_factory, array, protocol):
 
 
 def pickle_as_numpy_1(data: Any, protocol: int) -> bytes:
-    """Pickle with the module names that numpy had before version 2."""
+    """Pickle with the module names of numpy before version 2."""
     content = pickle.dumps(data, protocol)
     if protocol < 4:
         return content.replace(b"numpy._core.", b"numpy.core.")
-    content = content[:2] + content[11:]  # without the frame, whose length would be another
+    content = content[:2] + content[11:]  # without the frame, whose length has changed
     for module in (b"multiarray", b"numeric"):
         old, new = b"numpy.core." + module, b"numpy._core." + module
         content = content.replace(bytes([len(new)]) + new, bytes([len(old)]) + old)
@@ -149,11 +149,11 @@ def test_an_array_is_shared_as_before(tmp_path):
     assert one is other
 
 
-# What does not
+# Rejected pickles
 
 
 class Call:
-    """Pickles to a call of a function."""
+    """Object whose pickle calls a function."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         self.call = function, args
@@ -163,7 +163,7 @@ class Call:
 
 
 class Stateful:
-    """Pickles to an instance with a state."""
+    """Object whose pickle creates an instance and sets its state."""
 
     def __setstate__(self, state: dict[str, str]) -> None:
         Path(state["path"]).touch()
@@ -176,7 +176,7 @@ class Stateful:
 def test_call_of_a_function_is_rejected_before_it_runs(tmp_path, marker, protocol):
     content = pickle.dumps([PATCHES, Call(os.mkdir, str(marker))], protocol)
     pickle.loads(content)
-    marker.rmdir()  # so it would run
+    marker.rmdir()  # the pickle would otherwise run
     assert_rejected(tmp_path, content, rf"names {os.name}\.mkdir")
 
 
@@ -239,7 +239,7 @@ def test_instance_of_a_class_is_rejected(tmp_path):
     assert_rejected(tmp_path, pickle.dumps(collections.defaultdict(list)), r"names collections\.defaultdict")
 
 
-def test_state_of_what_is_no_array_is_rejected(tmp_path):
+def test_state_of_other_objects_is_rejected(tmp_path):
     names = b"\x80\x02ccollections\nOrderedDict\n"
     assert_rejected(tmp_path, names + b")R}b.", "sets the state of a OrderedDict")
     assert_rejected(tmp_path, b"\x80\x02c_codecs\nencode\n}b.", "sets the state of a function")
@@ -298,7 +298,7 @@ def test_time_zone_is_rejected(tmp_path):
 
 
 class Forged:
-    """An array or type as numpy pickles it, with another state."""
+    """Object whose pickle looks like an array or type of numpy with another state."""
 
     def __init__(self, value: Any, state: tuple[Any, ...]) -> None:
         self.value, self.state = value, state
@@ -316,7 +316,7 @@ DATE = np.dtype("M8[ns]")
     "forged",
     [
         Forged(FLOAT, (3, "<", None, ("a",), {"a": (FLOAT, 100)}, -1, -1, 0)),  # a field beyond the end
-        Forged(FLOAT, (3, "<", (FLOAT, (9,)), None, None, -1, -1, 0)),  # nine values in the place of one
+        Forged(FLOAT, (3, "<", (FLOAT, (9,)), None, None, -1, -1, 0)),  # nine values in the memory of one
         Forged(FLOAT, (3, "<", None, None, None, 400, -1, 0)),
         Forged(FLOAT, (3, "<", None, None, None, -1, -1, 63)),  # the flags of objects
         Forged(TEXT, (3, "<", None, None, None, 4000, 4, 8)),
@@ -355,7 +355,7 @@ def test_damaged_file_is_an_error_or_data(tmp_path_factory, noise, protocol, pla
         assert "data.pkl" in str(error)
 
 
-def test_what_is_no_pickle_is_an_error(tmp_path):
+def test_other_files_are_an_error(tmp_path):
     with io.BytesIO() as stream:
         np.save(stream, np.zeros(3))
         with pytest.raises(FileFormatError, match="not a pickle"):

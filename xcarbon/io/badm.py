@@ -36,6 +36,7 @@ _FIELDS = {
     "DOI_CITATION": "citation",
 }
 _NUMBERS = ("lat", "lon", "elevation", "utc_offset")
+_MISSING = {*MISSING_CELLS, "nan"}  # fields can be floats, and str(float("nan")) is "nan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +313,7 @@ def is_missing(value: Any) -> bool:
     >>> [is_missing(value) for value in (None, "", "-9999", float("nan"), 0.0)]
     [True, True, True, True, False]
     """
-    return value is None or str(value).strip() in (*MISSING_CELLS, "nan")  # "nan" is str(float("nan"))
+    return value is None or str(value).strip() in _MISSING
 
 
 def _number(name: str, value: Any, site: str) -> float:

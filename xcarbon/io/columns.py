@@ -104,17 +104,12 @@ def _find_wrong_line(
                 )
             for place, column, parse in wanted:
                 text = cells[place]
-                if text not in missing and not _can(parse, text):
+                try:
+                    if text not in missing:
+                        parse(text)
+                except ValueError:
                     return f"{source}, line {number}, column {column}: {text!r} is not a number"
     return None
-
-
-def _can(parse: Callable[[str], float], text: str) -> bool:
-    try:
-        parse(text)
-    except ValueError:
-        return False
-    return True
 
 
 def find_line(source: Source, row: int) -> int:

@@ -1,4 +1,8 @@
-"""Products of the flux networks: the tower, release and resolution of a file, read from its name."""
+"""Products of the flux networks: the tower, release and resolution of a file, read from its name.
+
+The supported products are, from old to new, AmeriFlux BASE, FLUXNET2015, FLUXNET-CH4, ICOS Warm Winter 2020,
+AmeriFlux FLUXNET, ICOS L2 and FLUXNET.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patches lie on the sinusoidal grid of the MODIS products."""
+"""Positions of patches on the sinusoidal grid of the MODIS products."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xcarbon.io.modis.grid import PIXEL_SIZE, georeference, patch_centre, sinuso
 from xcarbon.testing import synthetic_towers
 
 
-def test_patches_of_all_towers_share_axes_and_one_tower_stands_on_the_map():
+def test_patches_of_all_towers_share_axes_and_one_tower_is_georeferenced():
     ds = synthetic_towers(2, variables=["TA"])
     assert not {"standard_name", "axis"} & (ds["x"].attrs.keys() | ds["y"].attrs.keys())
     tower = georeference(ds.isel(site=1))

@@ -59,7 +59,7 @@ class Name:
 
 
 def parse_name(name: str) -> Name | None:
-    """Parse a file name or the id of a STAC item; None if NASA and AppEEARS do not use it.
+    """Parse a file name or the id of a STAC item; None if it is not from NASA or AppEEARS.
 
     Examples
     --------
