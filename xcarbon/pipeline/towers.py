@@ -293,7 +293,7 @@ def _label_series(series: Series, layout: Layout) -> xr.Dataset:
     names = [name for name in layout.names if name in series.arrays]
     ds = xr.Dataset({name: (("site", "time"), series.arrays[name][np.newaxis]) for name in names})
     if layout.codes:
-        ds[RELEASE] = (("site", "code", "time"), stack_releases(series, layout.codes)[np.newaxis])
+        ds[RELEASE] = (("site", "code", "time"), stack_releases(series, layout.codes))
     return ds
 
 
