@@ -12,9 +12,10 @@ import torch
 from tests.models.test_boosting import grow
 from xcarbon.core.errors import ModelError
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
-from xcarbon.models.bundle import KINDS, SETTINGS, CarbonModel, Scaler
+from xcarbon.models.bundle import SETTINGS, CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import EcoPerceiverPredictor, StreamingPredictor
+from xcarbon.models.registry import KINDS, resolve
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
 VARIABLES = ("DOY", "TOD", "TA")
@@ -78,7 +79,9 @@ def test_save_and_load_round_trip(model, tmp_path):
 
 
 def test_kinds_are_where_they_are_looked_for(model):
-    assert KINDS[model.predictor.kind] == (type(model.predictor).__module__, type(model.predictor).__name__)
+    entry = KINDS[model.predictor.kind]
+    assert resolve(entry.predictor) is type(model.predictor)
+    assert entry.name == model.predictor.name
 
 
 def test_predictions_are_in_units_of_the_target(model):

@@ -193,12 +193,12 @@ def test_early_stopping_keeps_the_best_trees(sets, tmp_path):
 def test_what_cannot_be_trained_is_said(sets, tmp_path):
     train, _ = sets
     cases = {
-        r"unknown settings \['depth', 'network'\].*'scheduler', 'n_estimators', 'max_depth'": (
+        r"unknown settings \['depth', 'network'\].*'n_estimators', 'max_depth'": (
             train, {"depth": 3, "network": {}}
         ),
         "pass val": (train, {"early_stopping_rounds": 3}),
         "max_depth must be at least 1": (train, {"max_depth": 0}),
-        r"subsample must be in \(0, 1\]": (train, {"subsample": 1.5}),
+        "subsample must be greater than 0 and at most 1": (train, {"subsample": 1.5}),
         "there are no towers": (train.isel(site=[]), {}),
         "no reflectance": (train.drop_vars("reflectance"), {"bands": ("B1",)}),
         "none of 4 towers has an hour": (train.assign(NEE=train["NEE"] * np.nan), {}),
@@ -275,6 +275,7 @@ def test_folds_are_by_site_and_keep_near_towers_together():
     groups = np.array([0, 1, 2, 2, 3, 4, 5, 2])
     fold = assign_folds(groups, 3, seed=1)
     assert set(fold) == {0, 1, 2} and len(set(fold[groups == 2])) == 1
+    assert np.bincount(assign_folds(np.arange(12), folds=5, seed=0)).tolist() == [3, 3, 2, 2, 2]
     np.testing.assert_array_equal(fold, assign_folds(groups, 3, seed=1))
     assert any((assign_folds(groups, 3, seed) != fold).any() for seed in range(2, 6))
 
@@ -302,14 +303,15 @@ def test_a_cluster_of_two_processes_grows_trees_as_good(sets, tmp_path):
     )
     quick = SEARCHED | {"points": 1}
     here = fit(train, "xgboost", run_dir=tmp_path / "here", **quick)
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
-        address = cluster.scheduler_address
-        there = fit(train, "xgboost", run_dir=tmp_path / "there", scheduler=address, **quick)
-        with distributed.Client(cluster):
-            found = fit(train.chunk(site=1), "xgboost", val=val, run_dir=tmp_path / "two", **QUICK)
-            prediction = val.carbon.predict_nee(found).compute()
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        there = fit(train, "xgboost", run_dir=tmp_path / "there", **quick)
+        found = fit(train.chunk(site=1), "xgboost", val=val, run_dir=tmp_path / "two", **QUICK)
+        prediction = val.carbon.predict_nee(found).compute()
     predictions = [val.carbon.predict_nee(each).compute() for each in (one, other, found)]
     seeds, places = (abs(predictions[0] - each).mean() for each in predictions[1:])
     assert places < 1.5 * seeds

@@ -297,6 +297,8 @@ REFLECTANCE_BANDS: dict[str, tuple[int, int]] = {
     "B5": (1230, 1250), "B6": (1628, 1652), "B7": (2105, 2155),
 }  # fmt: skip
 PATCH_BANDS: tuple[str, ...] = (*REFLECTANCE_BANDS, "snow", "water")
+#: Pixels along each side of a patch.
+PATCH_PIXELS = 8
 
 #: IGBP land cover classes.
 IGBP_CLASSES: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""How to train: the paper's settings, and its learning rate over time."""
+"""Settings of the training of EcoPerceiver, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -7,45 +7,56 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcarbon.core.errors import ModelError
+from xcarbon.core.validation import check_range
+
+#: Decay rates of the moments in AdamW (arXiv 2406.04940, appendix B.2).
+BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; the defaults are the paper's (appendix B.2).
+    """Settings of the training; the defaults are the paper's (appendix B.2), except for ``loss``.
 
     Attributes
     ----------
     max_epochs : int
-        Passes over all windows; the cosine ends at zero after them.
+        Number of passes over all windows. The learning rate reaches zero at the end of the last one.
     max_steps : int or None
-        Optimiser steps after which to end instead, if that comes first; warm-up and cosine shrink with it.
+        Largest number of optimiser steps. If it is smaller than the number of steps in ``max_epochs``, the
+        warm-up and the cosine are shortened in proportion.
     batch_size : int
-        Windows per optimiser step.
+        Number of windows per optimiser step.
     micro_batch : int or None
-        Windows that are computed at once; their gradients are added up to a batch. By default 64 on a
-        processor and 512 elsewhere. What is learnt does not depend on it.
-    learning_rate, weight_decay, betas
-        Of AdamW.
+        Number of windows that are computed at once; gradients are accumulated over the batch. None for 64 on
+        a CPU and 512 on other devices. It changes the speed and the memory, not the result.
+    learning_rate, weight_decay : float
+        Largest learning rate and weight decay of AdamW.
     warmup_epochs : float
-        Epochs, out of ``max_epochs``, in which the learning rate rises linearly.
+        Number of epochs, out of ``max_epochs``, in which the learning rate rises linearly.
     eval_every : int or None
-        Steps between validations and checkpoints; an epoch by default.
+        Number of steps between validations and checkpoints; None for one epoch.
     val_windows : int
-        Validation windows, drawn once at random: all of them would take longer than training.
+        Number of validation windows, drawn at random once; scoring all windows would take longer than the
+        training.
     patience : int or None
-        End after this many validations without a better score; None trains to the end.
+        Number of validations without a better score after which training stops; None to train to the end.
     loss : {"window", "last"}
-        Learn from every hour of a window that has a target, which costs the same, or from its last hour, as
-        the paper does.
+        ``"window"`` computes the loss over all hours of a window that have a target, ``"last"`` over the last
+        hour, as in the paper. Both cost the same.
     precision : str
-        Of lightning-fabric: ``"32-true"``, ``"bf16-mixed"`` ...
+        Precision as in lightning-fabric, for example ``"32-true"`` or ``"bf16-mixed"``.
     clip : float or None
-        Largest norm of the gradient of a step, which is scaled down to it; None for any.
+        Largest norm of the gradient; larger gradients are scaled down to it. None for no limit.
     averaging : float
-        Share that an optimiser step keeps of the running mean of the weights, which is what is scored and
-        saved; 0 for the weights as they are.
+        Decay per step of the exponential moving average (EMA) of the weights, which is scored and saved;
+        0 to use the weights themselves.
     seed : int
-        Of weights, order and dropout.
+        Random seed for initialisation, the order of the windows and dropout.
+
+    Raises
+    ------
+    ModelError
+        If the value of a setting is not allowed.
     """
 
     max_epochs: int = 20
@@ -54,7 +65,6 @@ class TrainingConfig:
     micro_batch: int | None = None
     learning_rate: float = 8e-5
     weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.95)
     warmup_epochs: float = 1.0
     eval_every: int | None = None
     val_windows: int = 20_000
@@ -66,26 +76,20 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "val_windows"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"{name} must be at least 1, found {getattr(self, name)}")
-        for name in ("max_steps", "micro_batch", "eval_every", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ModelError(f"{name} must be at least 1 or None, found {getattr(self, name)}")
-        if self.clip is not None and not self.clip > 0:
-            raise ModelError(f"clip must be positive or None, found {self.clip}")
-        if not 0 <= self.averaging < 1:
-            raise ModelError(f"averaging must be in [0, 1), found {self.averaging}")
+        check_range(self, "max_epochs", "batch_size", "val_windows", ge=1)
+        check_range(self, "max_steps", "micro_batch", "eval_every", "patience", ge=1, optional=True)
+        check_range(self, "clip", gt=0, optional=True)
+        check_range(self, "averaging", ge=0, lt=1)
         if self.loss not in ("last", "window"):
             raise ModelError(f"loss must be 'last' or 'window', found {self.loss!r}")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Optimiser steps in all."""
+        """Return the number of optimiser steps of the whole training."""
         steps = self.max_epochs * steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def rate(self, step: int, total: int) -> float:
-        """Learning rate at a step: linear warm-up, then a cosine down to zero."""
+        """Return the learning rate of a step: linear warm-up, then a cosine that ends at zero."""
         warmup = max(1, round(total * self.warmup_epochs / self.max_epochs))
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xcarbon.core.conventions import apply
 from xcarbon.core.errors import MetadataError
-from xcarbon.core.variables import REFLECTANCE_BANDS
+from xcarbon.core.variables import PATCH_PIXELS, REFLECTANCE_BANDS
 
 #: Radius of the sphere of the MODIS sinusoidal grid [m].
 MODIS_RADIUS = 6371007.181
@@ -18,8 +18,6 @@ MODIS_RADIUS = 6371007.181
 GRID_SHAPE = (43200, 86400)
 #: Width of its pixels [m].
 PIXEL_SIZE = 2 * np.pi * MODIS_RADIUS / GRID_SHAPE[1]
-#: Pixels along a patch.
-PATCH_PIXELS = 8
 
 
 def sinusoidal() -> xr.DataArray:
