@@ -62,7 +62,7 @@ def test_absent_variables_are_named(plain):
 )
 def test_settings_beyond_their_limits_are_errors(value, limits, message):
     with pytest.raises(ModelError, match=f"^{message}$"):
-        check_range(SimpleNamespace(other=1, size=value), "other", "size", **limits)
+        check_range(SimpleNamespace(size=value), "size", **limits)
 
 
 def test_settings_within_their_limits_pass():

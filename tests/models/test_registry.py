@@ -1,4 +1,4 @@
-"""A kind of model from outside the package is trained, applied, saved, loaded and compared as the others are."""
+"""A kind of model from outside the package is trained, applied, saved, loaded and compared."""
 
 from __future__ import annotations
 
