@@ -14,42 +14,21 @@ from xcarbon.core.errors import MetadataError, ModelError, TimestampError, Varia
 from xcarbon.core.variables import IGBP_CLASSES, VARIABLES
 
 _LIMITS = {
-    "at least": operator.ge,
-    "greater than": operator.gt,
-    "at most": operator.le,
-    "less than": operator.lt,
+    "ge": ("at least", operator.ge),
+    "gt": ("greater than", operator.gt),
+    "le": ("at most", operator.le),
+    "lt": ("less than", operator.lt),
 }
 
 
 def check_range(
     owner: object,
     *names: str,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
     optional: bool = False,
     error: type[XCarbonError] = ModelError,
+    **limits: float,
 ) -> None:
-    """Check that attributes are numbers within limits.
-
-    Parameters
-    ----------
-    owner : object
-        Object with the attributes, usually a dataclass of settings.
-    *names : str
-        Names of the attributes.
-    ge, gt, le, lt : float, optional
-        Limits: greater than or equal to, greater than, less than or equal to, less than.
-    optional : bool
-        Whether None is allowed, too.
-    error : type
-        Class of the error.
-
-    Raises
-    ------
-    XCarbonError
-        If a value is not a number or beyond a limit; the message names the attribute and the limits.
+    """Check that attributes are numbers within the limits ge, gt, le and lt, or None if ``optional``.
 
     Examples
     --------
@@ -59,32 +38,18 @@ def check_range(
     ...
     xcarbon.core.errors.ModelError: dropout must be at least 0 and less than 1, found 1.5
     """
-    limits = {what: limit for what, limit in zip(_LIMITS, (ge, gt, le, lt), strict=True) if limit is not None}
     for name in names:
         value = getattr(owner, name)
         if optional and value is None:
             continue
-        if not isinstance(value, Real) or not all(_LIMITS[what](value, limits[what]) for what in limits):
-            allowed = " and ".join(f"{what} {limit}" for what, limit in limits.items())
+        if not isinstance(value, Real) or not all(_LIMITS[key][1](value, limits[key]) for key in limits):
+            allowed = " and ".join(f"{_LIMITS[key][0]} {limit}" for key, limit in limits.items())
             none = " or None" if optional else ""
             raise error(f"{name} must be {allowed}{none}, found {value!r}")
 
 
 def check_hourly(time: xr.DataArray, where: str) -> None:
-    """Check that a time axis is hourly, sorted and without gaps.
-
-    Parameters
-    ----------
-    time : xarray.DataArray
-        Time stamps, dims ``(time,)``.
-    where : str
-        Name of the data for the error.
-
-    Raises
-    ------
-    TimestampError
-        If a time stamp is not one hour after the one before it; the message names the first of them.
-    """
+    """Raise a TimestampError that names the data (``where``) unless its time axis is hourly without gaps."""
     steps = np.diff(time.values)
     wrong = np.flatnonzero(steps != np.timedelta64(1, "h"))
     if wrong.size:

@@ -6,14 +6,13 @@ import dataclasses
 import json
 import os
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.experiments import paper
-from xcarbon.experiments.config import Experiment, Model, check_known, kinds, merge
+from xcarbon.experiments.config import Experiment, Model, check_known, kinds
 from xcarbon.experiments.protocols import PROTOCOLS, Protocol
 
 #: Name of the file of a protocol in its folder.
@@ -158,7 +157,7 @@ def _protocol(name: object) -> Protocol:
 def _models(content: dict[str, Any]) -> tuple[Model, ...]:
     """Models that the file lists itself, without those of the protocol."""
     tables = content.pop("models", [])
-    if not _is_list_of_tables(tables) or any("kind" not in table for table in tables):
+    if not isinstance(tables, list) or not all(isinstance(each, dict) and "kind" in each for each in tables):
         raise OptionError(f"models must be tables with a kind, one of {kinds()}, found {tables!r}")
     own = ("kind", "label", "by_class", "max_seeds", "share")
     return tuple(
@@ -177,17 +176,12 @@ def _with_settings(model: Model, of_kind: dict[str, Any]) -> Model:
     return dataclasses.replace(model.with_defaults(settings), max_seeds=max_seeds)
 
 
-def _is_list_of_tables(value: object) -> bool:
-    """Whether a value is a list of TOML tables."""
-    return isinstance(value, Iterable) and all(isinstance(table, dict) for table in value)
-
-
 def _settings(tables: Any) -> dict[str, dict[str, Any]]:
-    """Settings of all models of a kind."""
+    """Settings of all models of a kind, checked."""
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise OptionError(f"settings must be tables named by kind, found {tables!r}")
     check_known(tables, kinds(), "settings")
-    return {kind: merge({}, table) for kind, table in tables.items()}
+    return dict(tables)
 
 
 def _resolve(store: str, folder: Path) -> str:

@@ -1,1 +1,1 @@
-"""Models on numpy arrays and torch tensors; this package does not use xarray."""
+"""Models on arrays and tensors; they know nothing of xarray."""

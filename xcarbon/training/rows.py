@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import dask
 import dask.array as da
@@ -109,55 +109,8 @@ def _leaf_order(features: NDArray[np.float32], target: NDArray[np.float32]) -> N
     return tree.predict(matrix, pred_leaf=True).ravel().argsort(kind="stable")
 
 
-class Rows(Protocol):
-    """Rows in memory, and the methods that run where the rows are."""
-
-    sizes: list[int]
-
-    def variance(self) -> float:
-        """Variance of the target over all rows."""
-        ...
-
-    def train(
-        self,
-        training: BoostingConfig,
-        *,
-        val: Any = None,
-        held_out: NDArray[np.bool_] | None = None,
-        progress: Any = None,
-    ) -> tuple[xgboost.Booster, History]:
-        """Train trees.
-
-        Parameters
-        ----------
-        training : BoostingConfig
-            Settings of the training.
-        val : Rows, optional
-            Rows of the same class, with which each tree is scored and early stopping decides.
-        held_out : numpy.ndarray, optional
-            Towers whose rows are not used, bool, shape ``(towers,)``.
-        progress : tqdm.tqdm, optional
-            Progress bar to advance with each tree, where XGBoost reports them.
-        """
-        ...
-
-    def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
-        """Sum of squared errors over the rows of the chosen towers, bool, shape ``(towers,)``."""
-        ...
-
-
 class LocalRows:
-    """Rows in the memory of this process, as float32 and as the bins of ``hist``.
-
-    Parameters
-    ----------
-    rows : sequence of TowerRows
-        At least one tower; each thread reads one tower at a time.
-    features : sequence of str
-        Names of the features.
-    like : LocalRows, optional
-        Training rows whose bins are used.
-    """
+    """Rows in the memory of this process, as float32 and as bins of ``hist``, which ``like`` may define."""
 
     def __init__(
         self, rows: Sequence[TowerRows], features: Sequence[str], like: LocalRows | None = None
@@ -182,11 +135,11 @@ class LocalRows:
         self,
         training: BoostingConfig,
         *,
-        val: LocalRows | None = None,
+        val: Any = None,
         held_out: NDArray[np.bool_] | None = None,
         progress: Any = None,
     ) -> tuple[xgboost.Booster, History]:
-        """Train trees; see :meth:`Rows.train`."""
+        """Train trees without the towers of the mask ``held_out``; score ``val`` after each tree."""
         self.matrix.set_weight(np.repeat(_weights(held_out, self.sizes), self.sizes))
         history: Any = {}
         booster = xgboost.train(
@@ -206,17 +159,7 @@ class LocalRows:
 
 
 class ClusterRows:
-    """Rows in the memory of the workers of a cluster; each worker keeps the rows that it has read.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Client of the cluster.
-    rows : sequence of TowerRows
-        At least one tower.
-    features : sequence of str
-        Names of the features.
-    """
+    """Rows in the memory of the workers of a cluster; each worker keeps the rows that it has read."""
 
     def __init__(self, client: Any, rows: Sequence[TowerRows], features: Sequence[str]) -> None:
         from dask.distributed import as_completed, futures_of
@@ -237,11 +180,11 @@ class ClusterRows:
         self,
         training: BoostingConfig,
         *,
-        val: ClusterRows | None = None,
+        val: Any = None,
         held_out: NDArray[np.bool_] | None = None,
         progress: Any = None,
     ) -> tuple[xgboost.Booster, History]:
-        """Train trees; see :meth:`Rows.train`."""
+        """Train trees, as :meth:`LocalRows.train`; XGBoost reports no progress from a cluster."""
         import xgboost.dask
 
         matrix = self._matrix(weight=_weights(held_out, self.sizes))
@@ -275,6 +218,9 @@ class ClusterRows:
             for tower in np.flatnonzero(chosen)
         ]
         return sum(self.client.gather(self.client.compute(errors)))
+
+
+Rows: TypeAlias = LocalRows | ClusterRows
 
 
 class _Batches(xgboost.DataIter):

@@ -27,29 +27,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Task:
-    """The arguments of :func:`xcarbon.training.fit` that all kinds of models have in common.
-
-    Attributes
-    ----------
-    train : xarray.Dataset
-        Training towers.
-    val : xarray.Dataset or None
-        Validation towers.
-    targets : tuple of str
-        Codes of the variables to predict.
-    variables, bands : tuple of str
-        Hourly predictors and patch bands.
-    max_qc : int
-        Highest quality flag of the hours that are used.
-    min_distance : float
-        Distance [km] below which towers count as one group.
-    seed : int
-        Random seed for initialisation, sampling and dropout.
-    run_dir : pathlib.Path
-        Folder of the run.
-    resume : bool
-        Whether to continue the run in this folder.
-    """
+    """The arguments of :func:`xcarbon.training.fit` that all kinds of models have in common."""
 
     train: xr.Dataset
     val: xr.Dataset | None
@@ -64,13 +42,7 @@ class Task:
 
     @property
     def target(self) -> str:
-        """The only target.
-
-        Raises
-        ------
-        ModelError
-            If there are several.
-        """
+        """The only target; several raise a ModelError."""
         if len(self.targets) != 1:
             raise ModelError(
                 f"this kind of model predicts one target, found {list(self.targets)}: only a streaming "
@@ -79,13 +51,7 @@ class Task:
         return self.targets[0]
 
     def inputs(self, ds: xr.Dataset, target: str | Sequence[str]) -> xr.Dataset:
-        """Prepare the inputs of the training or validation towers lazily, with one or several targets.
-
-        Raises
-        ------
-        ModelError
-            If there are no towers, or if there are no patches for a model with bands.
-        """
+        """Prepare the inputs and one or several targets of the training or validation towers, lazily."""
         if ds.sizes.get("site") == 0:
             raise ModelError("there are no towers in the training or in the validation set")
         inputs = model_inputs(ds, self.variables, self.bands, target=target, max_qc=self.max_qc)
@@ -116,15 +82,7 @@ class Task:
         return Scaler(targets, self.max_qc, {code: _bounds(code) for code in self.variables})
 
     def provenance(self, training: Any, library: str) -> dict[str, Any]:
-        """Return the provenance of the model: towers, data, citations, settings and versions.
-
-        Parameters
-        ----------
-        training : dataclass
-            Settings of the training.
-        library : str
-            Name of the package that trains the model, whose version is recorded.
-        """
+        """Return the provenance of a model: towers, data, citations, settings (a dataclass) and versions."""
         ds = self.train
         citations = np.atleast_1d(ds["citation"].values) if "citation" in ds.coords else ()
         return {
@@ -155,23 +113,9 @@ class Task:
 
 
 def configure(cls: type[Config], settings: dict[str, Any], also: Sequence[str] = (), **fixed: Any) -> Config:
-    """Build a dataclass of settings from keyword arguments of the user.
+    """Build a dataclass of settings; a ModelError lists the settings if the user gave an unknown one.
 
-    Parameters
-    ----------
-    cls : type
-        The dataclass.
-    settings : dict
-        Settings that the user gave.
-    also : sequence of str
-        Names of settings that the caller handles itself; the error lists them.
-    **fixed
-        Values of fields that the user cannot set.
-
-    Raises
-    ------
-    ModelError
-        If a setting does not exist; the message lists the settings that do.
+    ``also`` are names of settings that the caller handles itself, ``fixed`` fields that users cannot set.
     """
     fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     known = [*also, *(name for name in fields if name not in fixed)]
