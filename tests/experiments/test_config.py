@@ -1,4 +1,4 @@
-"""Experiments are read as they are written, and what is wrong is named before anything is trained."""
+"""Experiments are read from files, and errors in them are reported before anything is trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read(folder: Path, text: str) -> Experiment:
     return read_experiment(path)
 
 
-def test_a_file_says_all_of_it(tmp_path):
+def test_a_file_may_set_everything(tmp_path):
     experiment = read(
         tmp_path,
         HEAD
@@ -100,7 +100,7 @@ network = { dropout = 0.0 }
         ("store = 3", "store must be a text"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_file(text, message, tmp_path):
+def test_errors_contain_the_path_of_the_file(text, message, tmp_path):
     with pytest.raises(OptionError, match=f"(?s)experiment.toml.*{message}"):
         read(tmp_path, text)
 
@@ -134,7 +134,7 @@ def test_protocols_are_written_read_and_vary_one_thing(name, tmp_path):
     assert len(varied) == len(experiment.models)
 
 
-def test_protocols_vary_what_they_say():
+def test_protocols_vary_the_setting_in_their_name():
     def network(name: str, setting: str) -> list:
         return [model.settings["network"][setting] for model in PROTOCOLS[name].models()]
 

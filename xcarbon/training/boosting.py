@@ -23,7 +23,7 @@ from xcarbon.training.task import Task, configure
 
 
 def fit(task: Task, **settings: Any) -> CarbonModel:
-    """Train boosted trees, on the Dask cluster that is connected if there is one; see ``training.fit``."""
+    """Train boosted trees in this process, or on the workers of the connected Dask cluster."""
     training = configure(BoostingConfig, settings, seed=task.seed)
     if training.early_stopping_rounds is not None and task.val is None:
         raise ModelError("early_stopping_rounds needs validation towers: pass val")
