@@ -184,11 +184,11 @@ def test_a_model_may_learn_from_a_share_of_the_towers(experiment, plan):
 def test_nothing_is_done_twice(experiment, results, fits, no_report, monkeypatch):
     before = written(experiment)
 
-    @functools.wraps(runs.REFERENCES["ridge"])
+    @functools.wraps(runs.BASELINES["ridge"].predict)
     def again(*_: Any, **__: Any) -> None:
         raise AssertionError("the ridge regression is computed again")
 
-    monkeypatch.setitem(runs.REFERENCES, "ridge", again)
+    monkeypatch.setitem(runs.BASELINES, "ridge", runs.BASELINES["ridge"]._replace(predict=again))
     xr.testing.assert_identical(run(experiment), results)
     assert fits == []
     assert written(experiment) == before
@@ -327,7 +327,7 @@ def test_the_best_year_alone_is_predicted_and_scored(tmp_path, no_report):
 
 def test_two_names_for_one_model_are_refused(folder, tmp_path):
     models = (Model("ecoperceiver", "with patches"), Model("ecoperceiver", "without", settings={"bands": ()}))
-    with pytest.raises(OptionError, match="'with patches' and 'without' come to the same on this store"):
+    with pytest.raises(OptionError, match="'with patches' and 'without' are the same model on this store"):
         run(Experiment(str(folder / "towers.zarr"), tmp_path, models))
     assert not any(tmp_path.iterdir())
 
