@@ -56,7 +56,7 @@ html_sidebars = {"**": []}  # the header lists all pages
 html_static_path = ["_static"]
 
 #: Docstrings may name a function by where it lives; the pages have it under its public name.
-_HOMES = {f"xcarbon.{home}.{name}": f"xcarbon.{name}" for name, home in xcarbon._HOMES.items()}
+_HOMES = {f"xcarbon.{home}.{name}": f"xcarbon.{name}" for name, home in xcarbon._MODULES.items()}
 
 
 def _link_public_name(app, env, node, content):

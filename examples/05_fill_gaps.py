@@ -4,8 +4,8 @@ To use your own tower, pass the path of a FLUXNET2015 file; the script fine-tune
 
     python 05_fill_gaps.py FLX_DE-Tha_FLUXNET2015_SUBSET_HH_1996-2014_1-4.csv
 
-Without a path, the script fills a synthetic tower by marginal distribution sampling, because models trained on
-real towers do not apply to synthetic ones.
+Without a path, the script fills a synthetic tower by marginal distribution sampling, because models that were
+trained on real towers do not apply to synthetic ones.
 """
 
 import sys
