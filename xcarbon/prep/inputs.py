@@ -84,7 +84,7 @@ def model_inputs(
     """
     targets = [code for code in variables if variable(code).is_target]
     if targets:
-        raise VariableError(f"{targets} are target variables and cannot be predictors: remove them from variables")
+        raise VariableError(f"{targets} are target variables and cannot be predictors: leave them out")
     found = [code for code in variables if code in ds and code not in TIME_FEATURES]
     if not found:
         measured = [code for code in variables if code not in TIME_FEATURES]
