@@ -18,8 +18,9 @@ from xcarbon.core import conventions
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import VARIABLES
 from xcarbon.models.bundle import CarbonModel, Scaler
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
@@ -78,7 +79,7 @@ def by_hour(ds: xr.Dataset, model: CarbonModel) -> np.ndarray:
         if not torch.isfinite(series[..., -3:]).any() and (index is None or (index < 0).all()):
             continue
         with torch.no_grad():
-            predicted = model.network(Sequences(series, patches, index, statics[site][None]))
+            predicted = model.network(ModelInputs(series, patches, index, statics[site][None]))
         output[site, last] = predicted.mean[0, -1, 0]
     return output * 5.0 - 1.0
 
@@ -171,13 +172,14 @@ def test_predictions_are_written_and_a_saved_model_is_read(days, model, expected
 def test_gaps_that_nobody_wants_have_no_influence(model):
     """Wanted hours here and there are those of a pass over all."""
     hourly = np.random.default_rng(0).random((60 + FIELD - 1, 5), np.float32) - np.float32(0.5)
-    every = model.predict_series(hourly, np.ones(60, bool))[0]
+    inputs = ModelInputs(hourly)
+    every = model.predict_series(inputs, np.ones(60, bool))[0]
     wanted = np.zeros(60, bool)
     wanted[[20, 21, 50]] = True
-    some = model.predict_series(hourly, wanted)[0]
+    some = model.predict_series(inputs, wanted)[0]
     np.testing.assert_allclose(some[wanted], every[wanted], rtol=1e-4, atol=1e-4)
     assert np.isnan(some[~wanted]).all()
-    assert np.isnan(model.predict_series(hourly, np.zeros(60, bool))).all()
+    assert np.isnan(model.predict_series(inputs, np.zeros(60, bool))).all()
 
 
 @pytest.fixture(scope="module")

@@ -42,10 +42,10 @@ class Reader:
     def __init__(self, config: ReaderConfig | None = None) -> None:
         self.config = config or ReaderConfig()
 
-    def predict_series(self, hourly, wanted, patches, patch_index, statics=None):
-        before = self.config.context - 1
+    def predict_series(self, inputs, wanted):
+        before, hourly = self.config.context - 1, inputs.hourly
         ta = hourly[before - LAG : len(hourly) - LAG, 2]
-        lat = np.full(len(wanted), statics[0])
+        lat = np.full(len(wanted), inputs.statics[0])
         rows = np.stack([ta, lat, hourly[before:, 3], hourly[before:, 0]])  # spreads read something else
         return np.where(wanted, np.nan_to_num(rows), np.nan).astype("float32")
 

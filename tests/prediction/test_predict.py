@@ -25,6 +25,7 @@ from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, VARIABLES
 from xcarbon.models import fast
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor
 from xcarbon.prediction.predict import predict_hours
 from xcarbon.prep.inputs import model_inputs
@@ -244,7 +245,8 @@ def test_threads_that_share_a_model_do_not_disturb_each_other(fortnight, model):
     """Predict parts that differ in length and content, again and again, all at once."""
     inputs = model_inputs(fortnight, PAPER_INPUTS, PATCH_BANDS).load()
     stamps, hourly = inputs["time"].values, inputs["hourly"].values
-    parts = [(hourly[site, start:], stamps[start:], model) for site in range(3) for start in (0, 40, 90, 200)]
+    cut = [(site, start) for site in range(3) for start in (0, 40, 90, 200)]
+    parts = [(ModelInputs(hourly[site, start:]), stamps[start:], model) for site, start in cut]
     alone = [predict_hours(*part) for part in parts]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda part: predict_hours(*part), parts * 3))

@@ -195,7 +195,7 @@ def test_window_and_last_hour_losses():
     run = object.__new__(ecoperceiver.EcoPerceiverRun)
     run.model = SimpleNamespace(scaler=Scaler({"NEE": (1.0, 2.0)}, 1, {}))
     run.network = lambda *_: torch.tensor([[3.0, 9.0, 1.0]])
-    batch = Batch(None, None, None, torch.tensor([[3.0, torch.nan, 3.0]]))  # standardised: 1, none, 1
+    batch = Batch(None, torch.tensor([[3.0, torch.nan, 3.0]]))  # standardised: 1, none, 1
     assert run._compared(batch, "last", runs.squared_error).item() == 0
     assert run._compared(batch, "window", runs.squared_error).item() == 4.0
 

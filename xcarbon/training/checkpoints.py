@@ -1,4 +1,4 @@
-"""The folder of a training run: what was asked for, and where it stands."""
+"""The folder of a training run: settings, checkpoint and best model."""
 
 from __future__ import annotations
 
@@ -18,45 +18,26 @@ MODEL, CHECKPOINT, RUN = "model", "last.ckpt", "run.json"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``run.json`` with the settings, ``last.ckpt`` and the best model in ``model``.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The folder; it need not exist.
-    """
+    """A folder with ``run.json`` (settings), ``last.ckpt`` (checkpoint) and ``model`` (the best model)."""
 
     path: Path
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder contains a run."""
         return (self.path / RUN).exists()
 
     @property
     def model(self) -> Path:
-        """Where the best model is."""
+        """Path of the best model."""
         return self.path / MODEL
 
     def check(self, settings: dict[str, Any], resume: bool) -> None:
-        """Refuse to start where a run is already, or to resume another run than this.
-
-        Parameters
-        ----------
-        settings : dict
-            What has to be the same when a run is resumed.
-        resume : bool
-            Whether to continue the run that is there.
-
-        Raises
-        ------
-        ModelError
-            With the names of the settings that differ.
-        """
+        """Raise a ModelError if there is a run already, or if the run to resume has other settings."""
         if not resume:
             if self.exists:
                 raise ModelError(
-                    f"{self.path} holds a run: resume=True continues it, or choose another run_dir"
+                    f"{self.path} holds a run: continue it with resume=True, or choose another run_dir"
                 )
             return
         try:
@@ -69,12 +50,12 @@ class RunFolder:
             raise ModelError(f"{self.path} was started with other settings: {', '.join(changed)} differ")
 
     def begin(self, settings: dict[str, Any]) -> None:
-        """Write down what was asked for."""
+        """Write the settings."""
         with replacing(self.path / RUN) as path:
             path.write_text(json.dumps(settings, indent=2) + "\n")
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write what it takes to continue, atomically."""
+        """Write a checkpoint, atomically."""
         import torch
 
         with replacing(self.path / CHECKPOINT) as path:
@@ -91,7 +72,7 @@ class RunFolder:
 
 
 def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
-    """Give nested settings dotted names."""
+    """Flatten nested settings to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         nested = value if isinstance(value, dict) else {"": value}

@@ -1,4 +1,4 @@
-"""Fine-tune a trained streaming EcoPerceiver on more towers, as a user's own one."""
+"""Fine-tune a trained streaming EcoPerceiver on other towers, such as a user's own tower."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from xcarbon.training.task import Task, configure
 
 @dataclass(frozen=True)
 class FineTuning(StreamingTraining):
-    """How to fine-tune: as :class:`~xcarbon.training.streaming.StreamingTraining`, but for these.
+    """Settings of fine-tuning: :class:`~xcarbon.training.streaming.StreamingTraining` with other defaults.
 
     Attributes
     ----------
     max_steps, batch_size, learning_rate, averaging, max_epochs, warmup_epochs
-        Fewer and smaller steps: some minutes for a tower on two cores.
+        Fewer and smaller steps than in the first training: a tower takes some minutes on two cores.
     dropout, variable_dropout, static_dropout : float
-        As of :class:`~xcarbon.models.streaming.StreamingConfig`: less is masked than in the first training,
-        since a tower measures what it measures and stands where it stands.
+        As in :class:`~xcarbon.models.streaming.StreamingConfig`. Less is masked than in the first training,
+        because the variables and the site features of the user's towers do not change.
     """
 
     max_epochs: int = 100
@@ -44,28 +44,9 @@ class FineTuning(StreamingTraining):
 def fit(
     task: Task, *, start: CarbonModel | str | os.PathLike[str] | None = None, **settings: Any
 ) -> CarbonModel:
-    """Go on with the training of a model; see :func:`xcarbon.training.fit`.
+    """Continue the training of a model on other towers; see :func:`xcarbon.training.fit`.
 
-    Parameters
-    ----------
-    task : Task
-        What to learn. Variables and bands are those of the model.
-    start : CarbonModel, path-like or str, optional
-        A streaming EcoPerceiver or an ensemble, the folder of one, or a name that ``xcarbon models`` lists;
-        by default the one for this target.
-    **settings
-        Those of :class:`FineTuning`.
-
-    Returns
-    -------
-    CarbonModel
-        Of the kind of ``start``; each member of an ensemble is fine-tuned by itself. Its provenance names
-        the towers of both trainings.
-
-    Raises
-    ------
-    ModelError
-        If the model is of another kind or predicts other targets, or as for a streaming EcoPerceiver.
+    Each member of an ensemble is fine-tuned separately. The provenance lists the towers of both trainings.
     """
     model = pretrained.default(task.targets[0]) if start is None else pretrained.load(start)
     try:
@@ -73,7 +54,7 @@ def fit(
     except ModelError as error:
         raise ModelError(f"only a streaming EcoPerceiver can be fine-tuned: {error}") from error
     if model.targets != task.targets:
-        raise ModelError(f"the model predicts {list(model.targets)}, and is to learn {list(task.targets)}")
+        raise ModelError(f"the model predicts {list(model.targets)}, but target is {list(task.targets)}")
     without_statics = sum(not network.config.statics for network in networks)
     fixed = FIXED | {"seed": task.seed, "members": len(networks), "without_statics": without_statics}
     training = configure(FineTuning, settings, also=["start"], **fixed)
