@@ -30,6 +30,7 @@ from benchmarks.inference import multiply_adds
 from benchmarks.training import random_batch
 from xcarbon.models.ecoperceiver import EcoPerceiver
 from xcarbon.models.fast import predict_series
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.training.windows import Batch
 
 #: Seconds that each way is timed for, and hours of the series that is predicted.
@@ -99,13 +100,13 @@ def make_network(device: torch.device) -> EcoPerceiver:
 
 def step(network: Callable[..., Tensor], batch: Batch) -> Tensor:
     """Forward and backward of the loss on every hour of the windows."""
-    output = network(batch.hourly, batch.patches, batch.patch_index).float()
+    output = network(batch.inputs).float()
     loss = F.mse_loss(output, batch.target)
     loss.backward()
     return loss
 
 
-def series(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def series(device: torch.device) -> ModelInputs[Tensor]:
     """A year of the paper's 21 inputs, a seventh of them missing, with nine bands at each noon."""
     generator = torch.Generator().manual_seed(SEED)
     hourly = torch.rand(HOURS + 31, 21, generator=generator) - 0.5
@@ -114,7 +115,7 @@ def series(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     )
     day, hour = torch.arange(HOURS + 31) // 24, torch.arange(HOURS + 31) % 24
     patches = torch.rand(int(day[-1]) + 1, 9, 8, 8, generator=generator)
-    return hourly.to(device), patches.to(device), torch.where(hour == 12, day, -1).to(device)
+    return ModelInputs(hourly, patches, torch.where(hour == 12, day, -1)).to(device)
 
 
 def rate(function: Callable[[], object], count: int, device: torch.device) -> float:
@@ -148,6 +149,11 @@ def matrix_rate(way: Way, device: torch.device) -> float:
     return max(rates)
 
 
+def in_double(tensor: Tensor) -> Tensor:
+    """Floating-point numbers in double precision."""
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
 def check(way: Way, device: torch.device) -> tuple[float, float]:
     """Largest deviations of predictions and of gradients from a processor's in double precision.
 
@@ -157,15 +163,15 @@ def check(way: Way, device: torch.device) -> tuple[float, float]:
     torch.manual_seed(SEED)
     batch, exact = random_batch(64), make_network(torch.device("cpu")).double()
     network = make_network(device)
-    wide = Batch(batch.hourly.double(), batch.patches.double(), batch.patch_index, batch.target.double())
+    wide = Batch(batch.inputs.map(in_double), batch.target.double())
     step(exact, wide)
     with torch.no_grad():
-        expected = exact(wide.hourly, wide.patches, wide.patch_index)
+        expected = exact(wide.inputs)
     with way.on(device):
         moved, ours = batch.to(device), way.prepare(network)
         step(ours, moved)
         with torch.no_grad():
-            found = ours(moved.hourly, moved.patches, moved.patch_index).double().cpu()
+            found = ours(moved.inputs).double().cpu()
     error = ((found - expected).abs().max() / expected.std()).item()
     gradients, true = (
         # The key's bias does not influence anything.
@@ -179,12 +185,10 @@ def check_series(way: Way, device: torch.device) -> float:
     """Largest deviation of a series' fast prediction from a processor's in double precision."""
     wanted = np.ones(500, bool)
     exact = make_network(torch.device("cpu")).double()
-    hourly, patches, index = series(torch.device("cpu"))
-    hours = slice(len(wanted) + 31)
-    expected = predict_series(exact, hourly[hours].double(), wanted, patches.double(), index[hours])
+    inputs = series(torch.device("cpu")).between(0, len(wanted) + 31)
+    expected = predict_series(exact, inputs.map(in_double), wanted)
     with way.on(device):
-        seen = (part.to(device) for part in (patches, index[hours]))
-        found = predict_series(make_network(device), hourly[hours].to(device), wanted, *seen).double().cpu()
+        found = predict_series(make_network(device), inputs.to(device), wanted).double().cpu()
     return ((found - expected).abs().max() / expected.std()).item()
 
 
@@ -209,24 +213,21 @@ def report_inference(device: torch.device, batches: list[int], bounds: dict[str,
     """Print rates of prediction: a series by the fast way, and separate windows."""
     print(f"\n{'inference':20}{'windows a step':>16}{'windows/s':>12}{'TFLOP/s':>10}{'of products':>13}")
     network = make_network(device)
-    hourly, patches, index = series(device)
     reused = 2 * multiply_adds(network.config, reuse=True)
     hours = HOURS if device.type == "cuda" else 256
-    wanted, seen = np.ones(hours, bool), slice(hours + 31)
+    wanted, inputs = np.ones(hours, bool), series(device).between(0, hours + 31)
     for way in WAYS:
         bound = bounds[way.name]
         if not (way.bfloat16 or way.compiled):
             with way.on(device):
-                speed = rate(
-                    lambda: predict_series(network, hourly[seen], wanted, patches, index[seen]), hours, device
-                )
+                speed = rate(lambda: predict_series(network, inputs, wanted), hours, device)
             print_rate(way, "a series", speed, reused, bound)
         model = way.prepare(network)
         for size in batches:
             batch = random_batch(size).to(device)
             each = operations(network, batch, train=False)
             with way.on(device), torch.inference_mode():
-                speed = rate(partial(model, batch.hourly, batch.patches, batch.patch_index), size, device)
+                speed = rate(partial(model, batch.inputs), size, device)
             print_rate(way, str(size), speed, each, bound)
 
 
@@ -247,12 +248,12 @@ def report_training(device: torch.device, batches: list[int], bounds: dict[str, 
 def operations(network: EcoPerceiver, batch: Batch, *, train: bool) -> float:
     """Floating-point operations of a window as torch counts them."""
     few = 64
-    small = random_batch(few).to(batch.hourly.device)
+    small = random_batch(few).to(batch.target.device)
     with FlopCounterMode(display=False) as counter:
         if train:
             step(copy.deepcopy(network), small)
         else:
-            network(small.hourly, small.patches, small.patch_index)
+            network(small.inputs)
     return counter.get_total_flops() / few
 
 

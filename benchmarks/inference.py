@@ -15,12 +15,12 @@ from torch import Tensor
 from xcarbon import CarbonModel, open_store, set_options
 from xcarbon.models.bundle import Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig, WindowedCrossAttention
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor
 from xcarbon.prediction.predict import predict_hours
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.testing import synthetic_towers
-from xcarbon.training.windows import gather_patches
 
 DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
 STORE = DATA / "fluxnet2015_hourly.zarr"
@@ -48,14 +48,14 @@ def seconds(functions: dict[str, Callable[[], object]], repeat: int = 6) -> dict
     return fastest
 
 
-def plain(network: EcoPerceiver, hourly: Tensor, patches: Tensor | None, index: Tensor | None) -> Tensor:
+def plain(network: EcoPerceiver, windows: ModelInputs[Tensor]) -> Tensor:
     """Predict windows as the paper is written: each encodes its hours, each block makes keys and values.
 
     Self-attention is fused (SDPA). Cross attention is sums of products, which for one query an hour are a
     little faster than SDPA.
     """
-    inputs, present = network.embed(hourly, patches, index)  # (B, T, N, Hi), (B, T, N)
-    x = network.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
+    inputs, present = network.embed(windows)  # (B, T, N, Hi), (B, T, N)
+    x = network.latents.expand(len(inputs), -1, -1)  # (B, T, Hl)
     for _ in range(network.config.cross_blocks):
         x = network.mix(plain_cross(network.cross, x, inputs, ~present[..., None]))
     for layer in network.layers:
@@ -123,11 +123,11 @@ class TowerYear:
     def load(self) -> None:
         """Take all the inputs into memory."""
         inputs = model_inputs(self.tower(), self.config.variables, self.config.bands).isel(site=0).load()
-        self.hourly, self.stamps = inputs["hourly"].values, inputs["time"].values
-        self.patches, self.index = None, None
+        self.inputs, self.stamps = ModelInputs(inputs["hourly"].values), inputs["time"].values
         if self.config.bands:
-            self.patches, day = inputs["patch"].values, inputs["day"].values
-            self.index = patch_index(self.stamps, day, np.isfinite(self.patches).all(axis=(1, 2, 3)))
+            patches, day = inputs["patch"].values, inputs["day"].values
+            usable = np.isfinite(patches).all(axis=(1, 2, 3))
+            self.inputs.patches, self.inputs.patch_index = patches, patch_index(self.stamps, day, usable)
 
     def tower(self):
         """One tower."""
@@ -135,24 +135,22 @@ class TowerYear:
 
     def fast_windows(self, count: int | None = None) -> np.ndarray:
         """Predict the first windows, or all, as a Dask task does."""
-        hours = slice(None if count is None else count + self.config.context - 1)
-        index = None if self.index is None else self.index[hours]
-        return predict_hours(self.hourly[hours], self.stamps[hours], self.model, self.patches, index)
+        stop = None if count is None else count + self.config.context - 1
+        return predict_hours(self.inputs.between(0, stop), self.stamps[:stop], self.model)
 
     def plain_windows(self, batch: int) -> np.ndarray:
         """Predict the first windows by the plain model."""
         context, network = self.config.context, self.model.network
         hours = PLAIN_WINDOWS + context - 1
-        windows = torch.from_numpy(self.hourly[:hours]).unfold(0, context, 1).transpose(1, 2)
-        index = None if self.index is None else torch.from_numpy(self.index[:hours]).unfold(0, context, 1)
+        series = self.inputs.between(0, hours).map(torch.from_numpy)
+        windows = series.hourly.unfold(0, context, 1).transpose(1, 2)
+        index = None if series.patch_index is None else series.patch_index.unfold(0, context, 1)
         parts = []
         with torch.inference_mode():
             for start in range(0, PLAIN_WINDOWS, batch):
                 part = slice(start, start + batch)
-                seen = (None, None)
-                if self.patches is not None and index is not None:
-                    seen = gather_patches(torch.from_numpy(self.patches), index[part])
-                parts.append(plain(network, windows[part], *seen))
+                own = None if index is None else index[part]
+                parts.append(plain(network, ModelInputs(windows[part], series.patches, own).compact()))
         return torch.cat(parts).numpy()
 
     def rates(self) -> dict[str, float]:

@@ -16,7 +16,8 @@ from benchmarks.training import step as exact_step
 from xcarbon.core.variables import PAPER_INPUTS
 from xcarbon.models import fast, streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training import objective
 
 SHARED_INPUTS = ("DOY", "TOD", "TA", "SW_IN", "VPD")
@@ -76,12 +77,12 @@ class Streaming:
         """Hours predicted in a second."""
         hours = EXACT_HOURS + self.exact.config.context - 1
         wanted = np.ones(EXACT_HOURS, bool)
-        series = Sequences(self.hourly[None], statics=self.statics)
+        series = ModelInputs(self.hourly[None], statics=self.statics)
         return rates(
             {
                 "exact": (
                     EXACT_HOURS,
-                    lambda: fast.predict_series(self.exact, self.hourly[:hours], wanted, None, None),
+                    lambda: fast.predict_series(self.exact, ModelInputs(self.hourly[:hours]), wanted),
                 ),
                 "streaming": (STREAMING_HOURS, lambda: streaming.predict_series(self.streaming, series)),
             }
@@ -90,8 +91,8 @@ class Streaming:
     def training(self, variables: tuple[str, ...]) -> dict[str, float]:
         """Hours learnt from in a second: EcoPerceiver's is the last one of each window, as in the paper."""
         batch = random_batch(WINDOWS)
-        batch = batch._replace(hourly=batch.hourly[..., : len(variables)], patches=None, patch_index=None)
-        sequences = Sequences(
+        batch = batch._replace(inputs=ModelInputs(batch.inputs.hourly[..., : len(variables)]))
+        sequences = ModelInputs(
             self.hourly[: SEQUENCES * LENGTH].unflatten(0, (SEQUENCES, LENGTH)),
             statics=self.statics.repeat(4, 1),
         )

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xcarbon.models.ecoperceiver import EcoPerceiver
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.training.windows import Batch
 
 #: Windows computed at once that are tried for the plain model, the best of which counts; and ours.
@@ -20,12 +21,10 @@ ROUNDS = 5
 class PlainEcoPerceiver(EcoPerceiver):
     """Keys and values in each of the blocks, fused attention, one linear map for each of q, k and v."""
 
-    def forward(
-        self, hourly: Tensor, patches: Tensor | None = None, patch_index: Tensor | None = None
-    ) -> Tensor:
-        inputs, present = self.embed(hourly, patches, patch_index)  # (B, T, N, Hi), (B, T, N)
+    def forward(self, windows: ModelInputs[Tensor]) -> Tensor:
+        inputs, present = self.embed(windows)  # (B, T, N, Hi), (B, T, N)
         inputs, mask = inputs.flatten(0, 1), present.flatten(0, 1)[:, None, None]  # (B T, N, Hi)
-        x = self.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
+        x = self.latents.expand(len(windows.hourly), -1, -1)  # (B, T, Hl)
         layer = self.cross
         for _ in range(self.config.cross_blocks):
             query, keys, values = (
@@ -50,13 +49,13 @@ def random_batch(windows: int) -> Batch:
     noon = (torch.arange(32) + torch.randint(24, (windows, 1))) % 24 == 12  # (B, T)
     index = torch.where(noon, noon.flatten().cumsum(0).view_as(noon) - 1, -1)
     patches = torch.rand(int(noon.sum()), 9, 8, 8)
-    return Batch(hourly, patches, index, torch.randn(windows, 32))
+    return Batch(ModelInputs(hourly, patches, index), torch.randn(windows, 32))
 
 
 def step(network: EcoPerceiver, batch: Batch) -> Tensor:
     """Forward and backward of the loss on every hour of the windows."""
     network.zero_grad()
-    loss = F.mse_loss(network(batch.hourly, batch.patches, batch.patch_index), batch.target)
+    loss = F.mse_loss(network(batch.inputs), batch.target)
     loss.backward()
     return loss
 

@@ -39,7 +39,7 @@ def seconds(function: Callable[[], object], repeat: int = 3) -> float:
 def by_blocks(inputs: xr.Dataset) -> list[torch.Tensor]:
     """Make all windows with a target by blocks and views, and gather them in batches."""
     windows = load_windows(inputs, CONTEXT)
-    return [windows.batch(index).hourly for index in torch.arange(len(windows)).split(BATCH)]
+    return [windows.batch(index).inputs.hourly for index in torch.arange(len(windows)).split(BATCH)]
 
 
 def one_by_one(inputs: xr.Dataset) -> list[torch.Tensor]:
@@ -57,7 +57,7 @@ def one_by_one(inputs: xr.Dataset) -> list[torch.Tensor]:
 
 def streamed(inputs: xr.Dataset) -> int:
     """Count the windows of a stream, all of them gathered in batches."""
-    return sum(len(batch.hourly) for batch in stream(inputs, CONTEXT, BATCH))
+    return sum(len(batch.target) for batch in stream(inputs, CONTEXT, BATCH))
 
 
 class OneYearInMemory:
@@ -116,7 +116,7 @@ class RealStore:
             input_overlap={"time": CONTEXT - 1},
         )
         assert len(generator) == SAMPLES
-        ours = next(stream(self.inputs, CONTEXT, BATCH)).hourly
+        ours = next(stream(self.inputs, CONTEXT, BATCH)).inputs.hourly
         samples = [
             window["hourly"].values for window in generator if np.isfinite(window["target"].values[-1])
         ]
