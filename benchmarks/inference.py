@@ -136,7 +136,7 @@ class TowerYear:
     def fast_windows(self, count: int | None = None) -> np.ndarray:
         """Predict the first windows, or all, as a Dask task does."""
         stop = None if count is None else count + self.config.context - 1
-        return predict_hours(self.inputs.between(0, stop), self.stamps[:stop], self.model)
+        return predict_hours(self.inputs.between(0, stop), self.stamps[:stop], self.model)[0]
 
     def plain_windows(self, batch: int) -> np.ndarray:
         """Predict the first windows by the plain model."""

@@ -69,7 +69,7 @@ class Sample:
     def __call__(self, inputs: ModelInputs[np.ndarray], stamps: np.ndarray, model: CarbonModel) -> np.ndarray:
         """Predict a sample, and time it."""
         context = model.config.context
-        output = np.full(len(stamps) - context + 1, np.nan, np.float32)
+        output = np.full((1, len(stamps) - context + 1), np.nan, np.float32)
         observed = np.flatnonzero(np.isfinite(inputs.hourly[context - 1 :, 2:]).any(axis=1))
         if not observed.size:
             return output
@@ -80,8 +80,8 @@ class Sample:
         start = time.perf_counter()
         found = PREDICT(inputs.between(first, stop), stamps[first:stop], model)
         self.seconds += time.perf_counter() - start
-        self.windows += len(found)
-        return np.resize(found, len(output))
+        self.windows += found.size
+        return np.resize(found, output.shape)
 
 
 PREDICT = inference.predict_hours

@@ -87,7 +87,8 @@ def expected(fortnight, model) -> np.ndarray:
             stack = torch.from_numpy(np.stack(images)) if images else torch.zeros(0, 9, 8, 8)
             window = torch.from_numpy(hourly[site, hours])[None]
             with torch.no_grad():
-                output[site, last] = model.network(window, stack, torch.from_numpy(index)[None])[0, -1]
+                batch = ModelInputs(window, stack, torch.from_numpy(index)[None])
+                output[site, last] = model.network(batch)[0, -1]
     return output * 5.0 - 1.0
 
 

@@ -38,7 +38,9 @@ def calibrate(model: CarbonModel, ds: xr.Dataset) -> CarbonModel:
     ModelError
         If the model has no spread, or ``ds`` has no measured target.
 
-    Notes ----- Errors of fluxes have heavier tails than a normal distribution, so no single factor is exact
+    Notes
+    -----
+    Errors of fluxes have heavier tails than a normal distribution, so no single factor is exact
     at all levels. The factor is the geometric mean of the factors that are exact at each level.
     """
     if not model.has_spread:

@@ -435,16 +435,16 @@ def _describe(explained: xr.Dataset, model: CarbonModel, target: str) -> xr.Data
         if str(name).removeprefix("lag_") in described:
             long_name, unit = described[str(name).removeprefix("lag_")]
             array.attrs = {"long_name": long_name, "units": unit}
-    explained["variable"].attrs = {"long_name": "what is masked"}
+    explained["variable"].attrs = {"long_name": "masked inputs"}
     if "lag" in explained.coords:
         explained["lag"].attrs = {
             "long_name": "time before the predicted hour",
             "units": "h",
             "bounds": "lag_bnds",
         }
-    title = f"what a model of {target} reads"
+    title = f"importance of the inputs of a model of {target}"
     explained.attrs = {"Conventions": CONVENTIONS, "title": title, **provenance_attrs(model)}
-    return log(explained, f"{title}, by masking its inputs")
+    return log(explained, f"{title}, by masking them")
 
 
 def _squared(units: str) -> str:

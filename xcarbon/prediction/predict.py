@@ -77,7 +77,9 @@ def predict(
     TimestampError
         If the time axis is not hourly.
 
-    Notes ----- The result does not depend on the chunking: a chunk includes the hours of context before it.
+    Notes
+    -----
+    The result does not depend on the chunking: a chunk includes the hours of context before it.
     One task predicts one chunk. For each of its threads, a worker holds the chunk of each predictor and 4
     bytes for each hour, cell and variable of the model, independent of the size of the Dataset. A month of
     16 x 16 cells needs about 20 MB and some minutes; much larger chunks should be divided when the files
