@@ -37,7 +37,7 @@ FIXED = {"loss": "window", "precision": "32-true"}
 
 @dataclass(frozen=True)
 class StreamingTraining(TrainingConfig):
-    """Settings of the training of a streaming EcoPerceiver, in addition to :class:`TrainingConfig`.
+    """Settings to train a streaming EcoPerceiver, in addition to :class:`~xcarbon.training.TrainingConfig`.
 
     Attributes
     ----------
