@@ -1,4 +1,4 @@
-"""EcoPerceiver is the paper's model: its size, its causality, its treatment of what is missing."""
+"""EcoPerceiver is the paper's model: its size, causality and treatment of missing inputs."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_every_hour_of_the_past_matters():
 
 
 def test_missing_observations_have_no_influence():
-    """A model with a variable that is missing predicts what it predicts without the variable."""
+    """A missing variable has the same effect as a model without the variable."""
     names = ("DOY", "TA", "P")
     model, without = make(variables=names), make(variables=names[:2])
     weights = model.state_dict()

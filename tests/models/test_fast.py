@@ -1,4 +1,4 @@
-"""A series gives what the plain model gives window by window, and does no more than it must."""
+"""A series has the predictions of the plain model window by window, without needless computation."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_changed_weights_change_the_prediction():
 
 
 def test_steps_fit_into_their_budget(monkeypatch):
-    """What the arrays of a step really take, with its keys and values and one LayerNorm."""
+    """Size of the arrays of a step, with its keys and values and one LayerNorm."""
     for sizes in ({}, {"variables": PAPER_INPUTS[:5], "bands": ()}, {"width": 256, "context": 64}):
         network = EcoPerceiver(EcoPerceiverConfig(**sizes))
         config, windows = network.config, windows_per_step(network)

@@ -1,4 +1,4 @@
-"""A streaming EcoPerceiver predicts, hour by hour and place by place, what its network says of the record."""
+"""Predictions of a streaming EcoPerceiver equal the output of its network, for each hour and place."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def model() -> CarbonModel:
 
 @pytest.fixture(scope="module")
 def days(towers) -> xr.Dataset:
-    """Two towers in three days of July, with a gap that is longer than what a prediction sees."""
+    """Two towers in three days of July, with a gap that is longer than the context of a prediction."""
     ds = towers.isel(site=slice(2)).sel(time=slice("2010-07-01", "2010-07-03")).load()
     return without_hours(ds, slice(40, 60))
 
@@ -62,7 +62,7 @@ def without_hours(ds: xr.Dataset, hours: slice) -> xr.Dataset:
 
 
 def by_hour(ds: xr.Dataset, model: CarbonModel) -> np.ndarray:
-    """Hour by hour, from the hours of the record that it sees, without any of the machinery."""
+    """Predict hour by hour by the network itself, from the hours of the record within the context."""
     config = model.config
     inputs = model_inputs(ds, config.variables, config.bands).load().chunk()
     hourly, days = inputs["hourly"].values, inputs["day"].values if "patch" in inputs else None
@@ -99,7 +99,7 @@ def test_any_chunks_leave_no_trace(days, model, expected, data):
 
 
 def test_predictions_begin_with_the_first_window(days, expected):
-    """And end where nothing that is observed is seen: there is a patch at noon, in the middle of the gap."""
+    """They end where the context has no observation; a patch enters at noon, in the middle of the gap."""
     assert np.isnan(expected[:, : WINDOW - 1]).all()
     assert np.isfinite(expected[:, WINDOW - 1 : 40]).all()
 
@@ -113,7 +113,7 @@ def test_short_records(days, model, expected, hours):
 @given(st.data())
 @settings(max_examples=5)
 def test_hours_before_the_record_are_none(days, data):
-    """Without a clock and patches they would be like hours in which nothing was observed."""
+    """Without a clock and patches, such hours would look like hours without observations."""
     model = make(CODES, ())
     ds = without_hours(days.drop_vars(["reflectance", "snow", "water"]), slice(2, 6))
     expected = by_hour(ds, model)

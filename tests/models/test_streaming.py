@@ -1,4 +1,4 @@
-"""One pass, chunks and single hours give the same; each hour sees its receptive field and nothing else."""
+"""One pass, chunks and single hours predict the same; a prediction depends only on its receptive field."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def in_parts(
 
 
 def plainly(network: StreamingEcoPerceiver, data: ModelInputs) -> Tensor:
-    """Write the model down hour by hour: softmax over what is there, rotations by angles."""
+    """Compute the model hour by hour: softmax over the present inputs, rotations by angles."""
     config, size = network.config, network.config.width // network.config.heads
     inputs, present = network.embed_inputs(data)
     batch, hours = present.shape[:2]
@@ -254,7 +254,7 @@ def test_nothing_that_comes_later_changes_an_hour():
 
 
 def test_missing_variables_have_no_influence():
-    """A network with a variable that is missing predicts what it predicts without the variable."""
+    """A missing variable has the same effect as a network without the variable."""
     network, without = make(), make(variables=SMALL["variables"][:4])
     weights = network.state_dict()
     weights["embed.variable"] = weights["embed.variable"][:4]
@@ -338,7 +338,7 @@ def test_gradients_reach_all_parameters():
 
 
 def test_learns_from_hours_that_one_layer_does_not_see():
-    """The target is an input of six hours before, and a layer sees four hours."""
+    """The target is an input from six hours earlier, and a layer attends to four hours."""
     torch.manual_seed(0)
     settings = SMALL | {"variables": ("TA",), "bands": (), "statics": (), "window": 4, "embedding": 4}
     network = StreamingEcoPerceiver(StreamingConfig(**settings))

@@ -66,7 +66,7 @@ def fortnight(towers) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def expected(fortnight, model) -> np.ndarray:
-    """Window by window, without any of the machinery."""
+    """Predict window by window by the network itself."""
     inputs = model_inputs(fortnight, PAPER_INPUTS, PATCH_BANDS).load()
     hourly, patch = inputs["hourly"].values, inputs["patch"].values
     days, stamps = inputs["day"].values.astype("M8[D]"), inputs["time"].values
@@ -365,7 +365,7 @@ def test_cells_are_towers_in_local_solar_time(grid, model, cell_by_cell):
 
 
 def test_one_hour_later_is_fifteen_degrees_further_east():
-    """Weather that never changes leaves the clock alone to tell cells apart."""
+    """With constant weather only the clock distinguishes cells."""
     small = make(("DOY", "TOD", "TA"), ())
     grid = {"time": clock(40), "lat": [50.0], "lon": [-15.0, 0.0, 15.0, 16.0]}
     ds = xr.Dataset({"TA": (tuple(grid), np.full((40, 1, 4), 20, "float32"))}, grid)

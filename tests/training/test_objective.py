@@ -1,4 +1,4 @@
-"""The loss counts what is known, and masks follow from their chances."""
+"""The loss is over the targets that are not missing, and masks follow from random numbers."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def test_micro_batches_add_up_to_the_batch(sets, tmp_path):
 
 
 def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
-    """Here without patches, and of towers of which nothing is known."""
+    """Here without patches and with unknown static site features."""
     bare = [ds[["TA", "SW_IN", "NEE"]].drop_vars(["igbp", "lat", "lon", "elevation"]) for ds in sets]
     settings = QUICK | {"val_windows": 1000, "allow_leakage": True}
     model = fit(bare[0], "streaming", val=bare[1], run_dir=tmp_path, **settings)
@@ -278,7 +278,7 @@ def test_mean_weights_are_scored_and_saved(sets, tmp_path):
 
 
 def test_members_become_an_ensemble(sets, tmp_path, monkeypatch):
-    """Each with its seed, the last one told nothing of places; stopped in the second, it goes on there."""
+    """Each has its seed, the last one no static site features; a run stopped in the second resumes there."""
     train, _ = sets
     settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2, "without_statics": 1}
     whole = fit(train, "streaming", run_dir=tmp_path / "whole", **settings)

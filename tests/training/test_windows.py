@@ -23,7 +23,7 @@ START = np.datetime64("2012-02-28T05", "ns")
 
 @st.composite
 def model_input(draw, patches: bool = True) -> xr.Dataset:
-    """Inputs of a few short towers with gaps; every value tells its tower, hour and variable."""
+    """Inputs of a few short towers with gaps; every value identifies its tower, hour and variable."""
     sites = draw(st.integers(1, 3))
     hours = draw(st.integers(1, 90))
     time = START + np.arange(hours) * np.timedelta64(1, "h")
@@ -76,7 +76,7 @@ def naive(inputs: xr.Dataset, context: int) -> list[tuple]:
 
 
 def unpack(batch) -> list[tuple]:
-    """Windows of a batch as ``naive`` gives them, without tower and hour."""
+    """Windows of a batch in the form of ``naive``, without tower and hour."""
     inputs = batch.inputs
     if inputs.patches is None:
         seen = [[None] * inputs.hourly.shape[1]] * len(inputs.hourly)
