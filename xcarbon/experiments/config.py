@@ -134,8 +134,6 @@ class Experiment:
         Further scores.
     draw : tuple of str
         Towers to draw a week of; by default those with most hours of the largest classes.
-    scheduler : str or None
-        Address of a Dask cluster that predicts; by default this machine.
 
     Raises
     ------
@@ -163,7 +161,6 @@ class Experiment:
     hours: str = "all"
     evaluate: tuple[str, ...] = ()
     draw: tuple[str, ...] = ()
-    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out).absolute())  # workers may stand elsewhere

@@ -19,7 +19,7 @@ from xcarbon.experiments.protocols import PROTOCOLS, Protocol
 #: Name of the file of a protocol in its folder.
 FILE = "experiment.toml"
 #: Keys whose value is a text.
-_TEXTS = ("store", "out", "protocol", "target", "split", "hours", "scheduler")
+_TEXTS = ("store", "out", "protocol", "target", "split", "hours")
 _TEMPLATE = """\
 # {question}
 protocol = {protocol}
