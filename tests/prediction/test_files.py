@@ -11,7 +11,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_client
 
 import xcarbon
 from tests.prediction.test_predict import make
@@ -190,6 +190,19 @@ def test_on_a_connected_cluster_and_on_threads(grid, model, tmp_path, capfd):
     assert "predicting: 100%" in (said := capfd.readouterr().err) and "4/4" in said
     xr.testing.assert_equal(written(path), written(other))
     np.testing.assert_allclose(written(path)["NEE"], grid.carbon.predict_nee(model), rtol=1e-4, atol=1e-4)
+
+
+def test_command_connects_to_a_cluster_for_its_duration(grid, model, tmp_path, capfd):
+    data, saved = grids.write_grid(grid, tmp_path / "drivers.zarr"), model.save(tmp_path / "model")
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        arguments = [str(saved), str(data), str(tmp_path / "nee.zarr")]
+        assert main(["predict", *arguments, "--scheduler", address]) == 0
+        with pytest.raises(ValueError, match="No global client"):
+            get_client()
+    assert "4/4" in capfd.readouterr().err  # regions are counted on clusters only
+    found = written(tmp_path / "nee.zarr")["NEE"]
+    np.testing.assert_allclose(found, grid.carbon.predict_nee(model), rtol=1e-4, atol=1e-4)
 
 
 def test_single_towers_and_cells_have_the_dims_of_files(fortnight, grid, model, tmp_path):
