@@ -22,7 +22,6 @@ from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import LeakageError, OptionError, VariableError, XCarbonError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.variables import TARGETS
-from xcarbon.core.workers import cluster
 from xcarbon.io.formats import open_data
 from xcarbon.models import registry
 
@@ -67,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _connected(arguments: argparse.Namespace) -> Any:
     """Connect to the Dask cluster of ``--scheduler`` for the duration of the command."""
+    from dask.distributed import Client
+
     address = getattr(arguments, "scheduler", None)
-    return nullcontext() if address is None else cluster(address)
+    return nullcontext() if address is None else Client(address)
 
 
 def _parser() -> argparse.ArgumentParser:

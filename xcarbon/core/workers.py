@@ -16,34 +16,28 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@contextmanager
-def cluster(address: str | None = None) -> Iterator[Any]:
-    """Connect to the cluster at ``address``; by default yield the connected client, or None."""
-    from dask.distributed import Client, get_client
+def connected_client() -> Any:
+    """Return the client of the Dask cluster that is connected, or None."""
+    from dask.distributed import get_client
 
-    if address:
-        with Client(address) as client:
-            yield client
-        return
     try:
-        client = get_client()
+        return get_client()
     except ValueError:
-        client = None
-    yield client
+        return None
 
 
 @contextmanager
 def executor() -> Iterator[Executor]:
     """Yield an executor of the connected cluster, or of threads."""
-    with cluster() as client:
-        if client is not None:
-            yield client.get_executor(pure=False)
-            return
-        pool = ThreadPoolExecutor(CPU_COUNT)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)  # tasks that run are completed, also after Ctrl-C
+    client = connected_client()
+    if client is not None:
+        yield client.get_executor(pure=False)
+        return
+    pool = ThreadPoolExecutor(CPU_COUNT)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # tasks that run are completed, also after Ctrl-C
 
 
 @contextmanager

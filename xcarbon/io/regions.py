@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from xcarbon.core.atomic import replacing
 from xcarbon.core.options import OPTIONS, progress_bar
-from xcarbon.core.workers import cluster
+from xcarbon.core.workers import connected_client
 
 #: Names in the working folder of :func:`resume`: the store, and an empty file for each complete region.
 STORE, DONE = "store", "done"
@@ -70,12 +70,12 @@ def write_region(arrays: Arrays, store: Path, region: Mapping[Hashable, slice]) 
 def write_regions(ds: xr.Dataset, store: Path, what: str, done: Path | None = None) -> None:
     """Compute and write all regions, except those that the folder ``done`` marks as complete."""
     tasks = list(_tasks(ds, store, done))
-    with cluster() as client:
-        if client is None:
-            with progress_bar(what):
-                dask.compute(*tasks)
-        else:
-            _compute_on(client, tasks, what)
+    client = connected_client()
+    if client is None:
+        with progress_bar(what):
+            dask.compute(*tasks)
+    else:
+        _compute_on(client, tasks, what)
     remove_partial_files(store)
 
 
