@@ -65,7 +65,7 @@ def icos(towers: xr.Dataset) -> xr.Dataset:
         longitude=("station", towers["lon"].values % 360, {"units": "degrees_east"}),
         alt=("station", towers["elevation"].values / 1000, {"standard_name": "altitude", "units": "km"}),
     )
-    ds["battery"] = ("station", [1.0, 2.0], {"units": "V"})
+    ds["battery"] = ("station", np.ones(ds.sizes["station"]), {"units": "V"})
     return ds.assign_attrs({"title": "towers", "Package contact": "someone", "Conventions": "CF-1.8"})
 
 
@@ -157,6 +157,7 @@ def test_cf_time_series_come_back(towers, findings):
     np.testing.assert_array_equal(ds["SW_IN_QC"], towers["SW_IN_QC"])
     assert ds["SW_IN_QC"].dtype == np.int8
     assert ds["TA"].attrs["source"] == "air_temp [K]"
+    assert "time: taken as local standard time; TA from" in ds.attrs["history"]
     assert "TA from air_temp [K]" in ds.attrs["history"]
     assert ds.attrs["standardization"].splitlines()[-1] == "left out: battery"
     assert findings(ds) == []
@@ -169,6 +170,7 @@ def test_plumber2_comes_back(towers, findings):
     assert_same(ds, known, codes)
     assert ds["igbp"].values == known["igbp"].values
     assert ds["site_name"].values == known["site_name"].values
+    assert ds.attrs["standardization"].splitlines()[-1] == "GPP_NT from GPP [umol/m2/s]"  # nothing left out
     np.testing.assert_array_equal(
         ds["TA_QC"], np.minimum(known["TA_QC"] * 2, 3).where(known["TA_QC"] >= 0, -1)
     )
@@ -197,6 +199,18 @@ def test_sums_agree_with_the_reader_of_era5(grid, tmp_path):
     np.testing.assert_allclose(mean, known["RH"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("decode_coords", ["all", True])
+@pytest.mark.parametrize("layout", [icos, plumber2])
+def test_files_are_as_datasets(towers, layout, decode_coords, tmp_path):
+    ds = layout(towers)
+    ds["time"].encoding = {"units": "hours since 2010-01-01", "dtype": "float64"}
+    ds.to_netcdf(tmp_path / "file.nc")
+    with xr.open_dataset(tmp_path / "file.nc", chunks={}, decode_coords=decode_coords) as file:
+        found, known = standardize(file), standardize(ds)
+        xr.testing.assert_equal(found.drop_attrs(), known.drop_attrs())
+        assert found.attrs["standardization"] == known.attrs["standardization"]
+
+
 @pytest.mark.parametrize("layout", [icos, plumber2])
 def test_prediction_is_the_same(towers, layout):
     ds = standardize(layout(towers))
@@ -222,6 +236,8 @@ def test_dataset_of_the_data_model_stays_the_same():
         )
     assert ds["TA_QC"].attrs["flag_meanings"] == known["TA_QC"].attrs["flag_meanings"]
     xr.testing.assert_equal(standardize(ds).drop_attrs(), ds.drop_attrs())
+    alone = standardize(known.isel(site=1))
+    xr.testing.assert_equal(alone.drop_attrs(), ds.isel(site=[1]).drop_attrs())
 
 
 def test_nothing_is_computed(towers, grid):
@@ -333,9 +349,31 @@ def test_single_cell_in_utc_needs_the_offset(grid):
         standardize(cell)
     ds = standardize(cell, utc_offset=2)
     assert ds["time"].values[0] == np.datetime64("2022-07-01T02")
+    assert ds.attrs["standardization"].startswith("time: UTC, shifted by 2 hours")
     assert (ds["utc_offset"].item(), ds["lon"].item()) == (2, 0.25)
     with pytest.raises(OptionError, match="utc_offset is for towers"):
         standardize(era5(grid), utc_offset=1)
+
+
+@pytest.mark.parametrize(
+    ("units", "is_utc"),
+    [
+        ("seconds since 1970-01-01 00:00:00 UTC", True),
+        ("hours since 1970-01-01T00:00:00Z", True),
+        ("hours since 1970-01-01 00:00:00 +00:00", True),
+        ("days since 1970-01-01", False),
+        ("seconds since 2002-01-01 00:00:00", False),
+    ],
+)
+def test_units_of_the_time_may_state_utc(towers, units, is_utc):
+    ds = plumber2(towers)
+    ds["time"].encoding["units"] = units
+    if is_utc:
+        with pytest.raises(MetadataError, match="in UTC"):
+            standardize(ds)
+        ds = ds.carbon.standardize(utc_offset=0)
+        assert ds.attrs["standardization"].startswith("time: UTC, shifted by 0 hours")
+    np.testing.assert_array_equal(standardize(ds)["time"], towers["time"])
 
 
 def test_offset_in_the_dataset_is_used(towers):
@@ -371,6 +409,8 @@ def test_other_layouts_are_errors(grid, towers):
     halves["time"] = towers["time"].values[0] + np.arange(halves.sizes["time"]) * np.timedelta64(30, "m")
     with pytest.raises(TimestampError, match="steps of 30 minutes"):
         standardize(halves)
+    with pytest.raises(TimestampError, match="2010-01-01T00:30 is not the start of a clock hour"):
+        standardize(icos(towers).drop_vars("time_bounds"))
     with pytest.raises(TimestampError, match="hourly without gaps"):
         standardize(plumber2(towers).isel(time=[0, 1, 3, 4]))
     with pytest.raises(TimestampError, match="decoded time stamps"):
@@ -413,6 +453,7 @@ def test_humidity_is_derived_on_request(towers, code, source):
     )
     assert found[code].dtype == np.float32
     assert found[code].attrs["source"].startswith("computed from TA (Tair [K]) and ")
+    assert f"\n{code} computed from TA (Tair [K])" in found.attrs["standardization"]
     np.testing.assert_array_equal(found[f"{code}_QC"], found["TA_QC"])
 
 

@@ -6,6 +6,7 @@ coordinates, the values, and humidity.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,8 @@ from xcarbon.prep.units import conversion
 
 # Names of variables
 
+#: Quantities from which humidity is computed, and which are not in the result.
+_AUXILIARY = ("dew_point", "specific_humidity")
 #: Standard names that are accepted beside the one of the vocabulary.
 _STANDARD_NAMES: dict[str, tuple[str, ...]] = {
     "PA": ("air_pressure",),
@@ -96,6 +99,9 @@ _TOWER_NAMES: dict[str, tuple[str, ...]] = {
 #: Global attributes that contain the identifier of the only tower of a file.
 _SITE_ATTRS = ("site_code", "site_id", "station_id", "fluxnet_id")
 
+#: Statement in the long name or the units of a time that it is in UTC.
+_UTC = re.compile(r"UTC|GMT|\dZ$|[+-]0?0:?00$")
+
 
 @dataclass(frozen=True, slots=True)
 class _Axes:
@@ -153,7 +159,7 @@ def standardize(
         If units are absent or cannot be converted, if the coordinates are not those of towers or of a
         regular grid, or if towers are in UTC and ``utc_offset`` is not given.
     TimestampError
-        If the time axis is not decoded or not hourly.
+        If the time axis is not decoded, not hourly, or not of clock hours in local standard time.
     OptionError
         If ``utc_offset`` is given for a grid.
 
@@ -187,20 +193,27 @@ def standardize(
             f"no variable of xcarbon is in {sorted(map(str, ds.data_vars))}: standard names are absent or "
             'others; choose variables by code, as in ds.carbon.standardize(TA="temperature")'
         )
-    coords = _coords(ds, axes, found, utc_offset)
+    coords, clock = _coords(ds, axes, found, utc_offset)
     made, auxiliary = _convert_all(ds, axes, found)
     if derive:
         made |= _derive({**made, **auxiliary})
-    used = {*found.values(), *(name for code in found if (name := _flags_name(ds, found[code])))}
     kept = _kept(ds, axes)
-    left_out = sorted(str(name) for name in ds.data_vars if name not in {*used, *kept.variables})
+    used = {*found.values(), *kept.variables, *(name for names in _TOWER_NAMES.values() for name in names)}
+    used |= {_bounds_name(ds, axes.time)} | {
+        flags for name in found.values() if (flags := _flags_name(ds, name))
+    }
+    left_out = sorted(str(name) for name in ds.data_vars if name not in used)
     order = ("time", "lat", "lon") if axes.is_grid else ("site", "time")
     attrs = {_attribute(name): value for name, value in ds.attrs.items()}
     result = xr.Dataset(made, coords, attrs).assign(kept.data_vars).transpose(*order, ...)
     if axes.is_grid and not result.indexes["lon"].is_monotonic_increasing:
         result = result.sortby("lon")
-    sources = {code: made[code].attrs["source"] for code in made if code in VARIABLES}
-    lines = [f"{code} from {source}" for code, source in sources.items()]
+    lines = [f"time: {clock}"]
+    lines += [
+        f"{code} {'from ' if code in found else ''}{made[code].attrs['source']}"
+        for code in VARIABLES
+        if code in made
+    ]
     lines += [f"left out: {', '.join(left_out)}"] if left_out else []
     result.attrs["standardization"] = "\n".join(lines)
     history = f"xcarbon.prep.standardize.standardize: {'; '.join(lines)}"
@@ -213,7 +226,7 @@ def standardize(
 def _find_variables(ds: xr.Dataset, axes: _Axes, choices: Mapping[str, str | None]) -> dict[str, str]:
     """Return the name of the variable to use for each code and auxiliary quantity that is found."""
     for code in choices:
-        if code not in _STANDARD_NAMES:
+        if code not in _AUXILIARY:
             variable(code)  # raises an error if there is no such code
     dims = {axes.time, *axes.place}
     usable = [
@@ -222,7 +235,7 @@ def _find_variables(ds: xr.Dataset, axes: _Axes, choices: Mapping[str, str | Non
         if set(array.dims) <= dims and axes.time in array.dims and array.dtype.kind in "fiu"
     ]
     found = {code: _chosen(ds, usable, code, name) for code, name in choices.items() if name is not None}
-    wanted = [code for code in (*VARIABLES, *_auxiliary()) if code not in {*choices, *TIME_FEATURES}]
+    wanted = [code for code in (*VARIABLES, *_AUXILIARY) if code not in {*choices, *TIME_FEATURES}]
     for search in (_by_fluxnet_name, _by_standard_name, _by_documented_name):
         free = [name for name in usable if name not in found.values()]
         for code in [code for code in wanted if code not in found]:
@@ -234,11 +247,7 @@ def _find_variables(ds: xr.Dataset, axes: _Axes, choices: Mapping[str, str | Non
                 )
             if names:
                 found[code] = names[0]
-    return {code: found[code] for code in (*VARIABLES, *_auxiliary()) if code in found}
-
-
-def _auxiliary() -> tuple[str, ...]:
-    return ("dew_point", "specific_humidity")
+    return {code: found[code] for code in (*VARIABLES, *_AUXILIARY) if code in found}
 
 
 def _chosen(ds: xr.Dataset, usable: list[str], code: str, name: str) -> str:
@@ -297,7 +306,7 @@ def _standard_names(code: str) -> tuple[str, ...]:
 def _contradicts(array: xr.DataArray, code: str) -> bool:
     """Return whether the standard name of a variable belongs to other codes than this one."""
     name = array.attrs.get("standard_name")
-    owners = {other for other in (*VARIABLES, *_auxiliary()) if name in _standard_names(other)}
+    owners = {other for other in (*VARIABLES, *_AUXILIARY) if name in _standard_names(other)}
     return bool(owners) and code not in owners
 
 
@@ -338,7 +347,7 @@ def _find_axes(ds: xr.Dataset) -> tuple[xr.Dataset, _Axes]:
 
 
 def _is_place(name: str, array: xr.DataArray) -> bool:
-    """Return whether a variable is a coordinate of place or an identifier, whatever the file says."""
+    """Return whether a variable is a coordinate of place or an identifier, also if it is a data variable."""
     kind = array.attrs.get("standard_name")
     return kind in ("latitude", "longitude") or "cf_role" in array.attrs or name.lower() in _PLACES
 
@@ -386,8 +395,8 @@ def _as_dim(ds: xr.Dataset, name: str) -> xr.Dataset:
 
 def _coords(
     ds: xr.Dataset, axes: _Axes, found: dict[str, str], utc_offset: float | None
-) -> dict[str, tuple[Any, Any]]:
-    """Return the coordinates of the data model as pairs of dims and values."""
+) -> tuple[dict[str, tuple[Any, Any]], str]:
+    """Return the coordinates of the data model as pairs of dims and values, and how the time is read."""
     time = _hours(ds, axes.time)
     if axes.is_grid:
         if utc_offset is not None:
@@ -396,7 +405,8 @@ def _coords(
             name: ((name,), ds[axis].values) for name, axis in zip(("lat", "lon"), axes.place, strict=True)
         }
         place["lon"] = (("lon",), _wrap(place["lon"][1]))
-        return {"time": (("time",), time), **place}
+        _check_clock(time)
+        return {"time": (("time",), time), **place}, "UTC"
     coords = {"site": (("site",), _site_ids(ds, axes))}
     for name, known in _TOWER_NAMES.items():
         if (values := _tower_values(ds, axes, name, known)) is not None:
@@ -406,18 +416,20 @@ def _coords(
             values = np.atleast_1d(ds[axis].values)
             coords[name] = (("site",), values if name == "lat" else _wrap(values))
     shift = _utc_shift(ds, axes, found, utc_offset, coords)
-    if shift:
+    if shift is not None:
         time = time + np.timedelta64(round(shift * 3600), "s")
+    _check_clock(time)
     if utc_offset is not None:
         coords["utc_offset"] = (("site",), np.full(coords["site"][1].size, utc_offset, np.float32))
-    return {"time": (("time",), time), **coords}
+    clock = "taken as local standard time" if shift is None else f"UTC, shifted by {shift:g} hours"
+    return {"time": (("time",), time), **coords}, clock
 
 
 def _hours(ds: xr.Dataset, name: str) -> Any:
     """Return the start of each hour, from the bounds of the time if it has some."""
     where, time = str(ds.encoding.get("source", "the Dataset")), ds[name]
     start = time.values
-    if (bounds := time.attrs.get("bounds")) in ds.variables:
+    if bounds := _bounds_name(ds, name):
         start, end = ds[bounds].values.astype("M8[ns]").T
         if start.size and (end - start != conventions.HOUR).any():
             raise TimestampError(f"{where}: the bounds {bounds!r} of time must enclose one hour each")
@@ -432,16 +444,33 @@ def _hours(ds: xr.Dataset, name: str) -> Any:
     return start
 
 
+def _bounds_name(ds: xr.Dataset, time: str) -> str | None:
+    """Return the name of the CF bounds of the time, if they exist."""
+    name = ds[time].attrs.get("bounds", ds[time].encoding.get("bounds"))  # xarray may move it to the encoding
+    return name if name in ds.variables else None
+
+
+def _check_clock(time: Any) -> None:
+    """Check that hours start at the full hour."""
+    wrong = time[time != time.astype("M8[h]")]
+    if wrong.size:
+        raise TimestampError(
+            f"the label {wrong[0].astype('M8[m]')} is not the start of a clock hour; labels in the middle of "
+            "hours need CF bounds, or to be moved, as in "
+            "ds.assign_coords(time=ds.time - np.timedelta64(30, 'm'))"
+        )
+
+
 def _utc_shift(
     ds: xr.Dataset, axes: _Axes, found: dict[str, str], utc_offset: float | None, coords: Mapping[str, Any]
-) -> float:
-    """Return the hours from the time of towers to their local standard time."""
+) -> float | None:
+    """Return local standard time minus UTC [hours] if the time of towers is in UTC, else None."""
     if utc_offset is not None:
         return utc_offset
     time = ds[axes.time]
-    text = f"{time.attrs.get('long_name', '')} {time.encoding.get('units', '')}"
-    if "UTC" not in text and not _ERA5_NAMES & set(found.values()):
-        return 0.0
+    texts = str(time.attrs.get("long_name", "")), str(time.encoding.get("units", ""))
+    if not any(map(_UTC.search, texts)) and not _ERA5_NAMES & set(found.values()):
+        return None
     known = np.unique(coords["utc_offset"][1]) if "utc_offset" in coords else np.array([])
     if known.size == 1:
         return float(known[0])
@@ -503,7 +532,10 @@ def _kept(ds: xr.Dataset, axes: _Axes) -> xr.Dataset:
     kept = ds[names].drop_vars([name for name in ds[names].coords if {axes.time} & set(ds[name].dims)])
     site = [name for name in kept.coords if name in (*_TOWER_NAMES, axes.lat, axes.lon, "site")]
     kept = kept.drop_vars(site)
-    return kept.rename({axes.place[0]: "site"}) if axes.place else kept.expand_dims("site")
+    if axes.place:
+        return kept.rename({axes.place[0]: "site"})
+    centre = [name for name in ("patch_x", "patch_y") if name in kept.coords]
+    return kept.reset_coords(centre).expand_dims("site").set_coords(centre)
 
 
 def _attribute(name: Hashable) -> str:
