@@ -147,7 +147,7 @@ def standardize(
         [degrees_east] in ascending order. The attribute ``source`` of each variable states what it was made
         of, and so do the global attributes ``history`` and ``standardization``. Quality flags named
         ``<name>_QC`` or ``<name>_qc`` with the meaning of FLUXNET (0 measured) are taken, too.
-        Patches of the data model are kept; other variables are left out. Coordinates are read, variables
+        Patches and other variables on ``day`` are kept; other variables are left out. Coordinates are read, variables
         are not.
 
     Raises
@@ -524,9 +524,8 @@ def _tower_values(ds: xr.Dataset, axes: _Axes, code: str, known: tuple[str, ...]
 
 
 def _kept(ds: xr.Dataset, axes: _Axes) -> xr.Dataset:
-    """Return the variables of the data model that do not belong to hours, such as patches."""
-    ours = {"reflectance", "snow", "water", "release"}
-    names = [name for name in ds.data_vars if name in ours or (name in VARIABLES and "day" in ds[name].dims)]
+    """Return the variables of the data model that are not hourly series: patches and others by day."""
+    names = [name for name in ds.data_vars if name == "release" or "day" in ds[name].dims]
     if not names or axes.is_grid:
         return xr.Dataset()
     kept = ds[names].drop_vars([name for name in ds[names].coords if {axes.time} & set(ds[name].dims)])
