@@ -147,8 +147,8 @@ def standardize(
         [degrees_east] in ascending order. The attribute ``source`` of each variable states what it was made
         of, and so do the global attributes ``history`` and ``standardization``. Quality flags named
         ``<name>_QC`` or ``<name>_qc`` with the meaning of FLUXNET (0 measured) are taken, too.
-        Patches and other variables on ``day`` are kept; other variables are left out. Coordinates are read, variables
-        are not.
+        Variables on ``day``, such as patches, are kept; other variables are left out. The values of
+        coordinates are read; those of variables are not.
 
     Raises
     ------
