@@ -72,7 +72,15 @@ def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> Non
     absent = [code for code in codes if code not in ds]
     if absent:
         have = [str(name) for name in ds.data_vars if name in VARIABLES]
-        raise VariableError(f"{purpose} needs {absent}, but the Dataset only has {have}")
+        raise VariableError(f"{purpose} needs {absent}, but the Dataset only has {have}{suggestion(ds)}")
+
+
+def suggestion(ds: xr.Dataset) -> str:
+    """Return advice for an error if a Dataset has variables with CF attributes, but none named by code."""
+    has_codes = any(name in VARIABLES for name in ds.data_vars)
+    is_cf = any({"standard_name", "units"} & array.attrs.keys() for array in ds.data_vars.values())
+    advice = "; ds.carbon.standardize() finds CF variables, renames them by FLUXNET code and converts units"
+    return advice if is_cf and not has_codes else ""
 
 
 def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
