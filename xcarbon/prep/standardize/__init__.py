@@ -84,6 +84,7 @@ def standardize(
 
     Examples
     --------
+    >>> import numpy as np
     >>> time = np.arange("2020-06-01", "2020-06-02", dtype="datetime64[h]").astype("M8[ns]")
     >>> kelvin = {"standard_name": "air_temperature", "units": "K"}
     >>> ds = xr.Dataset({"temp": ("time", np.full(24, 293.15), kelvin)}, {"time": time})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import cf_xarray  # noqa: F401 (registers ds.cf)
 import numpy as np
 import xarray as xr
 
