@@ -25,6 +25,13 @@ def small_demo(monkeypatch):
     monkeypatch.setitem(cli.DEMO_TRAINING, "val_windows", 8)
 
 
+@pytest.fixture
+def corner(real_data) -> xr.Dataset:
+    """A month of ERA5 in four cells."""
+    with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
+        return month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
+
+
 def test_demo_goes_from_towers_to_netcdf_scores_and_figure(tmp_path, capsys):
     out = tmp_path / "demo"
     assert main(["demo", "--steps", "2", "--out", str(out), "--quiet"]) == 0
@@ -85,10 +92,8 @@ def test_trees_are_trained_too(towers, tmp_path, capsys, monkeypatch):
     assert "max_steps" in capsys.readouterr().err
 
 
-def test_predict_on_a_month_of_era5_in_several_files(real_data, tmp_path, monkeypatch, capsys):
+def test_predict_on_a_month_of_era5_in_several_files(corner, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
-        corner = month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
     for part, hours in {"a": slice(100), "b": slice(100, None)}.items():
         corner.isel(time=hours).to_netcdf(f"era5-{part}.nc")
     make(("DOY", "TOD", "TA", "SW_IN"), ()).save("model")
@@ -100,11 +105,9 @@ def test_predict_on_a_month_of_era5_in_several_files(real_data, tmp_path, monkey
     assert "nee.zarr exists" in capsys.readouterr().err
 
 
-def test_a_model_of_the_package_predicts_a_grid_by_its_name(real_data, tmp_path, monkeypatch):
+def test_a_model_of_the_package_predicts_a_grid_by_its_name(corner, tmp_path, monkeypatch):
     """Reanalysis has no vapour pressure deficit here, and no class of the land: neither is needed."""
     monkeypatch.chdir(tmp_path)
-    with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
-        corner = month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
     corner.isel(time=slice(200)).to_netcdf("era5.nc")
     assert main(["predict", "nee-fluxnet2015", "era5.nc", "nee.zarr", "--spread", "--quiet"]) == 0
     nee, error = (xcarbon.io.grid.open_grid("nee.zarr")[code] for code in ("NEE", "NEE_SE"))

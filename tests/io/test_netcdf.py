@@ -390,7 +390,7 @@ def test_failure_midway_leaves_no_half_file(ds, tmp_path, write):
 
 def test_what_is_no_table_of_towers_is_not_written(ds, tmp_path):
     for write in (write_netcdf, write_sites):
-        with pytest.raises(StoreError, match="towers have dims site and time"):
+        with pytest.raises(StoreError, match="towers need dims site and time"):
             write(ds.isel(site=0), tmp_path / "out.nc")
     with pytest.raises(MetadataError, match=r"sites \['a/b'\] cannot be file names"):
         write_sites(ds.isel(site=[0]).assign_coords(site=["a/b"]), tmp_path)

@@ -182,7 +182,7 @@ def test_path_that_exists_is_an_error(ds, path, tmp_path):
 
 
 def test_dataset_without_site_is_not_written(ds, tmp_path):
-    with pytest.raises(StoreError, match="a store needs dims site and time"):
+    with pytest.raises(StoreError, match="towers need dims site and time"):
         to_store(ds.isel(site=0), tmp_path / "tower.zarr")
     assert list(tmp_path.iterdir()) == []
 
