@@ -61,11 +61,11 @@ def pooled_nse(n: Floats, mean: Floats, sst: Floats, sse: Floats, weights: NDArr
     return np.where(varies, 1 - errors / np.where(varies, varied, 1), np.nan)
 
 
-def interval(draws: Floats, level: float = LEVEL) -> Floats:
-    """Return the central interval of draws, ``(..., draws)`` to ``(..., 2)``; NaN is ignored."""
+def interval(draws: Floats) -> Floats:
+    """Return the central 95 % interval of draws, ``(..., draws)`` to ``(..., 2)``; NaN is ignored."""
     if not draws.size:
         return np.empty((*draws.shape[:-1], 2))
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     nothing = np.isnan(draws).all(axis=-1, keepdims=True)  # numpy warns of empty slices
     bounds = np.nanquantile(np.where(nothing, 0, draws), [tail, 1 - tail], axis=-1)
     return np.where(nothing, np.nan, np.moveaxis(bounds, 0, -1))

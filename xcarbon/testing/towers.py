@@ -48,8 +48,6 @@ from xcarbon.testing.simulation import (
     tower_rows,
 )
 
-__all__ = ["raise_on_compute", "synthetic_towers", "write_fluxnet_csv", "write_release"]
-
 
 def synthetic_towers(
     n_sites: int = 12,
