@@ -110,9 +110,8 @@ class Plan:
     def days(self) -> NDArray[np.datetime64]:
         """Days with a raster at any tower."""
         none = np.array([], "M8[D]")
-        days = (
-            modis.patch_days(of, *_place(site)) for of, site in zip(self.rasters, self.sites, strict=True)
-        )
+        pairs = zip(self.rasters, self.sites, strict=True)
+        days = (modis.patch_days(rasters, site.lat, site.lon) for rasters, site in pairs)
         return np.unique(np.concatenate([none, *days]))
 
     def fingerprint(self, index: int) -> str:
@@ -121,12 +120,9 @@ class Plan:
         paths += [raster.path for raster in self.rasters[index]]
         stats = [(path, os.stat(path)) for path in paths]
         inputs = [(Path(path).name, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-        parts = [FORMAT, self.uncertainty, *_place(self.sites[index]), *inputs]
+        site = self.sites[index]
+        parts = [FORMAT, self.uncertainty, site.lat, site.lon, *inputs]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _place(site: SiteMetadata) -> tuple[float, float]:
-    return site.lat, site.lon
 
 
 def survey_towers(
@@ -158,7 +154,7 @@ def survey_towers(
             continue
         plan.towers.append(tower)
         plan.sites.append(site)
-        plan.rasters.append(modis.covering(areas, *_place(site)))
+        plan.rasters.append(modis.covering(areas, site.lat, site.lon))
     return plan, problems
 
 
