@@ -21,12 +21,21 @@ from xcarbon.core.variables import (
     quality_column,
     quality_scheme,
 )
-from xcarbon.io.columns import MISSING_CELLS, Source, find_line, read_columns, read_last_line
+from xcarbon.io.columns import (
+    MISSING_CELLS,
+    NO_STAMP,
+    TIMESTAMP,
+    Source,
+    find_line,
+    parse_stamp,
+    read_columns,
+    read_last_line,
+    read_layout,
+)
 from xcarbon.io.networks import READABLE, Release
 from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse
 
-TIMESTAMP = "TIMESTAMP_START"
 #: Number that marks a missing value.
 MISSING = -9999
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
@@ -129,6 +138,14 @@ def survey(release: Release, *, whole: bool = True, uncertainty: bool = False) -
     return Record(release, columns, flags, np.datetime64(first, "m"), rows, step)
 
 
+def has_records(source: Source) -> bool:
+    """Check whether a file has time stamps and columns as a half-hourly or hourly tower file."""
+    try:
+        return bool(_read_header(source))
+    except (FileFormatError, OSError):
+        return False
+
+
 def _read_header(source: Source) -> list[str]:
     """Read the column names and check that they belong to a half-hourly or hourly file."""
     with source.lines() as lines:
@@ -145,8 +162,8 @@ def _read_header(source: Source) -> list[str]:
         raise FileFormatError(f"{source}: the file is daily or coarser (TIMESTAMP); {_WANTED}")
     if TIMESTAMP not in header:
         raise TimestampError(f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}")
-    if len(set(header)) < len(header):
-        repeated = sorted({column for column in header if header.count(column) > 1})
+    repeated = sorted({column for column in header if column and header.count(column) > 1})
+    if repeated:
         raise FileFormatError(f"{source}: the header contains the columns {repeated} more than once")
     return header
 
@@ -211,7 +228,8 @@ def _survey_ends(source: Source, header: list[str]) -> tuple[dt.datetime, int, i
         rows = [cells for _, cells in itertools.islice(lines, 1, 3)]
     if len(rows) < 2:
         raise TimestampError(f"{source}: the file has {len(rows)} rows; at least two are needed")
-    stamps = np.array([_stamp_of(cells, header, source) for cells in [*rows, read_last_line(source)]])
+    last = read_last_line(source, read_layout(source).separator)
+    stamps = np.array([_stamp_of(cells, header, source) for cells in [*rows, last]])
     first, step = _check_stamps(stamps[:2], source)
     end = _parse(stamps[2])
     steps, rest = divmod(end - first, dt.timedelta(minutes=step)) if end else (0, dt.timedelta())
@@ -232,9 +250,10 @@ def _stamp_of(cells: list[str], header: list[str], source: Source) -> np.int64:
             f"{len(header)} columns; is the file truncated?"
         )
     text = cells[header.index(TIMESTAMP)].strip()
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise TimestampError(f"{source}: {TIMESTAMP} {text!r} is not YYYYMMDDHHMM")
-    return np.int64(text)
+    stamp = parse_stamp(text)
+    if stamp is None:
+        raise TimestampError(f"{source}: {TIMESTAMP} {text!r} is {NO_STAMP}")
+    return np.int64(stamp)
 
 
 def _check_stamps(stamps: NDArray[np.int64], source: Source) -> tuple[dt.datetime, int]:
@@ -282,7 +301,7 @@ def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source)
     place = f"{source}, line {find_line(source, row)}"
     stamp, found = stamps[row], _parse(stamps[row])
     if found is None:
-        kind = f"daily or coarser; {_WANTED}" if len(str(stamp)) in (4, 6, 8) else "not YYYYMMDDHHMM"
+        kind = f"daily or coarser; {_WANTED}" if len(str(stamp)) in (4, 6, 8) else NO_STAMP
         return TimestampError(f"{place}: {TIMESTAMP} {stamp} is {kind}")
     before = _parse(stamps[row - 1])
     assert before is not None  # the rows before are regular
