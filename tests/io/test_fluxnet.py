@@ -145,6 +145,14 @@ def test_structure(write):
     assert name() in ds.attrs["source"]
 
 
+def test_replaced_columns_are_stated(write):
+    base = write(table({"FC": [1, 1], "SC": [1, 1]}, steps=2), file="AMF_US-Tw3_BASE_HH_5-5.csv")
+    ds = read(base)
+    assert (ds["NEE"].item(), ds["NEE"].attrs["source_column"]) == (2, "FC + SC, FC")
+    ds = read(write(table({"NEE_CUT_REF": [1, 1], "NEE_CUT_REF_QC": [1, 1]}, steps=2)))
+    assert (ds["NEE_QC"].item(), ds["NEE"].attrs["source_column"]) == (1, "NEE_CUT_REF")
+
+
 def test_best_column_is_chosen(write):
     columns = {
         "TA": [1, 1, -9999, -9999, 1, 1],

@@ -24,6 +24,7 @@ from xcarbon.core.variables import (
 from xcarbon.io.columns import (
     MISSING_CELLS,
     NO_STAMP,
+    PLUS,
     TIMESTAMP,
     Source,
     find_line,
@@ -39,8 +40,8 @@ from xcarbon.prep.fuse import Option, fuse
 #: Number that marks a missing value.
 MISSING = -9999
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
-#: Horizontal, vertical and replicate position of a sensor, which AmeriFlux BASE appends to a code.
-_POSITION = r"(_PI)?_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)"
+#: Position that AmeriFlux BASE appends to a code: horizontal, vertical and replicate, or the layer.
+_POSITION = r"_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)|_(?P<layer>\d+)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,37 +174,70 @@ def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str,
 
     The order is: columns listed in the vocabulary, the column submitted by the site team (``_PI``), and
     sensors by their position, the highest (in the soil: the shallowest) first. In the soil the vertical
-    position is the depth.
+    position is the depth. Means over a layer (``_1``) follow the sensors.
+
+    Some columns replace others that a file lacks: fluxes filtered by a constant threshold of friction
+    velocity (``_CUT_REF``) those with a variable one (``_VUT_REF``), and the flux at the sensor plus the
+    storage below it (FC + SC), or FC where storage is missing, the NEE of the site team. NEE that the team
+    has filled (``NEE_PI_F``) is the last choice.
 
     Examples
     --------
     >>> choose_columns(["TA_F", "TA", "NEE_PI", "TS_1_1_1", "TS_2_1_1", "TS_1_2_1"])
     {'TA': ('TA_F', 'TA'), 'TS_1': ('TS_1_1_1', 'TS_2_1_1'), 'TS_2': ('TS_1_2_1',), 'NEE': ('NEE_PI',)}
+    >>> choose_columns(["FC", "SC"]), choose_columns(["NEE_CUT_REF", "FC"])
+    ({'NEE': ('FC + SC', 'FC')}, {'NEE': ('NEE_CUT_REF',)})
     """
     found = {
-        code: tuple(dict.fromkeys([*_named(variable, header), *_positioned(variable, header)]))
+        code: tuple(dict.fromkeys(_columns_of(variable, header)))
         for code, variable in VARIABLES.items()
         if uncertainty or not variable.is_uncertainty
     }
     return {code: columns for code, columns in found.items() if columns}
 
 
-def _named(variable: Variable, header: list[str]) -> list[str]:
-    """Columns of a variable that are listed in the vocabulary or submitted by the site team (``_PI``)."""
+def _columns_of(variable: Variable, header: list[str]) -> list[str]:
+    """Columns of a variable in a header, best first; see :func:`choose_columns`."""
     code, depth = _split_depth(variable.code)
-    own = [f"{variable.code}_PI", *([code] if depth == 1 else [])]
-    return [column for column in (*variable.columns, *own) if column in header]
+    own = [*variable.columns, f"{variable.code}_PI", *([code] if depth == 1 else [])]
+    columns = [column for column in own if column in header]
+    columns += _positioned(f"{code}(_PI)?", depth, header)
+    if not columns:
+        constant = [
+            column.replace("_VUT_REF", "_CUT_REF") for column in variable.columns if "_VUT_REF" in column
+        ]
+        columns = [column for column in constant if column in header]
+    if variable.code == "NEE" and not columns:
+        columns = _fluxes_at_sensor(header)
+    if variable.is_target:
+        filled = f"{code}_PI_F"
+        columns += [*([filled] if filled in header else []), *_positioned(filled, depth, header)]
+    return columns
 
 
-def _positioned(variable: Variable, header: list[str]) -> list[str]:
-    """Columns of a variable whose names contain the position of the sensor."""
-    code, depth = _split_depth(variable.code)
-    matches = filter(None, (re.fullmatch(code + _POSITION, column) for column in header))
-    sensors = sorted(
-        (int(match["vertical"]), int(match["horizontal"]), match["replicate"], match.string)
-        for match in matches
-    )
-    return [column for vertical, *_, column in sensors if depth in (0, vertical)]
+def _positioned(code: str, depth: int, header: list[str]) -> list[str]:
+    """Columns whose names are ``code``, a pattern, and a position; in the soil those at one depth."""
+    sensors = []
+    for match in filter(None, (re.fullmatch(f"{code}(?:{_POSITION})", column) for column in header)):
+        if match["layer"]:
+            key = (True, int(match["layer"]), 0, "")
+        else:
+            key = (False, int(match["vertical"]), int(match["horizontal"]), match["replicate"])
+        if depth in (0, key[1]):
+            sensors.append((key, match.string))
+    return [column for _, column in sorted(sensors)]
+
+
+def _fluxes_at_sensor(header: list[str]) -> list[str]:
+    """Columns FC, each preceded by its sum with the storage SC at the same position or without one."""
+    columns = []
+    storages = [column for column in ("SC", *_positioned("SC", 0, header)) if column in header]
+    for flux in [column for column in ("FC", *_positioned("FC", 0, header)) if column in header]:
+        same = [storage for storage in storages if storage[2:] == flux[2:]]
+        near = same or [storage for storage in storages if storage == "SC" or flux == "FC"]
+        columns += [f"{flux}{PLUS}{storage}" for storage in near[:1]]
+        columns.append(flux)
+    return columns
 
 
 def _split_depth(code: str) -> tuple[str, int]:
