@@ -222,7 +222,7 @@ def test_numbers_and_empty_cells_of_a_sheet(tmp_path):
     path = tmp_path / "AMF_US-CRT_BIF_20230922.xlsx"
     values = [("LOCATION_LAT", 41.5), ("LOCATION_LONG", -83), ("IGBP", "CRO"), ("LOCATION_ELEV", None)]
     rows = [("US-CRT", 1, "GRP", name, value) for name, value in values]
-    pd.DataFrame(rows, columns=HEADER).to_excel(path, index=False)
+    pd.DataFrame(rows, columns=[f" {name} " for name in HEADER]).to_excel(path, index=False)
     found = read_metadata(path)["US-CRT"]
     assert (found.lat, found.lon, found.igbp) == (41.5, -83, "CRO")
     assert math.isnan(found.elevation)

@@ -241,6 +241,11 @@ def test_values_that_do_not_decide_give_the_same_or_an_error(opened):
         opened(rising)
     assert float(opened(rising, accumulated="hour")["P"][:, 0, 0].sum()) == pytest.approx(7)
     assert float(opened(rising, accumulated="day")["P"][:, 0, 0].sum()) == pytest.approx(4)
+    late = make(
+        "2022-07-01T18", 9, tp=[0, 0, 0, 0, 1e-3, 2e-3, 3e-3, 0, 0]
+    )  # an evening with more and more rain
+    with pytest.raises(FileFormatError, match="values of P do not show"):
+        opened(late)
     land = opened(rising.assign_attrs(title="ERA5-Land"))
     assert float(land["P"][:, 0, 0].sum()) == pytest.approx(4)
 
@@ -361,10 +366,15 @@ def test_all_formats_of_the_source_give_the_same(opened, tmp_path):
     assert_same(open_era5(tmp_path / "arco", chunks={}), expected)
 
 
-def test_final_values_go_before_preliminary_ones(opened):
+@pytest.mark.parametrize("versions", [[5, 1], ["0005", "0001"]])
+def test_final_values_go_before_preliminary_ones(opened, versions):
     final, preliminary = make(hours=4, t2m=[280, 281, np.nan, np.nan]), make(hours=4, t2m=[0, 0, 282, 283])
-    both = xr.concat([preliminary, final], xr.Variable("expver", [5, 1]))
+    both = xr.concat([preliminary, final], xr.Variable("expver", versions))
     np.testing.assert_allclose(opened(both)["TA"][:, 0, 0] + 273.15, [280.5, 281.5, 282.5], rtol=1e-6)
+    hourly = weather()
+    cut = hourly["time"] < hourly["time"][50]
+    both = xr.concat([hourly.where(~cut), hourly.where(cut)], xr.Variable("expver", versions))
+    assert_same(opened(both), opened(hourly))
 
 
 def test_latitudes_keep_their_order(opened):

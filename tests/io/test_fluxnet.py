@@ -808,6 +808,22 @@ def test_wrong_table_beside_a_file_does_no_harm_to_complete_metadata(write):
         assert read(path)["site_name"].item() == "Forêt"
 
 
+def test_complete_second_copy_is_read_beside_an_incomplete_one(write, tmp_path):
+    text = table({"TA_F": range(4)}, steps=4)
+    write(text[:-14])
+    write(text, file=name(suffix=" (1).csv"))
+    write(text, file=name(suffix=" (2).csv"))
+    with pytest.warns(UserWarning, match=r"passed over 2 files: .*damaged.* \(1\)"):
+        np.testing.assert_array_equal(read(tmp_path)["TA"], [[0.5, 2.5]])
+
+
+def test_files_with_years_but_no_network_are_no_copies(tmp_path):
+    for folder, start in (("a", "1996-03-31"), ("b", "1996-03-31 01:00")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "2010-1.csv").write_text(table({"TA_F": [1, 1]}, start=start, steps=2))
+    assert read(tmp_path, site="DE-Tha").sizes["time"] == 2
+
+
 def test_archives_in_archives_and_second_copies(write, tmp_path):
     path = write(table({"TA_F": [2, 4]}, steps=2), file=name(suffix=" (1).CSV"))
     folder = tmp_path / "zips"

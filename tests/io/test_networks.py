@@ -250,7 +250,8 @@ def test_second_copies_and_capital_extensions_are_recognised(ending):
     name = FULLSET.replace(".csv", ending)
     (release,) = of(name)
     assert (release.site, release.label) == ("DE-Tha", "FLUXNET2015_1-4")
-    assert len(newest(FULLSET, name)) == 1
+    is_copy = any(mark in ending.lower() for mark in ("(", "copy"))
+    assert len(newest(FULLSET, name)) == (2 if is_copy else 1)  # the first copy may be incomplete
 
 
 @pytest.mark.parametrize(

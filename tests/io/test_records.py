@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 import zipfile
 
 import numpy as np
@@ -359,6 +360,26 @@ def test_ends_give_the_same_record_as_the_whole_file(write, name, ending, end, s
     same(survey(release, whole=False), whole)
     assert (whole.rows, whole.step, str(whole.first)) == (7, 30, "1999-12-31T22:30")
     assert (str(whole.start), whole.half_past, whole.hours) == ("1999-12-31T22", True, 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in text.split()),
+        lambda text: text.replace("\n", "\nYYYYMMDDHHMM,YYYYMMDDHHMM,degC\n", 1),
+        lambda text: text.replace("00,", "00.0,").replace("30,", "30.0,"),
+        lambda text: re.sub(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d),", r"\1-\2-\3 \4:\5,", text),
+    ],
+    ids=["semicolons", "quotes", "units", "floats", "dates"],
+)
+def test_ends_give_the_same_record_in_other_layouts(write, change):
+    text = table({"TA_F": range(7)}, start="1999-12-31 22:30", step=30).strip()
+    whole = survey(write(text))
+    release = write(change(text))
+    same(survey(release, whole=False), whole)
+    same(survey(release), whole)
+    assert read_hours(survey(release)).options["TA"].values[1:].tolist() == [1.5, 3.5, 5.5]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

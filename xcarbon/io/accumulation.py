@@ -19,6 +19,8 @@ _MANY, _FEW = 0.25, 0.05
 _ROUNDING = 1e-4
 #: Share of unchanged positive values that sums since 00 UTC have at night or between showers.
 _UNCHANGED = 0.2
+#: Stamps with positive sums before them that must be in a sample; over a few hours, rain can rise by chance.
+_LEAST_STAMPS = 5
 
 
 def find_period(
@@ -59,8 +61,9 @@ def find_period(
     of_day = np.where(np.isfinite(fall), of_day, 0)
     falls_at_midnight = of_day.sum() > 10 * noise and np.nansum(fall) > 0.5 * of_day.sum()
     is_unchanged = (abs(inside) <= noise) & positive
-    many_unchanged = positive.sum() >= 10 and is_unchanged.sum() > _UNCHANGED * positive.sum()
+    many_unchanged = rises > 0 and is_unchanged.sum() > _UNCHANGED * positive.sum()
     too_large = largest > upper
-    if (falls_at_midnight and positive.sum() >= 5) or (rises > 0 and many_unchanged) or too_large:
+    enough = positive.any(axis=1).sum() >= _LEAST_STAMPS  # neighbouring cells have the same weather
+    if too_large or (enough and (falls_at_midnight or many_unchanged)):
         return "day"
     return None

@@ -360,7 +360,8 @@ def _read_sheet(content: bytes, source: Source) -> tuple[set[str], list[dict[str
         sheet = pd.read_excel(io.BytesIO(content), dtype=str, keep_default_na=False, engine="openpyxl")
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{source}: the file is truncated or not an Excel file ({error})") from error
-    return set(sheet.columns), [dict(zip(sheet.columns, row, strict=True)) for row in sheet.values]
+    names = [str(name).strip() for name in sheet.columns]
+    return set(names), [dict(zip(names, row, strict=True)) for row in sheet.values]
 
 
 def _fields_of_table(rows: list[dict[str, str]], path: object) -> dict[str, dict[str, Any]]:

@@ -124,8 +124,13 @@ class Release:
 
     @property
     def identity(self) -> tuple[str, str]:
-        """File name, and the path too if the name contains neither years nor version; equal for copies."""
-        return self.stem, "" if re.search(r"\d-\d", self.stem) else str(self.source)
+        """File name, and the path too if the name contains neither years nor version; equal for copies.
+
+        A second copy such as "name (1)" is not equal to the first one, which may be incomplete.
+        """
+        stem = re.sub(r"(?i:\.csv(\.gz)?)$", "", self.source.name).replace(f"_{self.subset}_", "_")
+        is_unique = self.product in PRODUCTS and re.search(r"\d-\d", stem)
+        return stem, "" if is_unique else str(self.source)
 
     @property
     def rank(self) -> tuple[int, bool, list[int]]:
