@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from dask.distributed import LocalCluster
+from dask.distributed import Client, LocalCluster
 
 import xcarbon
 from xcarbon import training
@@ -184,11 +184,11 @@ def test_a_model_may_learn_from_a_share_of_the_towers(experiment, plan):
 def test_nothing_is_done_twice(experiment, results, fits, no_report, monkeypatch):
     before = written(experiment)
 
-    @functools.wraps(runs.REFERENCES["ridge"])
+    @functools.wraps(runs.BASELINES["ridge"].predict)
     def again(*_: Any, **__: Any) -> None:
         raise AssertionError("the ridge regression is computed again")
 
-    monkeypatch.setitem(runs.REFERENCES, "ridge", again)
+    monkeypatch.setitem(runs.BASELINES, "ridge", runs.BASELINES["ridge"]._replace(predict=again))
     xr.testing.assert_identical(run(experiment), results)
     assert fits == []
     assert written(experiment) == before
@@ -199,8 +199,11 @@ def test_what_is_missing_is_done_and_nothing_else(experiment, results, plan, fit
     prediction = experiment.runs / plan.runs["EcoPerceiver", 10][0].name / "prediction.zarr"
     shutil.rmtree(prediction)
     experiment.results.unlink()
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
-        again = run(dataclasses.replace(experiment, scheduler=cluster.scheduler_address))
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        again = run(experiment)
     assert fits == [] and prediction.exists()
     xr.testing.assert_allclose(again, results)
 
@@ -327,7 +330,7 @@ def test_the_best_year_alone_is_predicted_and_scored(tmp_path, no_report):
 
 def test_two_names_for_one_model_are_refused(folder, tmp_path):
     models = (Model("ecoperceiver", "with patches"), Model("ecoperceiver", "without", settings={"bands": ()}))
-    with pytest.raises(OptionError, match="'with patches' and 'without' come to the same on this store"):
+    with pytest.raises(OptionError, match="'with patches' and 'without' are the same model on this store"):
         run(Experiment(str(folder / "towers.zarr"), tmp_path, models))
     assert not any(tmp_path.iterdir())
 

@@ -123,7 +123,7 @@ def test_unknown_predictor_is_an_error(towers):
 
 
 def test_target_as_predictor_is_an_error(towers):
-    with pytest.raises(VariableError, match=r"\['NEE'\] are what models predict"):
+    with pytest.raises(VariableError, match=r"\['NEE'\] are target variables and cannot be predictors"):
         model_inputs(towers, ["TA", "NEE"])
 
 

@@ -14,7 +14,7 @@ from xcarbon.core.variables import PAPER_INPUTS, TIME_FEATURES
 from xcarbon.evaluation import site_quantiles
 from xcarbon.evaluation.bootstrap import DRAWS
 from xcarbon.experiments import figures, paper, wording
-from xcarbon.experiments.config import KINDS, Experiment, Model
+from xcarbon.experiments.config import Experiment, Model
 from xcarbon.experiments.pages import Page
 from xcarbon.experiments.protocols import PROTOCOLS
 from xcarbon.experiments.results import judged
@@ -255,7 +255,7 @@ def _typical(results: xr.Dataset) -> list[str]:
 def _models(page: Page, experiment: Experiment) -> None:
     """Add the models and their settings."""
     page.heading("What was run")
-    rows = [[model.label, KINDS[model.kind].name, _settings(_said(model))] for model in experiment.models]
+    rows = [[model.label, model.kind_name, _settings(_said(model))] for model in experiment.models]
     page.table(["model", "kind", "settings other than its defaults"], rows, is_text=True)
 
 

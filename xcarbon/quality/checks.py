@@ -22,6 +22,7 @@ import xarray as xr
 from xcarbon.core.conventions import QC
 from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
+from xcarbon.core.validation import suggestion
 from xcarbon.core.variables import TARGETS, VARIABLES
 from xcarbon.prep.split import distances
 from xcarbon.prep.sun import Times
@@ -143,7 +144,7 @@ def check(ds: xr.Dataset) -> Report:
     if not _codes(ds):
         raise VariableError(
             f"there is nothing to check: none of {[*ds.data_vars]} is a variable of xcarbon on time; rename "
-            "variables to the codes in xcarbon.core.variables.VARIABLES"
+            f"variables to the codes in xcarbon.core.variables.VARIABLES{suggestion(ds)}"
         )
     if "site" not in ds.dims:
         ds = ds.expand_dims("site")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xcarbon.core.conventions import apply
 from xcarbon.core.errors import MetadataError
-from xcarbon.core.variables import REFLECTANCE_BANDS
+from xcarbon.core.variables import PATCH_PIXELS, REFLECTANCE_BANDS
 
 #: Radius of the sphere of the MODIS sinusoidal grid [m].
 MODIS_RADIUS = 6371007.181
@@ -20,8 +20,6 @@ TILE = 2400
 GRID_SHAPE = (18 * TILE, 36 * TILE)
 #: Width and height of a pixel [m].
 PIXEL_SIZE = 2 * np.pi * MODIS_RADIUS / GRID_SHAPE[1]
-#: Number of pixels along a patch.
-PATCH_PIXELS = 8
 
 
 def sinusoidal() -> xr.DataArray:
