@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -335,6 +336,26 @@ def test_tower_is_built_from_the_release_that_can_be_read(raw, store):
     bad.unlink()
     expected = open_fluxnet(raw, metadata=METADATA).load()
     assert_same_values(open_store(store).load().drop_vars("release"), expected)
+
+
+def test_files_that_are_passed_over_are_listed_with_their_reasons(raw, store, tmp_path):
+    (raw / "README.txt").write_text("x")
+    (raw / name("SY-001").replace("_HH_", "_DD_").replace("_HR_", "_DD_")).write_text("TIMESTAMP,TA_F\n")
+    copy = shutil.copy(raw / name("SY-001"), raw / name("SY-001").replace(".csv", " (1).csv"))
+    inner = tmp_path / "inner.zip"
+    moved = raw / name("SY-002")
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.write(moved, moved.name)
+    moved.unlink()
+    with zipfile.ZipFile(raw / "download.ZIP", "w") as archive:
+        archive.write(inner, inner.name)
+        archive.writestr("broken.zip", b"PK")
+    report = run(raw, store)
+    assert report.built == tuple(SITES) and not report.problems
+    found = {Path(skip.where).name: skip.reason for skip in report.skipped}
+    assert {reason.split()[0] for reason in found.values()} == {"document", "daily", "copy,", "damaged"}
+    assert Path(copy).name in found or name("SY-001") in found
+    assert "1 x document: " in str(report)
 
 
 def test_no_tower_at_all(tmp_path, store):

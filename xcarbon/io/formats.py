@@ -10,7 +10,7 @@ import xarray as xr
 
 from xcarbon.core.errors import FileFormatError
 from xcarbon.core.variables import VARIABLES
-from xcarbon.io.era5 import open_era5
+from xcarbon.io.era5 import open_era5, unpack
 from xcarbon.io.grid import open_grid, open_lazily
 from xcarbon.io.netcdf import open_netcdf
 from xcarbon.io.store import open_store
@@ -29,6 +29,7 @@ def open_data(paths: PathLike | Sequence[PathLike]) -> xr.Dataset:
     found = [match for path in given for match in sorted(glob.glob(os.fspath(path))) or [os.fspath(path)]]
     if not found:
         raise FileNotFoundError("there is no file to open: the list of paths is empty")
+    found = [os.fspath(path) for path in unpack(found)]
     with open_lazily(found[0]) as first:
         names, data = set(first.variables), list(first.data_vars)
         chunks = {dim: size for dim, size in ERA5_CHUNKS.items() if dim in first.sizes}
