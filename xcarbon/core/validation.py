@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, TimestampError, VariableError
-from xcarbon.core.variables import IGBP_CLASSES, VARIABLES
+from xcarbon.core.variables import IGBP_CLASSES, SATELLITE, VARIABLES
 
 
 def check_hourly(time: xr.DataArray, where: str) -> None:
@@ -74,9 +74,10 @@ def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
         bounds and silently erase the variable. No units at all pass.
     """
     for code in codes:
-        units = ds[code].attrs.get("units", VARIABLES[code].units)
-        if units != VARIABLES[code].units:
+        expected = (SATELLITE[code] if code in SATELLITE else VARIABLES[code]).units
+        units = ds[code].attrs.get("units", expected)
+        if units != expected:
             raise MetadataError(
-                f"{code} has units {units!r}, but xcarbon needs {VARIABLES[code].units!r}: convert the "
+                f"{code} has units {units!r}, but xcarbon needs {expected!r}: convert the "
                 f"values if they differ, and set ds[{code!r}].attrs['units']"
             )
