@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "towers, and write one Zarr store. The same command goes on where it was stopped, and builds anew "
         "what has changed.",
     )
-    build.add_argument("raw", type=Path, help="folder of releases, tables of towers and MODIS files")
+    build.add_argument("raw", type=Path, help="folder of releases, tables, MODIS files, satellite series")
     build.add_argument("store", type=Path, help="Zarr store to write or to bring up to date")
     build.add_argument("--metadata", type=Path, help="table of the towers' coordinates, beside those in RAW")
     build.add_argument("--uncertainty", action="store_true", help="keep the uncertainties of NEE, too")

@@ -82,7 +82,8 @@ def build(
     ----------
     raw : path-like or iterable of path-like
         Folders, archives and files: releases of towers (see :mod:`xcarbon.io.networks`), tables of
-        towers (``site_data.csv``, BADM/BIF, SITEINFO), MODIS rasters (see :mod:`xcarbon.io.modis.patches`).
+        towers (``site_data.csv``, BADM/BIF, SITEINFO), MODIS rasters (see :mod:`xcarbon.io.modis.patches`),
+        satellite series (point samples of AppEEARS and NetCDF files, see :func:`xcarbon.open_satellite`).
         What is none of them is ignored.
     store : path-like
         The Zarr store to write, or to bring up to date if ``build`` wrote it.
@@ -167,7 +168,7 @@ def _build_towers(
         return set(), _known_problems(store, template.sites)
     prepare(template, work)
     earlier = tuple(path for path in (*stale(work), store) if path.exists())
-    columns = zip(plan.towers, plan.sites, plan.rasters, prints, strict=True)
+    columns = zip(plan.towers, plan.sites, plan.rasters, prints, plan.satellite, strict=True)
     tasks = [Task(work, earlier, template.layout, index, *of) for index, of in enumerate(columns)]
     todo = [task for task in tasks if fingerprint(work, task.tower.site) != task.fingerprint]
     failed: set[str] = set()

@@ -27,6 +27,7 @@ from xcarbon.io.records import Hours, Record, read_hours
 from xcarbon.io.store import open_store, write_site, write_template
 from xcarbon.io.towers import RELEASE, Series, Tower, fuse_records, label, labels, stack_releases, terms
 from xcarbon.pipeline.survey import BAD, Plan, Problem
+from xcarbon.prep.satellite import join_satellite
 
 PathLike = str | os.PathLike[str]
 
@@ -50,7 +51,8 @@ def read_audit(store: PathLike, site: str) -> dict[str, Any]:
         ``releases``: of each file its ``release``, ``file``, ``first_hour`` and ``hours``, in
         ``columns`` how many hours each column gave to each variable before fusion, in ``kept`` how
         many hours of each variable are from it, and in ``equal_halves`` the share of hours whose two
-        measured half-hours are equal. ``patches``: number of days. ``problems``: files left out.
+        measured half-hours are equal. ``patches``: number of days. ``composites``: number of days
+        with a value of a satellite series. ``problems``: files left out.
 
     Raises
     ------
@@ -77,7 +79,7 @@ class Layout:
     hours : int
         Number of hours.
     day : numpy.ndarray
-        Days of the patches [datetime64[D]]; empty where no tower has any.
+        Days of patches and composites [datetime64[D]]; empty where no tower has any.
     releases : tuple of str
         What the flags of the release count.
     names : tuple of str
@@ -131,8 +133,10 @@ def _hash(*parts: Any) -> str:
 def make_template(plan: Plan) -> Template:
     """Describe the whole store, without reading or computing any of it."""
     ds, day = label(plan.towers, plan.sites), plan.days
-    if day.size:
+    if plan.patch_days.size:
         ds = ds.merge(modis.template(ds, day))
+    if plan.series is not None:
+        ds = join_satellite(ds, plan.series)
     unknown = np.full(len(plan.sites), np.nan, np.float32)
     ds = ds.assign_coords(equal_halves=("site", unknown))
     ds = conventions.apply(ds, source=f"see the group {AUDIT}", **terms(plan.towers))
@@ -213,6 +217,8 @@ class Task:
         Those that cover it.
     fingerprint : str
         Of its files.
+    series : xarray.Dataset or None
+        Its satellite series, in memory.
     """
 
     work: Path
@@ -223,6 +229,7 @@ class Task:
     site: SiteMetadata
     rasters: list[Raster]
     fingerprint: str
+    series: xr.Dataset | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +255,7 @@ def build_tower(task: Task) -> Outcome:
     if series is None:
         return Outcome(False, problems=tuple(problems))
     ds, patches = _label_series(series, task.layout), 0
-    if task.layout.day.size:
+    if "reflectance" in task.layout.names:
 
         def note(error: FileFormatError) -> None:
             problems.append(Problem(site, str(error)))
@@ -256,11 +263,14 @@ def build_tower(task: Task) -> Outcome:
         values = modis.read_patches(task.rasters, task.site.lat, task.site.lon, on_error=note)
         ds = ds.merge(_label_patches(values, task.layout))
         patches = int(np.isfinite(values.reflectance).any(axis=(1, 2, 3)).sum())
-    write_site(ds, task.work, task.index)
+    if task.series is not None:
+        ds = join_satellite(ds.assign_coords(site=[site], day=task.layout.day.astype("M8[ns]")), task.series)
+    write_site(ds[[name for name in task.layout.names if name in ds]], task.work, task.index)
     audit = {
         "fingerprint": task.fingerprint,
         "releases": series.audit,
         "patches": patches,
+        "composites": 0 if task.series is None else task.series.sizes["day"],
         "problems": [asdict(problem) for problem in problems],
     }
     _finish(task, audit)
