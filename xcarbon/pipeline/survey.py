@@ -152,7 +152,7 @@ class Plan:
         stats = [(path, os.stat(path)) for path in paths]
         inputs = [(Path(path).name, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
         parts = [FORMAT, self.uncertainty, *_place(self.sites[index]), *inputs]
-        if (series := self.satellite[index]) is not None:
+        if (series := _of_towers(self.series, {self.towers[index].site})) is not None:
             parts.append(_identity(series))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

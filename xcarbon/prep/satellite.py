@@ -27,8 +27,9 @@ MAX_GAP = 4
 PATCH_COMPOSITE_DAYS = 16
 #: Highest quality flag that :func:`hourly` uses: with values of later composites, and without.
 MAX_QC_HINDCAST, MAX_QC_CAUSAL = 2, 1
-#: Hours of a chunk of the result.
-_CHUNK = 8784
+#: Hours of a chunk of the result: ten of the years that chunks of a store have, since a year takes less time
+#: to compute than Dask takes to schedule a task.
+_CHUNK = 10 * 8784
 
 _RULES = {
     False: (
@@ -155,11 +156,11 @@ def indices(ds: xr.Dataset) -> xr.Dataset:
         index = index.where((index >= limits.lower) & (index <= limits.upper)).astype("float32")
         complete = (share.sel(band=list(needed)) == 1).all("band")
         flags = xr.where(index.isnull(), MISSING_FLAG, xr.where(complete, np.int8(0), np.int8(1)))
-        found[code] = index.assign_attrs(
-            composite_days=float(PATCH_COMPOSITE_DAYS),
-            comment="from the mean reflectances of the four central pixels of the patch that are not fill",
-        )
-        found[f"{code}{QC}"] = flags.astype("int8")
+        index.attrs = {  # xarray may keep those of the reflectance
+            "composite_days": float(PATCH_COMPOSITE_DAYS),
+            "comment": "from the mean reflectances of the four central pixels of the patch that are not fill",
+        }
+        found[code], found[f"{code}{QC}"] = index, flags.astype("int8").drop_attrs()
     result = xr.Dataset(found).drop_vars(["band", "spatial_ref", "patch_x", "patch_y"], errors="ignore")
     return conventions.apply(result)
 
@@ -275,7 +276,7 @@ def hourly(
     -------
     xarray.Dataset
         Each series on ``(site, time)`` in its units, float32, NaN where missing. The attribute ``comment``
-        states the rule. A chunk is the sites of a chunk of ``series`` by a year of hours.
+        states the rule. A chunk is the sites of a chunk of ``series`` by ten years of hours.
 
     Raises
     ------
@@ -369,7 +370,7 @@ def _map_chunks(
     hours: NDArray[np.float64],
     causal: bool,
 ) -> da.Array:
-    """Dask graph: one task per chunk of places and year of hours, ``(..., day) -> (..., time)``."""
+    """Dask graph: one task per chunk of places and of hours, ``(..., day) -> (..., time)``."""
     *place, axis = range(values.ndim)
     if isinstance(length, da.Array):
         length = length.rechunk(values.chunks)
@@ -424,6 +425,7 @@ def to_hours(
     >>> to_hours(np.array([1.0, 3.0]), 1.0, np.arange(0.0, 25, 6), np.array([0.0, 24]))
     array([1. , 1.5, 2. , 2.5, 3. ], dtype=float32)
     """
+    order = np.argsort(hours, kind="stable") if (np.diff(hours) < 0).any() else slice(None)
     result = np.full((*values.shape[:-1], hours.size), np.nan, np.float32)
     lengths = np.broadcast_to(np.asarray(length, np.float64) * 24, values.shape)
     kernel = _latest if causal else _interpolate
@@ -431,7 +433,7 @@ def to_hours(
         there = np.flatnonzero(np.isfinite(values[place]))
         if there.size:
             series = day[there], values[place][there].astype(np.float64), lengths[place][there]
-            result[place] = kernel(*series, hours)
+            result[place][order] = kernel(*series, hours[order])
     return result
 
 
@@ -442,16 +444,21 @@ def _interpolate(
     hours: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Interpolate one series: centres and lengths [hours] of the composites with a value, all ``(n,)``."""
-    after = np.searchsorted(centre, hours, side="right")
-    left, right = np.maximum(after - 1, 0), np.minimum(after, centre.size - 1)
-    gap = centre[right] - centre[left]
-    share = np.divide(hours - centre[left], gap, out=np.zeros_like(hours), where=gap > 0)
-    between = value[left] + share * (value[right] - value[left])
-    is_close = (gap > 0) & (gap <= MAX_GAP * np.maximum(length[left], length[right]))
-    near_left = np.abs(hours - centre[left]) <= length[left] / 2
-    near_right = np.abs(centre[right] - hours) <= length[right] / 2
-    alone = np.where(near_left, value[left], np.where(near_right, value[right], np.nan))
-    return np.where(is_close, between, alone)
+    found = np.interp(hours, centre, value, left=np.nan, right=np.nan)
+    is_gap = np.diff(centre) > MAX_GAP * np.maximum(length[:-1], length[1:])
+    gaps = [int(gap) for gap in np.flatnonzero(is_gap)]
+    # The hours before the first composite and after the last are gaps with a neighbour on one side.
+    for left, right in [(-1, 0), *((gap, gap + 1) for gap in gaps), (len(centre) - 1, len(centre))]:
+        start, stop = 0, hours.size
+        if left >= 0:
+            start = int(np.searchsorted(hours, centre[left] + length[left] / 2, side="right"))
+            found[int(np.searchsorted(hours, centre[left])) : start] = value[left]
+        if right < len(centre):
+            end = int(np.searchsorted(hours, centre[right]))
+            stop = int(np.searchsorted(hours, centre[right] - length[right] / 2))
+            found[stop:end] = value[right]
+        found[start:stop] = np.nan
+    return found
 
 
 def _latest(
@@ -463,8 +470,10 @@ def _latest(
     """Return the value of the latest composite that has ended; arguments as in :func:`_interpolate`."""
     end = 24 * np.ceil((centre + length / 2) / 24)
     order = np.argsort(end, kind="stable")
-    end = end[order]
-    before = np.searchsorted(end, hours, side="right") - 1
-    last = np.maximum(before, 0)
-    is_recent = (before >= 0) & (hours - end[last] <= MAX_GAP * length[order][last])
-    return np.where(is_recent, value[order][last], np.nan)
+    end, oldest = end[order], end[order] + MAX_GAP * length[order]
+    limits = np.append(np.searchsorted(hours, end), hours.size)
+    found = np.full(hours.size, np.nan)
+    found[limits[0] :] = np.repeat(value[order], np.diff(limits))
+    for number in np.flatnonzero(oldest < np.append(end[1:], np.inf)):
+        found[int(np.searchsorted(hours, oldest[number], side="right")) : limits[number + 1]] = np.nan
+    return found
