@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xcarbon.io.era5 import open_era5
     from xcarbon.io.modis import open_modis
     from xcarbon.io.netcdf import open_netcdf
+    from xcarbon.io.satellite import open_satellite
     from xcarbon.models.bundle import CarbonModel
     from xcarbon.models.ensemble import ensemble
     from xcarbon.models.pretrained import load
@@ -40,6 +41,7 @@ __all__ = [
     "open_fluxnet",
     "open_modis",
     "open_netcdf",
+    "open_satellite",
     "open_store",
     "set_options",
 ]
@@ -57,6 +59,7 @@ _MODULES = {
     "open_era5": "io.era5",
     "open_modis": "io.modis",
     "open_netcdf": "io.netcdf",
+    "open_satellite": "io.satellite",
 }
 
 

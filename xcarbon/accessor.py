@@ -11,6 +11,7 @@ import xarray as xr
 from xcarbon.evaluation.scores import score
 from xcarbon.io.store import to_store
 from xcarbon.plotting import CarbonPlot
+from xcarbon.prep.satellite import join_satellite
 from xcarbon.prep.split import Split, split
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class CarbonAccessor:
         from xcarbon.io.netcdf import write_sites
 
         return write_sites(self._ds, folder, overwrite=overwrite)
+
+    def join_satellite(self, series: xr.Dataset) -> xr.Dataset:
+        """Join satellite series to these towers; see :func:`xcarbon.prep.satellite.join_satellite`."""
+        return join_satellite(self._ds, series)
 
     def check(self) -> Report:
         """Run the quality checks on these towers; see :func:`xcarbon.check`."""

@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "continues. If input files have changed, it builds only the towers concerned.",
     )
     build.add_argument(
-        "raw", type=Path, help="folder with releases of the networks, tables of towers and MODIS files"
+        "raw", type=Path, help="folder with releases, tables of towers, MODIS files and satellite series"
     )
     build.add_argument("store", type=Path, help="Zarr store to write or to update")
     build.add_argument(

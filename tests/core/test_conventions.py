@@ -8,7 +8,7 @@ import xarray as xr
 
 from xcarbon.core import conventions
 from xcarbon.core.errors import MetadataError
-from xcarbon.core.variables import CONSOLIDATED, PAPER_INPUTS, TARGETS
+from xcarbon.core.variables import CONSOLIDATED, PAPER_INPUTS, SATELLITE, TARGETS
 from xcarbon.testing import raise_on_compute, synthetic_towers
 
 
@@ -30,6 +30,25 @@ def test_one_tower_is_cf(plain, findings):
 def test_towers_with_patches_are_cf(findings):
     ds = synthetic_towers(2, variables=["TA"]).isel(time=slice(240), day=slice(10))
     assert findings(conventions.apply(ds, history="made for a test")) == []
+
+
+def test_towers_with_satellite_series_are_cf(plain, findings):
+    ds = plain.assign_coords(day=np.arange("2010-01-05", "2010-03-05", 8, "datetime64[D]").astype("M8[ns]"))
+    shape = (ds.sizes["site"], ds.sizes["day"])
+    for code in SATELLITE:
+        ds[code] = (("site", "day"), np.full(shape, 0.5, np.float32), {"composite_days": 8.0})
+        ds[f"{code}_QC"] = ("site", "day"), np.zeros(shape, np.int8)
+    ds["FAPAR_DAYS"] = ("site", "day"), np.full(shape, 8, np.float32)
+    ds = conventions.apply(ds, history="made for a test")
+    assert findings(ds) == []
+    assert ds["FAPAR"].attrs["ancillary_variables"] == "FAPAR_QC FAPAR_DAYS"
+    assert ds["LAI_QC"].attrs["flag_values"].tolist() == [-1, 0, 1, 2]
+
+
+def test_satellite_series_in_other_units_are_refused():
+    ds = xr.Dataset({"LST_DAY": ("day", [290.0], {"units": "K"})})
+    with pytest.raises(MetadataError, match="LST_DAY has units 'K'"):
+        conventions.apply(ds)
 
 
 def test_prediction_is_cf(plain, findings):

@@ -18,6 +18,7 @@ from xcarbon.core.variables import (
     PAPER_INPUTS,
     PATCH_BANDS,
     REFLECTANCE_BANDS,
+    SATELLITE,
     TARGETS,
     TIME_FEATURES,
     VARIABLES,
@@ -70,6 +71,15 @@ def test_standard_name_is_in_the_cf_table_with_convertible_units(code, standard_
     assert modifier in ([], ["standard_error"])  # a modifier of CF, appendix C
     canonical = standard_names[name]
     assert cf_units.Unit(VARIABLES[code].units).is_convertible(canonical)
+
+
+@pytest.mark.parametrize("code", SATELLITE)
+def test_satellite_series_has_units_and_a_standard_name_of_the_cf_table(code, standard_names):
+    series = SATELLITE[code]
+    unit = cf_units.Unit(series.units)
+    assert series.standard_name is None or unit.is_convertible(standard_names[series.standard_name])
+    assert code == series.code
+    assert code not in VARIABLES
 
 
 @pytest.mark.parametrize("code", VARIABLES)

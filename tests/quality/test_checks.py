@@ -310,3 +310,29 @@ def test_report_reads_well(clean):
 def test_dataset_without_variables_is_an_error(clean):
     with pytest.raises(VariableError, match=r"nothing to check: none of \['snow'\]"):
         check(clean[["snow"]])
+
+
+def test_satellite_series_have_coverage_and_limits(clean):
+    day = np.arange("2010-01-05", "2010-03-30", 8, "datetime64[D]").astype("datetime64[ns]")
+    values = np.full((2, day.size), 0.5, np.float32)
+    values[1, :4] = np.nan  # January
+    flags = np.where(np.isnan(values), -1, 0).astype(np.int8)
+    flags[0, day >= np.datetime64("2010-03-01")] = 2
+    series = xr.Dataset(
+        {"FAPAR": (("site", "day"), values), "FAPAR_QC": (("site", "day"), flags)},
+        {"site": clean["site"].values, "day": day},
+    )
+    report = check(clean.carbon.join_satellite(series))
+    assert not [finding for finding in report.findings if finding.topic == "satellite series"]
+    thirds = report.coverage.sel(series="FAPAR")
+    np.testing.assert_allclose(thirds["series_present"], [1, 2 / 3])
+    np.testing.assert_allclose(thirds["series_good"], [2 / 3, 2 / 3])
+    assert "FAPAR                2      83%        67%" in report.to_text()
+    series["FAPAR"][1, 6:9] = 45
+    (finding,) = (
+        finding
+        for finding in check(clean.carbon.join_satellite(series)).findings
+        if finding.topic == "satellite series"
+    )
+    assert (finding.site, finding.variable) == (str(clean["site"].values[1]), "FAPAR")
+    assert "3 values of FAPAR are beyond 0 to 1 [1]" in finding.message

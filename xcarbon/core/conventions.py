@@ -18,6 +18,8 @@ from xcarbon.core.variables import (
     IGBP_CLASSES,
     MDS,
     REFLECTANCE_BANDS,
+    SATELLITE,
+    SATELLITE_QUALITY,
     TIME_FEATURES,
     VARIABLES,
     QualityScheme,
@@ -25,6 +27,8 @@ from xcarbon.core.variables import (
 
 CONVENTIONS = "CF-1.11"
 QC = "_QC"
+#: Suffix of the length of each composite [days], where composites of several lengths make one series.
+LENGTH = "_DAYS"
 HOUR = np.timedelta64(1, "h")
 #: Value of a missing integer, in quality flags and in snow and water flags.
 MISSING_FLAG = np.int8(-1)
@@ -71,7 +75,7 @@ _COORDINATES: dict[str, dict[str, str]] = {
     },
     "day": {
         "standard_name": "time",
-        "long_name": "day of the satellite patch",
+        "long_name": "day of the satellite patch, or day at the centre of the composite of a series",
         "units_metadata": "leap_seconds: none",
     },
     "band": {
@@ -203,6 +207,43 @@ def quality_attrs(code: str, scheme: QualityScheme = MDS) -> dict[str, Any]:
     }
 
 
+def satellite_attrs(code: str) -> dict[str, str]:
+    """Return the CF attributes of a satellite series.
+
+    Parameters
+    ----------
+    code : str
+        A code of :data:`xcarbon.core.variables.SATELLITE`.
+
+    Returns
+    -------
+    dict
+        ``long_name``, ``units`` and, where they exist, ``standard_name`` and ``units_metadata``.
+
+    Examples
+    --------
+    >>> satellite_attrs("LST_DAY")["units"]
+    'degC'
+    """
+    variable = SATELLITE[code]
+    attrs = {"long_name": variable.long_name, "units": variable.units}
+    if variable.standard_name:
+        attrs["standard_name"] = variable.standard_name
+    if variable.units == "degC":
+        attrs["units_metadata"] = "temperature: on_scale"
+    return attrs
+
+
+def satellite_quality_attrs(code: str) -> dict[str, Any]:
+    """Return the CF attributes of the quality flags of a satellite series."""
+    return {
+        "long_name": f"quality of {SATELLITE[code].long_name}",
+        "standard_name": "quality_flag",
+        "flag_values": np.array([MISSING_FLAG, *SATELLITE_QUALITY.flag_values], "int8"),
+        "flag_meanings": " ".join(["missing", *SATELLITE_QUALITY.flag_meanings]),
+    }
+
+
 def release_attrs(releases: Sequence[str]) -> dict[str, Any]:
     """Return the CF attributes of the flags that mark the release of each value."""
     return {
@@ -255,8 +296,8 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
     ----------
     ds : xarray.Dataset
         Any of: variables named by code on ``(site, time)`` or on a grid of ``time``, ``lat`` and ``lon``;
-        quality flags named ``<code>_QC``; patches on ``(site, day, band, y, x)``. ``time`` is the local
-        standard time of towers, and UTC on grids.
+        quality flags named ``<code>_QC``; satellite series and their flags on ``(site, day)``; patches on
+        ``(site, day, band, y, x)``. ``time`` is the local standard time of towers, and UTC on grids.
     history : str, optional
         Line for the ``history`` attribute; the current time in UTC is written before it.
     **root : str
@@ -303,6 +344,16 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
     elif key.endswith(QC) and base in VARIABLES:
         array.attrs = quality_attrs(base) | array.attrs
         _complete_flags(array)
+    elif key in SATELLITE:
+        check_units(ds, (key,))
+        array.attrs = satellite_attrs(key) | array.attrs
+        _link_ancillary(ds, array)
+    elif key.endswith(QC) and base in SATELLITE:
+        array.attrs = satellite_quality_attrs(base) | array.attrs
+        _complete_flags(array)
+    elif key.removesuffix(LENGTH) in SATELLITE:
+        name = SATELLITE[key.removesuffix(LENGTH)].long_name
+        array.attrs = {"long_name": f"length of the composite of {name}", "units": "days"} | array.attrs
     elif key == "release" and "flag_values" in array.attrs:
         _complete_flags(array)
     elif key in _SHARED_AXES and "patch_x" in ds.coords:
@@ -330,7 +381,8 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
 
 def _link_ancillary(ds: xr.Dataset, array: xr.DataArray) -> None:
     """Set ``ancillary_variables`` of ``array`` to those that are in ``ds``, flags included, in place."""
-    names = [*str(array.attrs.pop("ancillary_variables", "")).split(), f"{array.name}{QC}"]
+    names = str(array.attrs.pop("ancillary_variables", "")).split()
+    names += [f"{array.name}{suffix}" for suffix in (QC, LENGTH)]
     there = [name for name in dict.fromkeys(names) if name in ds]
     if there:
         array.attrs["ancillary_variables"] = " ".join(there)

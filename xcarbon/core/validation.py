@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, ModelError, TimestampError, VariableError, XCarbonError
-from xcarbon.core.variables import IGBP_CLASSES, VARIABLES
+from xcarbon.core.variables import IGBP_CLASSES, SATELLITE, VARIABLES
 
 _LIMITS = {
     "ge": ("at least", operator.ge),
@@ -78,9 +78,10 @@ def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
     """Raise a MetadataError if the attribute ``units`` of a variable is not that of the vocabulary."""
     # With wrong units, all values would be out of bounds and count as missing.
     for code in codes:
-        units = ds[code].attrs.get("units", VARIABLES[code].units)
-        if units != VARIABLES[code].units:
+        expected = (SATELLITE[code] if code in SATELLITE else VARIABLES[code]).units
+        units = ds[code].attrs.get("units", expected)
+        if units != expected:
             raise MetadataError(
-                f"{code} has units {units!r}, but xcarbon needs {VARIABLES[code].units!r}: convert the "
+                f"{code} has units {units!r}, but xcarbon needs {expected!r}: convert the "
                 f"values if they differ, and set ds[{code!r}].attrs['units']"
             )

@@ -274,6 +274,92 @@ _TABLE = [
 #: Every variable by its code, in the order of the data model.
 VARIABLES: dict[str, Variable] = {variable.code: variable for variable in _TABLE}
 
+
+@dataclass(frozen=True, slots=True)
+class SatelliteVariable:
+    """A satellite series of a tower: one number per composite, on ``(site, day)``.
+
+    Attributes
+    ----------
+    code : str
+        Name of the variable in every Dataset.
+    long_name, units : str
+        CF attributes.
+    bounds : Bounds
+        Limits of plausible values in the units; values beyond them are missing.
+    bounds_source : str
+        Where the limits come from.
+    standard_name : str or None
+        CF standard name; None if the CF table has none.
+    names : tuple of str
+        Names of the variable in files, besides the code.
+    """
+
+    code: str
+    long_name: str
+    units: str
+    bounds: Bounds
+    bounds_source: str
+    standard_name: str | None = None
+    names: tuple[str, ...] = ()
+
+
+#: Quality flags of satellite series.
+SATELLITE_QUALITY = QualityScheme("satellite", ("good_composite", "usable_composite", "mean_seasonal_cycle"))
+
+_LST_SOURCE = (
+    "beyond the extremes that MODIS has measured: 80.8 in the Lut Desert (Zhao et al. 2021) and -98 in "
+    "Antarctica (Scambos et al. 2018)"
+)
+
+#: Satellite series by code. They are not in :data:`VARIABLES`, which the readers of tower files use.
+SATELLITE: dict[str, SatelliteVariable] = {
+    variable.code: variable
+    for variable in (
+        SatelliteVariable(
+            "FAPAR", "fraction of absorbed photosynthetically active radiation", "1", Bounds(0, 1),
+            "definition, and valid range of MCD15A2H",
+            "fraction_of_surface_downwelling_photosynthetic_radiative_flux_absorbed_by_vegetation",
+            ("FPAR",),
+        ),
+        SatelliteVariable(
+            "LAI", "leaf area index", "1", Bounds(0, 10), "valid range of MCD15A2H", "leaf_area_index",
+        ),
+        SatelliteVariable(
+            "NIRV", "near-infrared reflectance of vegetation", "1", Bounds(-0.2, 1),
+            "product of the valid range of NDVI in MOD13Q1 and of a reflectance",
+        ),
+        SatelliteVariable(
+            "NDWI", "normalised difference water index of the bands at 0.86 and 1.64 um", "1", Bounds(-1, 1),
+            "definition",
+        ),
+        SatelliteVariable(
+            "EVI", "enhanced vegetation index", "1", Bounds(-0.2, 1), "valid range of MOD13Q1",
+        ),
+        SatelliteVariable(
+            "LST_DAY", "land surface temperature by day", "degC", Bounds(-100, 85), _LST_SOURCE,
+            "surface_temperature",
+        ),
+        SatelliteVariable(
+            "LST_NIGHT", "land surface temperature by night", "degC", Bounds(-100, 85), _LST_SOURCE,
+            "surface_temperature",
+        ),
+        SatelliteVariable(
+            "SNOW_COVER", "fraction of the surface covered by snow", "1", Bounds(0, 1), "definition",
+            "surface_snow_area_fraction", ("SNOW",),
+        ),
+        SatelliteVariable(
+            "SIF", "sun-induced fluorescence", "mW m-2 nm-1 sr-1", Bounds(-1, 5),
+            "range and noise of retrievals (Joiner et al. 2013)",
+            "toa_outgoing_radiance_per_unit_wavelength_due_to_solar_induced_fluorescence",
+        ),
+        SatelliteVariable(
+            "SOIL_MOISTURE", "volumetric soil moisture of the surface layer", "m3 m-3", Bounds(0, 1),
+            "valid range of ESA CCI Soil Moisture", "volume_fraction_of_condensed_water_in_soil",
+        ),
+    )
+}  # fmt: skip
+
 #: Variables that models predict.
 TARGETS: tuple[str, ...] = tuple(code for code, variable in VARIABLES.items() if variable.is_target)
 

@@ -161,11 +161,17 @@ def _audit(record: Record, hours: Hours, kept: dict[str, int]) -> dict[str, Any]
 # Labels
 
 
-def label(towers: list[Tower], sites: list[SiteMetadata]) -> xr.Dataset:
-    """Build the lazy Dataset ``(site, time)`` of all towers, with one task per tower."""
+def time_axis(towers: Iterable[Tower]) -> NDArray[np.datetime64]:
+    """Return the hours from the first to the last hour of any tower, datetime64[ns]."""
     records = [record for tower in towers for record in tower.records]
     start, end = min(record.start for record in records), max(record.end for record in records)
-    time, releases = np.arange(start, end).astype("M8[ns]"), labels(towers)
+    return np.arange(start, end).astype("M8[ns]")
+
+
+def label(towers: list[Tower], sites: list[SiteMetadata]) -> xr.Dataset:
+    """Build the lazy Dataset ``(site, time)`` of all towers, with one task per tower."""
+    time, releases = time_axis(towers), labels(towers)
+    start = time[0].astype("M8[h]")
     series = [dask.delayed(read_tower)(tower, start, time.size, releases) for tower in towers]
     variables: dict[str, Any] = {}
     for code in VARIABLES:

@@ -93,8 +93,9 @@ def build(
     ----------
     raw : path-like or iterable of path-like
         Folders, archives and files: releases of towers (see :mod:`xcarbon.io.networks`), tables of
-        towers (``site_data.csv``, BADM/BIF, SITEINFO), and MODIS rasters (see
-        :mod:`xcarbon.io.modis.patches`). Other files are listed in the report as ``skipped``.
+        towers (``site_data.csv``, BADM/BIF, SITEINFO), MODIS rasters (see
+        :mod:`xcarbon.io.modis.patches`) and satellite series (see :func:`xcarbon.open_satellite`). Other
+        files are listed in the report as ``skipped``.
     store : path-like
         Zarr store to write, or to update if ``build`` wrote it.
     metadata : path-like, SiteMetadata or mapping, optional
@@ -182,7 +183,7 @@ def _build_towers(
         return set(), _known_problems(store, template.sites)
     prepare(template, work)
     earlier = tuple(path for path in (*stale(work), store) if path.exists())
-    columns = zip(plan.towers, plan.sites, plan.rasters, prints, strict=True)
+    columns = zip(plan.towers, plan.sites, plan.rasters, prints, plan.satellite, strict=True)
     tasks = [Task(work, earlier, template.layout, index, *of) for index, of in enumerate(columns)]
     todo = [task for task in tasks if fingerprint(work, task.tower.site) != task.fingerprint]
     failed: set[str] = set()

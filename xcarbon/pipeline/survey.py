@@ -7,16 +7,19 @@ import hashlib
 import itertools
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from xcarbon.core.errors import XCarbonError
+from xcarbon.core.variables import SATELLITE
 from xcarbon.core.workers import map_unordered
 from xcarbon.io import badm
 from xcarbon.io.badm import Metadata, SiteMetadata
@@ -36,7 +39,8 @@ from xcarbon.io.networks import (
     why_skipped,
 )
 from xcarbon.io.records import Record, survey
-from xcarbon.io.towers import Tower, group_towers, replaced_records
+from xcarbon.io.satellite import is_satellite, open_satellite
+from xcarbon.io.towers import Tower, group_towers, replaced_records, time_axis
 
 PathLike = str | os.PathLike[str]
 
@@ -44,6 +48,8 @@ PathLike = str | os.PathLike[str]
 FORMAT = 2
 #: Errors that are caused by a file and not by the program.
 BAD = (XCarbonError, OSError)
+#: Days before the first and after the last hour of the towers from which composites are kept: four months.
+MARGIN = np.timedelta64(124, "D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Found:
     releases: list[Release] = field(default_factory=list)
     tables: list[Source] = field(default_factory=list)
     rasters: list[Raster] = field(default_factory=list)
+    series: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     skipped: list[Problem] = field(default_factory=list)
 
@@ -92,7 +99,10 @@ def find(raw: PathLike | Iterable[PathLike]) -> Found:
         found.releases += releases
         found.tables += tables
         read = {*tables, *(release.source for release in releases)}
-        if not (read or is_archive(path.name)):
+        if not (read or is_archive(path.name)) and is_satellite(path):
+            found.series.append(str(path))
+            read = set(sources)
+        elif not (read or is_archive(path.name)):
             try:
                 rasters = scan_file(str(path), models)
             except BAD as error:
@@ -116,6 +126,7 @@ class Plan:
     sites: list[SiteMetadata]
     rasters: list[list[Raster]]
     uncertainty: bool
+    series: xr.Dataset | None = None  # satellite series of all towers, in memory
 
     def without(self, failed: set[str]) -> Plan:
         """Return the plan without some towers."""
@@ -123,10 +134,22 @@ class Plan:
         towers = list(itertools.compress(self.towers, keep))
         sites = list(itertools.compress(self.sites, keep))
         rasters = list(itertools.compress(self.rasters, keep))
-        return Plan(towers, sites, rasters, self.uncertainty)
+        sites_kept = {tower.site for tower in towers}
+        return Plan(towers, sites, rasters, self.uncertainty, _of_towers(self.series, sites_kept))
+
+    @property
+    def satellite(self) -> list[xr.Dataset | None]:
+        """Satellite series of each tower."""
+        return [_of_towers(self.series, {tower.site}) for tower in self.towers]
 
     @property
     def days(self) -> NDArray[np.datetime64]:
+        """Days of patches and of composites."""
+        composites = [] if self.series is None else [self.series["day"].values.astype("M8[D]")]
+        return np.unique(np.concatenate([self.patch_days, *composites]))
+
+    @property
+    def patch_days(self) -> NDArray[np.datetime64]:
         """Days with a raster at any tower."""
         none = np.array([], "M8[D]")
         pairs = zip(self.rasters, self.sites, strict=True)
@@ -141,7 +164,26 @@ class Plan:
         inputs = [(Path(path).name, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
         site = self.sites[index]
         parts = [FORMAT, self.uncertainty, site.lat, site.lon, *inputs]
+        if (series := _of_towers(self.series, {site.site})) is not None:
+            parts.append(_identity(series))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _of_towers(series: xr.Dataset | None, sites: set[str]) -> xr.Dataset | None:
+    """Select the series of some towers, on the days of any; None if no tower has a series."""
+    if series is None:
+        return None
+    series = series.sel(site=[site for site in series["site"].values if str(site) in sites])
+    codes = [code for code in SATELLITE if code in series]
+    series = series.dropna("day", how="all", subset=codes)
+    return series if series.sizes["day"] and series.sizes["site"] else None
+
+
+def _identity(series: xr.Dataset) -> str:
+    """Return a hash of the values of a tower's series."""
+    values = {str(name): array.values.tobytes() for name, array in series.variables.items()}
+    parts = [name.encode() + data for name, data in sorted(values.items())]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def survey_towers(
@@ -177,7 +219,35 @@ def survey_towers(
         plan.towers.append(tower)
         plan.sites.append(site)
         plan.rasters.append(modis.covering(areas, site.lat, site.lon))
+    if found.series and plan.towers:
+        plan = replace(plan, series=_read_series(found.series, plan.towers, problems))
     return plan, problems
+
+
+def _read_series(paths: list[str], towers: list[Tower], problems: list[Problem]) -> xr.Dataset | None:
+    """Read the satellite series of towers; files that cannot be read and implausible values are problems."""
+    time = time_axis(towers)
+    first, last = (int(stamp.astype("M8[Y]").astype(int)) + 1970 for stamp in time[[0, -1]])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        readable = []
+        for path in paths:
+            try:
+                open_satellite(path, years=(first, last))
+                readable.append(path)
+            except BAD as error:
+                problems.append(Problem(path, str(error)))
+        problems += [Problem("satellite series", str(warning.message)) for warning in caught]
+        series = open_satellite(readable, years=(first, last)) if readable else None
+    if series is None:
+        return None
+    series = series.sel(day=slice(time[0] - MARGIN, time[-1] + MARGIN))
+    ours = _of_towers(series, {tower.site for tower in towers})
+    if ours is None:
+        sites = [str(site) for site in series["site"].values[:3]]
+        reason = f"the satellite series of {sites} and others are of no tower and year of this build"
+        problems.append(Problem(", ".join(readable), reason))
+    return ours
 
 
 def _survey(release: Release, *, uncertainty: bool) -> Record | Problem:

@@ -28,6 +28,7 @@ from xcarbon.io.regions import write_region, write_template
 from xcarbon.io.store import encode, open_store
 from xcarbon.io.towers import RELEASE, Series, Tower, fuse_records, label, labels, stack_releases, terms
 from xcarbon.pipeline.survey import BAD, Plan, Problem
+from xcarbon.prep.satellite import join_satellite
 
 PathLike = str | os.PathLike[str]
 
@@ -51,8 +52,9 @@ def read_audit(store: PathLike, site: str) -> dict[str, Any]:
         ``releases`` lists the files of the tower, each as a dict with ``release``, ``file``, ``first_hour``,
         ``hours``, ``columns`` (number of hours that each column contributed to each variable before fusion),
         ``kept`` (number of hours of each variable after fusion) and ``equal_halves`` (share of hours whose
-        two measured half-hours are equal [1]). ``patches`` is the number of days with a patch, and
-        ``problems`` lists the files that were left out.
+        two measured half-hours are equal [1]). ``patches`` is the number of days with a patch,
+        ``composites`` the number of days with a value of a satellite series, and ``problems`` lists the
+        files that were left out.
 
     Raises
     ------
@@ -86,7 +88,7 @@ class Layout:
 
     start: np.datetime64  # first hour
     hours: int
-    day: NDArray[np.datetime64]  # days of the patches; empty if no tower has patches
+    day: NDArray[np.datetime64]  # days of patches and composites; empty if no tower has any
     releases: tuple[str, ...]  # names of the flags of the variable ``release``
     names: tuple[str, ...]  # data variables
     codes: tuple[str, ...]  # labels of the dim ``code``; empty if no tower has several releases
@@ -129,8 +131,10 @@ def _hash(*parts: Any) -> str:
 def make_template(plan: Plan) -> Template:
     """Describe the whole store without reading or computing values."""
     ds, day = label(plan.towers, plan.sites), plan.days
-    if day.size:
+    if plan.patch_days.size:
         ds = ds.merge(modis.template(ds, day))
+    if plan.series is not None:
+        ds = join_satellite(ds, plan.series)
     unknown = np.full(len(plan.sites), np.nan, np.float32)
     ds = ds.assign_coords(equal_halves=("site", unknown))
     ds = conventions.apply(ds, source=f"see the group {AUDIT}", **terms(plan.towers))
@@ -201,6 +205,7 @@ class Task:
     site: SiteMetadata
     rasters: list[Raster]  # those that cover the tower
     fingerprint: str  # hash of the files of the tower
+    series: xr.Dataset | None  # satellite series of the tower, in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +231,7 @@ def build_tower(task: Task) -> Outcome:
     if series is None:
         return Outcome(False, problems=tuple(problems))
     ds, patches = _label_series(series, task.layout), 0
-    if task.layout.day.size:
+    if "reflectance" in task.layout.names:
         values = modis.read_patches(
             task.rasters,
             task.site.lat,
@@ -235,11 +240,14 @@ def build_tower(task: Task) -> Outcome:
         )
         ds = ds.merge(_label_patches(values, task.layout))
         patches = int(np.isfinite(values.reflectance).any(axis=(1, 2, 3)).sum())
-    _write_site(ds, task)
+    if task.series is not None:
+        ds = join_satellite(ds.assign_coords(site=[site], day=task.layout.day.astype("M8[ns]")), task.series)
+    _write_site(ds[[name for name in task.layout.names if name in ds]], task)
     audit = {
         "fingerprint": task.fingerprint,
         "releases": series.audit,
         "patches": patches,
+        "composites": 0 if task.series is None else task.series.sizes["day"],
         "problems": [asdict(problem) for problem in problems],
     }
     _finish(task, audit)

@@ -23,7 +23,7 @@ from xcarbon.core.conventions import QC
 from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import suggestion
-from xcarbon.core.variables import TARGETS, VARIABLES
+from xcarbon.core.variables import SATELLITE, TARGETS, VARIABLES
 from xcarbon.prep.split import distances
 from xcarbon.prep.sun import Times
 from xcarbon.quality.plausibility import Array, Finding, Severity, TowerRecord, longest_run, run_checks
@@ -57,7 +57,9 @@ class Report:
         ``present`` and ``good (site, variable)``: share of the hours of a tower's record [1] with a value,
         and with a value whose quality flag is 1 or less. ``first`` and ``last (site)``: first and last hour
         of the record. ``nee_hours (site)``: number of hours of NEE with such a flag. ``patch_days (site)``:
-        number of days with at least half of the patch.
+        number of days with at least half of the patch. If there are satellite series, also
+        ``series_present`` and ``series_good (site, series)``: share of the months of the record [1] with a
+        value, and with a value that is not a mean seasonal cycle.
     """
 
     findings: tuple[Finding, ...]
@@ -102,6 +104,13 @@ class Report:
             if (has := present > 0).any():
                 shares = f"{np.median(present[has]):9.0%}{np.median(good[has]):11.0%}"
                 yield f"{variable:10}{has.sum():8}{shares}"
+        if "series" in ds.dims:
+            yield f"\n{'series':14}{'towers':>8}{'present':>9}{'flag <= 1':>11}   (median share of months)"
+            for code in ds["series"].values:
+                present, good = (ds[f"series_{name}"].sel(series=code).values for name in ("present", "good"))
+                if (has := present > 0).any():
+                    shares = f"{np.median(present[has]):9.0%}{np.median(good[has]):11.0%}"
+                    yield f"{code:14}{has.sum():8}{shares}"
         if "igbp" in ds.coords:
             yield f"\n{'class':10}{'towers':>8}{'hours of NEE at flag <= 1':>27}"
             for igbp, members in ds["nee_hours"].groupby("igbp"):
@@ -109,7 +118,7 @@ class Report:
 
 
 def check(ds: xr.Dataset) -> Report:
-    """Run the quality checks on towers: conventions, coverage, clocks, sensors, fluxes and patches.
+    """Run the quality checks on towers: conventions, coverage, clocks, sensors, fluxes, patches and series.
 
     Parameters
     ----------
@@ -149,7 +158,8 @@ def check(ds: xr.Dataset) -> Report:
     if "site" not in ds.dims:
         ds = ds.expand_dims("site")
     time = dask.delayed(ds["time"].values)
-    towers = [dask.delayed(_examine)(*_parts(ds.isel(site=i)), time) for i in range(ds.sizes["site"])]
+    day = dask.delayed(ds["day"].values if "day" in ds.coords else np.array([], "datetime64[ns]"))
+    towers = [dask.delayed(_examine)(*_parts(ds.isel(site=i)), time, day) for i in range(ds.sizes["site"])]
     pairs = _neighbours(ds)
     runs = [dask.delayed(_equal_hours)(*(_fingerprint(ds, i) for i in pair)) for pair in pairs]
     with progress_bar("checking"):
@@ -230,6 +240,11 @@ def _codes(ds: xr.Dataset) -> list[str]:
     return [code for code in VARIABLES if code in ds and "time" in ds[code].dims]
 
 
+def _series(ds: xr.Dataset) -> list[str]:
+    """Return the codes of the satellite series to check."""
+    return [code for code in SATELLITE if code in ds and "day" in ds[code].dims]
+
+
 def _parts(tower: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return metadata and (lazy) arrays of one tower."""
     metadata: dict[str, Any] = {name: str(tower[name].values) for name in ("site", "igbp") if name in tower}
@@ -237,6 +252,7 @@ def _parts(tower: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
         if name in tower.coords and tower[name].ndim == 0:
             metadata[name] = float(tower[name])
     names = [name for code in _codes(tower) for name in (code, f"{code}{QC}") if name in tower]
+    names += [name for code in _series(tower) for name in (code, f"{code}{QC}") if name in tower]
     arrays = {name: tower[name].data for name in names}
     if "reflectance" in tower:
         arrays["reflectance"] = tower["reflectance"].transpose("day", "band", "y", "x").data
@@ -244,7 +260,7 @@ def _parts(tower: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _examine(
-    metadata: dict[str, Any], arrays: dict[str, Any], time: Times
+    metadata: dict[str, Any], arrays: dict[str, Any], time: Times, day: Times
 ) -> tuple[dict[str, Any], list[Finding]]:
     """Return coverage and findings of one tower."""
     values = {code: array for code, array in arrays.items() if code in VARIABLES}
@@ -270,7 +286,38 @@ def _examine(
         "good": {code: shown.mean() for code, shown in good.items()},
         "nee_hours": int(good["NEE"].sum()) if "NEE" in good else 0,
     }
-    return row, run_checks(tower)
+    series = {code: arrays[code] for code in SATELLITE if code in arrays}
+    flags = {code: arrays[f"{code}{QC}"] for code in series if f"{code}{QC}" in arrays}
+    row |= _series_coverage(series, flags, day, time[record])
+    return row, [*run_checks(tower), *_implausible(series, tower.site)]
+
+
+def _series_coverage(
+    series: dict[str, Array], flags: dict[str, Array], day: Times, hours: Times
+) -> dict[str, Any]:
+    """Return the shares of the months of a record in which satellite series have values."""
+    first, last = hours[[0, -1]].astype("datetime64[M]").astype(int)
+    month = day.astype("datetime64[M]").astype(int)
+    shares: dict[str, dict[str, float]] = {"series_present": {}, "series_good": {}}
+    for code, values in series.items():
+        there = ~np.isnan(values) & (month >= first) & (month <= last)
+        good = there & (flags[code] <= 1) if code in flags else there
+        for name, days in (("series_present", there), ("series_good", good)):
+            shares[name][code] = np.unique(month[days]).size / (last - first + 1)
+    return shares
+
+
+def _implausible(series: dict[str, Array], site: str) -> Iterator[Finding]:
+    """Find values of satellite series beyond the plausibility limits."""
+    for code, values in series.items():
+        bounds, units = SATELLITE[code].bounds, SATELLITE[code].units
+        if count := int(np.count_nonzero((values < bounds.lower) | (values > bounds.upper))):
+            limits = f"{bounds.lower:g} to {bounds.upper:g} [{units}]"
+            message = (
+                f"{count} values of {code} are beyond {limits}. Check their units and fill values, "
+                "or set them to missing."
+            )
+            yield Finding("warning", "satellite series", message, site, code)
 
 
 def _patch_days(arrays: dict[str, Array]) -> int:
@@ -293,10 +340,14 @@ def _coverage(ds: xr.Dataset, rows: Sequence[dict[str, Any]]) -> xr.Dataset:
     }
     counts = {name: ("site", [row.get(name, 0) for row in rows]) for name in ("nee_hours", "patch_days")}
     coverage = xr.Dataset({**shares, **hours, **counts}, {"site": ds["site"].values, "variable": codes})
+    if series := _series(ds):
+        for name in ("series_present", "series_good"):
+            found = [[row.get(name, {}).get(code, 0.0) for code in series] for row in rows]
+            coverage[name] = xr.DataArray(found, {"series": series}, ("site", "series"))
     if "igbp" in ds.coords and ds["igbp"].dims == ("site",):
         coverage = coverage.assign_coords(igbp=("site", ds["igbp"].values))
-    for name, text in _COVERAGE.items():
-        coverage[name].attrs["long_name"] = text
+    for key, array in coverage.data_vars.items():
+        array.attrs["long_name"] = _COVERAGE[str(key)]
     return coverage
 
 
@@ -307,6 +358,8 @@ _COVERAGE = {
     "last": "last hour of the record",
     "nee_hours": "number of hours of net ecosystem exchange whose quality flag is 1 or less",
     "patch_days": "number of days with at least half of the patch",
+    "series_present": "share of the record's months with a value of the satellite series",
+    "series_good": "share of the record's months with a value that is not a mean seasonal cycle",
 }
 
 
