@@ -188,7 +188,7 @@ def test_what_cannot_be_trained_is_said(sets, towers, tmp_path):
         "no reflectance": (train.drop_vars("reflectance"), {"bands": ("B1",)}),
         "none of 3 towers has an hour": (train.assign(NEE=train["NEE"] * np.nan), {}),
         "at least 1": (train, {"batch_size": 0}),
-        "what models predict": (train, {"variables": ["TA", "GPP_DT"]}),
+        "cannot be predictors": (train, {"variables": ["TA", "GPP_DT"]}),
     }
     for message, (ds, settings) in cases.items():
         with pytest.raises((ModelError, xcarbon.core.errors.XCarbonError), match=message):

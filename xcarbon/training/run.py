@@ -33,8 +33,6 @@ from xcarbon.training.windows import Batch
 CHECKPOINT_SECONDS = 600
 #: Attributes of a run that are part of a checkpoint, in addition to weights and optimiser.
 PROGRESS = ("step", "stale", "best", "curve")
-
-
 #: Training samples of towers in memory: windows, or sequences of hours.
 Samples: TypeAlias = Shard | TowerSequences
 
