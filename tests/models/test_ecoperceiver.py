@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.models.samples import shaken
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import PAPER_INPUTS
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
@@ -20,12 +21,7 @@ SMALL = {"width": 16, "heads": 2, "cross_blocks": 2, "self_layers": 1, "context"
 
 def make(seed: int = 0, **settings) -> EcoPerceiver:
     torch.manual_seed(seed)
-    model = EcoPerceiver(EcoPerceiverConfig(**(SMALL | settings)))
-    # Larger weights than those of a fresh network, so that every path matters.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    return model.eval()
+    return shaken(EcoPerceiver(EcoPerceiverConfig(**(SMALL | settings))))
 
 
 def windows(batch: int = 3, context: int = 6, variables: int = 21, seed: int = 0) -> ModelInputs:

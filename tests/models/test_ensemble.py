@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models.samples import shaken
 from tests.models.test_bundle import SCALER, VARIABLES, series
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import STATICS
@@ -21,12 +22,9 @@ from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 def member(seed: int, **settings) -> CarbonModel:
     torch.manual_seed(seed)
     tiny = {"bands": (), "width": 16, "heads": 2, "cross_blocks": 1, "layers": 1, "window": 4}
-    network = StreamingEcoPerceiver(StreamingConfig(VARIABLES, **tiny | settings))
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
+    network = shaken(StreamingEcoPerceiver(StreamingConfig(VARIABLES, **tiny | settings)))
     provenance = {"sites": ["DE-Tha"], "data": {}, "training": {"seed": seed}, "curve": []}
-    return CarbonModel(StreamingPredictor(network.eval()), SCALER, provenance)
+    return CarbonModel(StreamingPredictor(network), SCALER, provenance)
 
 
 @pytest.fixture(scope="module")

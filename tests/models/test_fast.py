@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.models.samples import shaken
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS
 from xcarbon.models import fast
@@ -23,12 +24,7 @@ SMALL = {"width": 16, "heads": 4, "cross_blocks": 2, "self_layers": 2, "context"
 
 def make(seed: int = 0, scale: float = 0.2, **settings) -> EcoPerceiver:
     torch.manual_seed(seed)
-    network = EcoPerceiver(EcoPerceiverConfig(**(SMALL | settings)))
-    # Larger weights than those of a fresh network, so that every path matters.
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * scale)
-    return network.eval()
+    return shaken(EcoPerceiver(EcoPerceiverConfig(**(SMALL | settings))), scale)
 
 
 def series(

@@ -13,11 +13,11 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.models.samples import nee_scaler, shaken
 from tests.prediction.test_predict import partitions
 from xcarbon.core import conventions
 from xcarbon.core.errors import ModelError
-from xcarbon.core.variables import VARIABLES
-from xcarbon.models.bundle import CarbonModel, Scaler
+from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
@@ -35,12 +35,8 @@ def make(variables=("DOY", "TOD", *CODES), bands=("B1", "snow"), **network) -> C
     config = StreamingConfig(
         variables, bands, width=16, heads=2, window=WINDOW, layers=3, octaves=4, **{"spread": False} | network
     )
-    made = StreamingEcoPerceiver(config)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in variables}
-    return CarbonModel(StreamingPredictor(made.eval()), Scaler({"NEE": (-1.0, 5.0)}, 1, bounds))
+    network = shaken(StreamingEcoPerceiver(config))
+    return CarbonModel(StreamingPredictor(network), nee_scaler(variables))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import xcarbon
+from tests.models.samples import Inputs
 from xcarbon.cli import main
 from xcarbon.core.errors import ModelError, OptionError
 from xcarbon.experiments import Experiment, Model, run
@@ -20,17 +22,8 @@ from xcarbon.testing import synthetic_towers
 from xcarbon.training.task import Task, configure
 
 KIND = "hour-means"
-
-
-@dataclass(frozen=True)
-class HourMeansConfig:
-    """Inputs: the time of day, and a variable that has to be there and is not used."""
-
-    variables: tuple[str, ...] = ("TOD", "TA")
-    bands: tuple[str, ...] = ()
-    context: int = 1
-    min_context: int = 1
-    statics: tuple[str, ...] = ()
+#: The time of day, and a variable that has to be there and is not used.
+INPUTS = Inputs(("TOD", "TA"))
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class HourMeans:
     file: ClassVar[str] = "means.npy"
     has_spread = False
 
-    def __init__(self, config: HourMeansConfig, means: np.ndarray) -> None:
+    def __init__(self, config: Inputs, means: np.ndarray) -> None:
         self.config, self.means = config, means
 
     def predict_series(self, inputs, wanted) -> np.ndarray:
@@ -62,17 +55,15 @@ class HourMeans:
 
     @classmethod
     def from_bytes(cls, config: dict[str, Any], weights: bytes) -> HourMeans:
-        return cls(HourMeansConfig(**config), np.load(io.BytesIO(weights)))
+        return cls(Inputs(**config), np.load(io.BytesIO(weights)))
 
 
 def train(task: Task, **settings: Any) -> CarbonModel:
     training = configure(HourMeansTraining, settings)
     target = task.inputs(task.train, task.target)["target"]
     means = target.groupby("time.hour").mean(...).values + training.offset
-    task = Task(**{**vars(task), "variables": HourMeansConfig().variables})
-    return CarbonModel(
-        HourMeans(HourMeansConfig(), means), task.scaler([(0.0, 1.0)]), task.provenance(training, "numpy")
-    )
+    scaler = dataclasses.replace(task, variables=INPUTS.variables).scaler([(0.0, 1.0)])
+    return CarbonModel(HourMeans(INPUTS, means), scaler, task.provenance(training, "numpy"))
 
 
 @pytest.fixture(autouse=True)

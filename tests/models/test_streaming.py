@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.models.samples import shaken
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
 from xcarbon.models import streaming
@@ -44,11 +45,7 @@ SMALL = {
 def make(seed: int = 0, scale: float = 0.2, **settings) -> StreamingEcoPerceiver:
     """Make a network in double precision, with weights so large that every path matters."""
     torch.manual_seed(seed)
-    network = StreamingEcoPerceiver(StreamingConfig(**(SMALL | settings))).double()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * scale)
-    return network.eval()
+    return shaken(StreamingEcoPerceiver(StreamingConfig(**(SMALL | settings))).double(), scale)
 
 
 def sequences(

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import dask.array
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
+from tests.models.samples import Inputs, shaken
+from tests.prediction.test_predict import CONTEXT, make
 from xcarbon.core.errors import ModelError, OptionError, VariableError
-from xcarbon.core.variables import VARIABLES
 from xcarbon.evaluation.scores import score
 from xcarbon.models.bundle import CarbonModel, Scaler
-from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.networks import EcoPerceiverPredictor
 from xcarbon.prediction.explain import ALL, explain
 from xcarbon.prediction.predict import predict
 from xcarbon.testing import raise_on_compute, synthetic_towers
 from xcarbon.training import fit
 
-CONTEXT, LAG = 8, 3
+LAG = 3
 EVERY_HOUR = 10_000
-
-
-@dataclass(frozen=True)
-class ReaderConfig:
-    variables: tuple[str, ...] = ("DOY", "TOD", "TA", "SW_IN")
-    bands: tuple[str, ...] = ()
-    context: int = CONTEXT
-    min_context: int = CONTEXT
-    statics: tuple[str, ...] = ("lat",)
 
 
 class Reader:
@@ -39,8 +27,8 @@ class Reader:
 
     kind, name, file, has_spread = "reader", "reader", "nothing", True
 
-    def __init__(self, config: ReaderConfig | None = None) -> None:
-        self.config = config or ReaderConfig()
+    def __init__(self, context: int = CONTEXT) -> None:
+        self.config = Inputs(("DOY", "TOD", "TA", "SW_IN"), (), context, context, statics=("lat",))
 
     def predict_series(self, inputs, wanted):
         before, hourly = self.config.context - 1, inputs.hourly
@@ -134,7 +122,7 @@ def test_bins_of_lags_end_with_the_window(readable, reader):
     only = explain(readable, reader, lags=[2, 4], lagged=["SW_IN"]).compute()
     assert only["lag_bnds"].values.tolist() == [[2, 4], [4, 8]]
     assert (only["lag_change"] == 0).all()
-    alone = CarbonModel(Reader(ReaderConfig(context=1, min_context=1)), reader.scaler)
+    alone = CarbonModel(Reader(context=1), reader.scaler)
     assert "lag" not in explain(readable, alone).dims
 
 
@@ -226,29 +214,19 @@ def days() -> xr.Dataset:
     return ds
 
 
-def shaken(model: CarbonModel) -> CarbonModel:
-    """Give a network weights by which it reads everything."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    return model
-
-
 @pytest.fixture(scope="module", params=["xgboost", "ecoperceiver", "streaming"])
 def model(request, days, tmp_path_factory) -> CarbonModel:
     inputs = {"variables": ("DOY", "TOD", "TA", "SW_IN", "WS"), "bands": ("B1", "B2")}
-    small = {"width": 16, "heads": 2, "octaves": 4, "cross_blocks": 1}
     if request.param == "ecoperceiver":
-        network = EcoPerceiver(EcoPerceiverConfig(**inputs, **small, self_layers=1, context=CONTEXT)).eval()
-        limits = {code: VARIABLES[code].bounds for code in inputs["variables"]}
-        bounds = {code: (limit.lower, limit.upper) for code, limit in limits.items()}
-        return shaken(CarbonModel(EcoPerceiverPredictor(network), Scaler({"NEE": (-1.0, 5.0)}, 1, bounds)))
+        return make(**inputs)
     inputs["run_dir"] = tmp_path_factory.mktemp("run")
     if request.param == "xgboost":
         return fit(days, "xgboost", n_estimators=10, min_child_weight=1, context=CONTEXT, **inputs)
-    network = small | {"window": 6, "layers": 2}
-    return shaken(fit(days, "streaming", length=64, batch_size=4, max_steps=2, network=network, **inputs))
+    network = {"width": 16, "heads": 2, "octaves": 4, "cross_blocks": 1, "window": 6, "layers": 2}
+    model = fit(days, "streaming", length=64, batch_size=4, max_steps=2, network=network, **inputs)
+    torch.manual_seed(1)
+    shaken(model.network)
+    return model
 
 
 def test_equals_scores_of_predictions_without_a_variable(days, model):

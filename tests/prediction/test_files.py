@@ -181,8 +181,7 @@ def test_command_that_was_killed_goes_on(fortnight, model, tmp_path, capsys, cou
 
 def test_on_a_connected_cluster_and_on_threads(grid, model, tmp_path, capfd):
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
-        Client(cluster),
+        Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None),
         xcarbon.set_options(progress=True),
     ):
         path = predict_to(grid, "NEE", model, tmp_path / "a.zarr")

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 
 import xcarbon
+from tests.models.samples import nee_scaler, shaken
 from xcarbon.core.errors import MetadataError, ModelError, TimestampError, VariableError
-from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, VARIABLES
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS
 from xcarbon.models import fast
-from xcarbon.models.bundle import CarbonModel, Scaler
+from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor
@@ -39,15 +40,9 @@ def make(variables=PAPER_INPUTS, bands=PATCH_BANDS) -> CarbonModel:
     config = EcoPerceiverConfig(
         tuple(variables), tuple(bands), width=16, heads=2, cross_blocks=2, self_layers=1, context=CONTEXT
     )
-    network = EcoPerceiver(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    bounds = {code: (VARIABLES[code].bounds.lower, VARIABLES[code].bounds.upper) for code in variables}
+    predictor = EcoPerceiverPredictor(shaken(EcoPerceiver(config)))
     provenance = {"sites": ["XX-One", "XX-Two"], "data": {"title": "two towers"}}
-    return CarbonModel(
-        EcoPerceiverPredictor(network.eval()), Scaler({"NEE": (-1.0, 5.0)}, 1, bounds), provenance
-    )
+    return CarbonModel(predictor, nee_scaler(variables), provenance)
 
 
 @pytest.fixture(scope="module")
@@ -153,12 +148,7 @@ def test_threads_and_a_cluster_of_two_processes_agree(fortnight, model, expected
     prediction = fortnight.chunk(time=100).carbon.predict_nee(logged)
     with dask.config.set(scheduler="threads"):
         threads = prediction.values
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
+    with distributed.Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None):
         processes = prediction.compute().values
     loaded = Counter(log.read_text().split())
     loaded.pop(str(os.getpid()), None)

@@ -303,12 +303,7 @@ def test_a_cluster_of_two_processes_grows_trees_as_good(sets, tmp_path):
     )
     quick = SEARCHED | {"points": 1}
     here = fit(train, "xgboost", run_dir=tmp_path / "here", **quick)
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
+    with distributed.Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None):
         there = fit(train, "xgboost", run_dir=tmp_path / "there", **quick)
         found = fit(train.chunk(site=1), "xgboost", val=val, run_dir=tmp_path / "two", **QUICK)
         prediction = val.carbon.predict_nee(found).compute()

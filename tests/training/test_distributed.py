@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +14,11 @@ import pytest
 import torch
 import xarray as xr
 
-from xcarbon.core.options import set_options
+from tests.training.samples import checkpoint, interrupted
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
 from xcarbon.training import fit
-from xcarbon.training.checkpoints import CHECKPOINT
 from xcarbon.training.distributed import Shard, join_processes
-from xcarbon.training.ecoperceiver import EcoPerceiverRun
 
 SETTINGS = {
     "variables": ("DOY", "TOD", "TA", "SW_IN"), "bands": ("B1", "B2"), "batch_size": 16, "micro_batch": 4,
@@ -80,15 +77,10 @@ def sets(tmp_path_factory) -> tuple[xr.Dataset, xr.Dataset, Path]:
 @pytest.fixture(scope="module")
 def curves(sets) -> dict[str, list[dict[str, float]]]:
     """Learning curves on one process, on two, and on one after the other."""
-    with set_options(progress=False):
-        return learn(*sets)
-
-
-def learn(train: xr.Dataset, val: xr.Dataset, folder: Path) -> dict[str, list[dict[str, float]]]:
+    train, val, folder = sets
     fit(train, val=val, run_dir=folder / "one", **SETTINGS)
     fit(train, val=val, run_dir=folder / "idle-one", **IDLE)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt_after(1, patch)
+    with interrupted(2):
         fit(train, val=val, run_dir=folder / "one-two", **SETTINGS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     (folder / "script.py").write_text(SCRIPT)
@@ -98,22 +90,6 @@ def learn(train: xr.Dataset, val: xr.Dataset, folder: Path) -> dict[str, list[di
     fit(train, val=val, run_dir=folder / "two-one", resume=True, **SETTINGS)
     names = ("one", "two", "one-two", "two-one", "idle-one", "idle-two")
     return {name: checkpoint(folder / name)["curve"] for name in names}
-
-
-def checkpoint(run: Path) -> dict:
-    return torch.load(run / CHECKPOINT, weights_only=True)
-
-
-def interrupt_after(step: int, patch) -> None:
-    """Press Ctrl-C in the step after some others."""
-    original = EcoPerceiverRun._step
-
-    def press(run, *arguments):
-        if run.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(run, *arguments)
-
-    patch.setattr(EcoPerceiverRun, "_step", press)
 
 
 @pytest.mark.parametrize("name", ["two", "one-two", "two-one"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,13 +11,14 @@ import torch
 import xarray as xr
 
 import xcarbon
+from tests.training.samples import checkpoint, interrupted, last_weights, weights
 from xcarbon.core.errors import LeakageError, ModelError
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.training import TrainingConfig, ecoperceiver, fit
 from xcarbon.training import run as runs
 from xcarbon.training.checkpoints import CHECKPOINT, MODEL, RUN
 from xcarbon.training.schedule import BETAS
-from xcarbon.training.windows import Batch, Windows
+from xcarbon.training.windows import Batch
 
 TINY = {"width": 16, "heads": 2, "cross_blocks": 1, "self_layers": 1, "context": 8, "octaves": 4}
 QUICK = {
@@ -31,37 +30,6 @@ QUICK = {
 @pytest.fixture(scope="module")
 def sets(towers):
     return towers.isel(site=slice(0, 3)), towers.isel(site=slice(3, 5))
-
-
-def weights(model: CarbonModel) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.network.parameters()])
-
-
-def last_weights(folder) -> torch.Tensor:
-    state = torch.load(folder / CHECKPOINT, weights_only=True)["network"]
-    return torch.cat([tensor.flatten() for tensor in state.values()])
-
-
-def interrupt_in(step: int, monkeypatch) -> None:
-    """Press Ctrl-C in the middle of a step."""
-    batch = Windows.batch
-    started = 0
-
-    def count(run, *arguments):
-        nonlocal started
-        started += 1
-        return original(run, *arguments)
-
-    def pressed(self, index):
-        nonlocal started
-        if started == step:
-            started += 1  # once: a second Ctrl-C would stop at once
-            os.kill(os.getpid(), signal.SIGINT)
-        return batch(self, index)
-
-    original = ecoperceiver.EcoPerceiverRun._step
-    monkeypatch.setattr(ecoperceiver.EcoPerceiverRun, "_step", count)
-    monkeypatch.setattr(Windows, "batch", pressed)
 
 
 def test_schedule_is_the_paper_s():
@@ -112,13 +80,12 @@ def test_training_leaves_the_global_random_state_alone(sets, tmp_path):
 
 
 @pytest.mark.parametrize("after", [3, 4])
-def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, monkeypatch, after):
+def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, after):
     train, val = sets
     whole = fit(train, val=val, run_dir=tmp_path / "whole", **QUICK)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"after step {after}"):
-        interrupt_in(after, patch)
+    with interrupted(after):
         fit(train, val=val, run_dir=tmp_path / "parts", **QUICK)
-    assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == after
+    assert checkpoint(tmp_path / "parts")["step"] == after
     CarbonModel.load(tmp_path / "parts" / MODEL)  # usable as it is
     resumed = fit(train, val=val, run_dir=tmp_path / "parts", resume=True, **QUICK)
     assert torch.equal(last_weights(tmp_path / "parts"), last_weights(tmp_path / "whole"))
@@ -176,7 +143,7 @@ def test_early_stopping_keeps_the_best_weights(sets, tmp_path):
     train, val = sets
     settings = QUICK | {"max_steps": 200, "learning_rate": 0.5, "patience": 2}
     model = fit(train, val=val, run_dir=tmp_path, **settings)
-    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    state = checkpoint(tmp_path)
     assert state["step"] < 200
     scores = [point["val_mse"] for point in state["curve"]]
     assert np.argmin(scores) == len(scores) - 3
@@ -197,8 +164,8 @@ def test_window_and_last_hour_losses():
     run.model = SimpleNamespace(scaler=Scaler({"NEE": (1.0, 2.0)}, 1, {}))
     run.network = lambda *_: torch.tensor([[3.0, 9.0, 1.0]])
     batch = Batch(None, torch.tensor([[3.0, torch.nan, 3.0]]))  # standardised: 1, none, 1
-    assert run._compared(batch, "last", runs.squared_error).item() == 0
-    assert run._compared(batch, "window", runs.squared_error).item() == 4.0
+    assert runs.loss(*run._compared(batch, "last")).item() == 0
+    assert runs.loss(*run._compared(batch, "window")).item() == 4.0
 
 
 def test_towers_on_both_sides_are_leakage(sets, tmp_path):
@@ -221,7 +188,7 @@ def test_what_cannot_be_trained_is_said(sets, towers, tmp_path):
         "no reflectance": (train.drop_vars("reflectance"), {"bands": ("B1",)}),
         "none of 3 towers has an hour": (train.assign(NEE=train["NEE"] * np.nan), {}),
         "at least 1": (train, {"batch_size": 0}),
-        "what models predict": (train, {"variables": ["TA", "GPP_DT"]}),
+        "cannot be predictors": (train, {"variables": ["TA", "GPP_DT"]}),
     }
     for message, (ds, settings) in cases.items():
         with pytest.raises((ModelError, xcarbon.core.errors.XCarbonError), match=message):

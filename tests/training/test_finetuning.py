@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 import torch
 import xarray as xr
 
+from tests.training.samples import interrupted, weights
 from tests.training.test_streaming import QUICK
 from xcarbon.core.errors import ModelError
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble, members
-from xcarbon.training import fit, run
+from xcarbon.training import fit
 
 TUNING = {name: QUICK[name] for name in ("length", "batch_size", "micro_batch")} | {"max_steps": 6}
 
@@ -30,19 +28,12 @@ def others(months, tmp_path_factory) -> CarbonModel:
     folder = tmp_path_factory.mktemp("others")
     settings = QUICK | {"variables": ["DOY", "TOD", "TA", "SW_IN"], "bands": []}
     towers = months.isel(site=slice(0, 2))
-    members = [
-        fit(
-            towers,
-            "streaming",
-            seed=seed,
-            run_dir=folder / str(seed),
-            members=1,
-            without_statics=seed,
-            **settings,
-        )
-        for seed in range(2)
-    ]
-    return ensemble(members)
+    return ensemble(
+        [
+            fit(towers, "streaming", seed=seed, run_dir=folder / str(seed), without_statics=seed, **settings)
+            for seed in range(2)
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +43,12 @@ def tower(months) -> xr.Dataset:
     return tower.assign(NEE=-2 * tower["NEE"] + 10)
 
 
-def network_weights(model: CarbonModel) -> torch.Tensor:
-    return torch.cat([part.flatten() for part in model.network.state_dict().values()])
-
-
 def test_a_tower_is_learnt_and_both_trainings_are_remembered(others, tower, tmp_path):
-    before = network_weights(others).clone()
+    before = weights(others)
     tuned = tower.carbon.fit(
         "pretrained", start=others, run_dir=tmp_path, **TUNING | {"max_steps": 40, "learning_rate": 1e-2}
     )
-    assert torch.equal(network_weights(others), before)
+    assert torch.equal(weights(others), before)
     errors = [
         float(tower.carbon.score(tower.carbon.predict_nee(model), by=None)["rmse"])
         for model in (others, tuned)
@@ -85,21 +72,12 @@ def test_a_single_network_stays_one(others, tower, tmp_path):
     assert tuned.predictor.kind == "streaming"
 
 
-def test_interrupted_in_the_second_member_and_resumed(others, tower, tmp_path, monkeypatch):
+def test_interrupted_in_the_second_member_and_resumed(others, tower, tmp_path):
     whole = fit(tower, "pretrained", start=others, run_dir=tmp_path / "whole", **TUNING)
-    original, calls = run.TrainingRun._step, []
-
-    def press(self, *arguments):
-        calls.append(self.folder.path.name)
-        if calls.count("member-1") == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self, *arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="after step 3"):
-        patch.setattr(run.TrainingRun, "_step", press)
+    with interrupted(3, "member-1"):
         fit(tower, "pretrained", start=others, run_dir=tmp_path / "parts", **TUNING)
     resumed = fit(tower, "pretrained", start=others, run_dir=tmp_path / "parts", resume=True, **TUNING)
-    assert torch.equal(network_weights(resumed), network_weights(whole))
+    assert torch.equal(weights(resumed), weights(whole))
 
 
 def test_what_cannot_be_fine_tuned_is_said(others, tower, tmp_path):

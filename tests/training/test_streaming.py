@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +10,12 @@ import pytest
 import torch
 import xarray as xr
 
-from tests.training.test_ecoperceiver import last_weights, weights
+from tests.training.samples import checkpoint, interrupted, last_weights, weights
 from xcarbon.core.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
-from xcarbon.training import fit, run, streaming
-from xcarbon.training.checkpoints import CHECKPOINT, MODEL
+from xcarbon.training import fit, streaming
+from xcarbon.training.checkpoints import MODEL
 from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
 
 TINY = {"width": 16, "heads": 2, "window": 8, "octaves": 4, "layers": 2, "cross_blocks": 1}
@@ -26,7 +24,6 @@ QUICK = {
     "val_windows": 20, "learning_rate": 3e-3,
 }  # fmt: skip
 AVERAGED = QUICK | {"averaging": 0.8}
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +49,7 @@ def inputs(sets) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def sequences(inputs) -> TowerSequences:
-    return TowerSequences(inputs, ("igbp", "lat"), 64, 8, CPU)
+    return TowerSequences(inputs, ("igbp", "lat"), 64, 8)
 
 
 # Sequences
@@ -60,7 +57,7 @@ def sequences(inputs) -> TowerSequences:
 
 def test_every_target_is_in_one_sequence(sequences, inputs):
     """But for those that are alone in a gap, and those with too few hours before them."""
-    every = TowerSequences(inputs, (), 64, 8, CPU)
+    every = TowerSequences(inputs, (), 64, 8)
     targets = every.targets(every.starts)
     assert torch.isnan(targets[:, :7]).all()
     assert torch.isfinite(targets).sum(1).min() >= LEAST_TARGETS
@@ -170,35 +167,20 @@ def test_several_fluxes_are_learnt_at_once(sets, tmp_path):
 
 
 @pytest.mark.parametrize("after", [3, 8])
-def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, monkeypatch, after):
+def test_interrupted_and_resumed_ends_with_the_same_weights(sets, tmp_path, after):
     """Over several epochs, each with its own first hours."""
     train, val = sets
     whole = fit(train, "streaming", val=val, run_dir=tmp_path / "whole", **AVERAGED)
-    original = run.TrainingRun._step
-
-    def press(self, *arguments):
-        if self.step == after - 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self, *arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"after step {after}"):
-        patch.setattr(run.TrainingRun, "_step", press)
+    with interrupted(after):
         fit(train, "streaming", val=val, run_dir=tmp_path / "parts", **AVERAGED)
-    assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == after
+    assert checkpoint(tmp_path / "parts")["step"] == after
     resumed = fit(train, "streaming", val=val, run_dir=tmp_path / "parts", resume=True, **AVERAGED)
     assert torch.equal(last_weights(tmp_path / "parts"), last_weights(tmp_path / "whole"))
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed.provenance["curve"] == whole.provenance["curve"]
     with pytest.raises(ModelError, match=r"training\.length differ"):
-        fit(
-            train,
-            "streaming",
-            val=val,
-            run_dir=tmp_path / "parts",
-            resume=True,
-            averaging=0.8,
-            **QUICK | {"length": 32},
-        )
+        other = AVERAGED | {"length": 32}
+        fit(train, "streaming", val=val, run_dir=tmp_path / "parts", resume=True, **other)
 
 
 def test_epochs_begin_at_other_hours_and_scores_do_not(sets, inputs, sequences):
@@ -212,15 +194,9 @@ def test_epochs_begin_at_other_hours_and_scores_do_not(sets, inputs, sequences):
 
 
 def test_micro_batches_add_up_to_the_batch(sets, tmp_path):
+    settings = QUICK | {"max_steps": 3}
     one, many = (
-        weights(
-            fit(
-                sets[0],
-                "streaming",
-                run_dir=tmp_path / str(size),
-                **QUICK | {"max_steps": 3, "micro_batch": size},
-            )
-        )
+        weights(fit(sets[0], "streaming", run_dir=tmp_path / str(size), **settings | {"micro_batch": size}))
         for size in (8, 3)
     )
     torch.testing.assert_close(one, many, rtol=1e-3, atol=1e-4)
@@ -233,7 +209,7 @@ def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
     model = fit(bare[0], "streaming", val=bare[1], run_dir=tmp_path, **settings)
     assert model.config.bands == ()
     sequences = TowerSequences(
-        model_inputs(bare[1], model.config.variables, target=["NEE"]), model.config.statics, 64, 8, CPU
+        model_inputs(bare[1], model.config.variables, target=["NEE"]), model.config.statics, 64, 8
     )
     batch = sequences.batch(sequences.starts)
     assert torch.isnan(batch.inputs.statics).all()
@@ -270,14 +246,14 @@ def test_mean_weights_are_scored_and_saved(sets, tmp_path):
     plain = fit(train, "streaming", run_dir=tmp_path / "plain", averaging=0.0, **QUICK)
     mean = fit(train, "streaming", run_dir=tmp_path / "mean", averaging=0.9, **QUICK)
     assert torch.equal(last_weights(tmp_path / "plain"), last_weights(tmp_path / "mean"))
-    kept = torch.load(tmp_path / "mean" / CHECKPOINT, weights_only=True)["average"]
+    kept = checkpoint(tmp_path / "mean")["average"]
     assert kept["n_averaged"] == QUICK["max_steps"]
     expected = torch.cat([kept[f"module.{name}"].flatten() for name, _ in mean.network.named_parameters()])
     assert torch.equal(weights(mean), expected)
     assert not torch.equal(weights(mean), weights(plain))
 
 
-def test_members_become_an_ensemble(sets, tmp_path, monkeypatch):
+def test_members_become_an_ensemble(sets, tmp_path):
     """Each has its seed, the last one no static site features; a run stopped in the second resumes there."""
     train, _ = sets
     settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2, "without_statics": 1}
@@ -286,16 +262,7 @@ def test_members_become_an_ensemble(sets, tmp_path, monkeypatch):
     without_statics = {"max_steps": 4, "seed": 7, "network": TINY | {"statics": ()}}
     alone = fit(train, "streaming", run_dir=tmp_path / "alone", **QUICK | without_statics)
     assert torch.equal(weights(CarbonModel.load(tmp_path / "whole" / "member-1" / MODEL)), weights(alone))
-    original, calls = run.TrainingRun._step, []
-
-    def press(self, *arguments):
-        calls.append(self.step)
-        if len(calls) == 6:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self, *arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="after step 2"):
-        patch.setattr(run.TrainingRun, "_step", press)
+    with interrupted(2, "member-1"):
         fit(train, "streaming", run_dir=tmp_path / "parts", **settings)
     with pytest.raises(ModelError, match="holds a run"):
         fit(train, "streaming", run_dir=tmp_path / "parts", **settings)

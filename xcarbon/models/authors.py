@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from xcarbon.core.errors import ModelError
-from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, variable
-from xcarbon.models.bundle import CarbonModel, Scaler
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS
+from xcarbon.models.bundle import CarbonModel, Scaler, scaling_bounds
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import EcoPerceiverPredictor
 
@@ -41,7 +41,6 @@ _MODULES = {
 CROSS_BLOCKS, SELF_LAYERS = 8, 4
 #: Quality tolerance of the authors' training data (paper, section 3).
 MAX_QC = 1
-REFERENCES = "Fortier et al. 2024, arXiv:2406.04940"
 _LAYER_NAME = re.compile(r"layers\.(?P<number>\d+)\.(?P<rest>.+)")
 #: Names of the modules in a layer: the authors', then ours.
 _LAYER = {
@@ -131,8 +130,9 @@ def load_checkpoint(
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             raise ModelError(f"{path}: {theirs} has the shape {shapes}")
     network.load_state_dict({name: tensor for name, (_, tensor) in found.items()})
-    scaler = Scaler(dict(targets or {"NEE": (0.0, 1.0)}), MAX_QC, {code: _bounds(code) for code in variables})
-    provenance = {"name": path.stem, "references": REFERENCES}
+    bounds = {code: scaling_bounds(code) for code in variables}
+    scaler = Scaler(dict(targets or {"NEE": (0.0, 1.0)}), MAX_QC, bounds)
+    provenance = {"name": path.stem, "references": "Fortier et al. 2024, arXiv:2406.04940"}
     return CarbonModel(EcoPerceiverPredictor(network.eval()), scaler, provenance)
 
 
@@ -198,11 +198,3 @@ def _rename(path: Path, weights: dict[str, Tensor], bands: int) -> dict[str, tup
     if unknown:
         raise ModelError(f"{path}: {unknown[0]} is not a weight of version 1 of the authors' EcoPerceiver")
     return found
-
-
-def _bounds(code: str) -> tuple[float, float]:
-    """Return the scaling bounds of a variable in its units."""
-    bounds = variable(code).bounds
-    if bounds is None:
-        raise ModelError(f"{code} has no scaling bounds, so it cannot be an input")
-    return bounds.lower, bounds.upper

@@ -80,17 +80,13 @@ class BoostedTrees:
     kind: ClassVar[str] = "xgboost"
     name: ClassVar[str] = "XGBoost"
     file: ClassVar[str] = "model.ubj"
+    has_spread: ClassVar[bool] = False  # trees do not predict the standard deviation of their error
 
     def __init__(self, config: BoostedTreesConfig, booster: xgboost.Booster) -> None:
         if booster.num_features() != len(config.features):
             found = booster.num_features()
             raise ModelError(f"the trees read {found} features, but the settings list {config.features}")
         self.config, self.booster = config, booster
-
-    @property
-    def has_spread(self) -> bool:
-        """False: trees do not predict the standard deviation of their error."""
-        return False
 
     def predict_series(
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]

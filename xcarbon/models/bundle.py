@@ -26,35 +26,29 @@ FORMAT = 2
 
 
 class ModelConfig(Protocol):
-    """Settings of a model: a dataclass that lists at least the inputs of the model.
-
-    Attributes
-    ----------
-    variables : tuple of str
-        Hourly inputs, in the order of the last axis of ``hourly``.
-    bands : tuple of str
-        Bands of a patch; empty for a model without patches.
-    context : int
-        Number T of hours in a window, which ends with the predicted hour.
-    min_context : int
-        Smallest number of these hours that the record must contain for a prediction. It is less than
-        ``context`` for models that also predict the first hours of a record.
-    statics : tuple of str
-        Static site features, in the order of the last axis of ``statics``.
-    """
+    """Settings of a model: a dataclass that lists at least the inputs of the model."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
-    def variables(self) -> tuple[str, ...]: ...  # noqa: D102
+    def variables(self) -> tuple[str, ...]:
+        """Hourly inputs, in the order of the last axis of ``hourly``."""
+
     @property
-    def bands(self) -> tuple[str, ...]: ...  # noqa: D102
+    def bands(self) -> tuple[str, ...]:
+        """Bands of a patch; empty for a model without patches."""
+
     @property
-    def context(self) -> int: ...  # noqa: D102
+    def statics(self) -> tuple[str, ...]:
+        """Static site features, in the order of the last axis of ``statics``."""
+
     @property
-    def min_context(self) -> int: ...  # noqa: D102
+    def context(self) -> int:
+        """Number T of hours in a window, which ends with the predicted hour."""
+
     @property
-    def statics(self) -> tuple[str, ...]: ...  # noqa: D102
+    def min_context(self) -> int:
+        """Smallest number of these hours that the record must contain for a prediction."""
 
 
 class Predictor(Protocol):
@@ -77,27 +71,22 @@ class Predictor(Protocol):
     @property
     def config(self) -> ModelConfig:
         """Settings of the model."""
-        ...
 
     @property
     def has_spread(self) -> bool:
         """Whether the model also predicts the standard deviation of the error of each target."""
-        ...
 
     def predict_series(
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict as :meth:`CarbonModel.predict_series`, but in standardised units of the targets."""
-        ...
 
     def to_bytes(self) -> bytes:
         """Return the weights in a format that cannot execute code when it is read."""
-        ...
 
     @classmethod
     def from_bytes(cls, config: dict[str, Any], weights: bytes) -> Predictor:
         """Build the predictor; raise ModelError, TypeError or ValueError if weights and settings differ."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -304,7 +293,13 @@ class CarbonModel:
             raise ModelError(f"{path} is not a model folder with {predictor_class.file}: {error}") from error
         except (LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: settings and weights do not fit together: {error}") from error
-        _check_bounds(path, bounds)
+        for code, found in bounds.items():
+            known = scaling_bounds(code)
+            if known != found:
+                raise ModelError(
+                    f"{path}: {code} was scaled with bounds {found} in training, but the vocabulary has "
+                    f"{known}: train the model again"
+                )
         return cls(predictor, scaler, settings["provenance"])
 
     def fingerprint(self) -> str:
@@ -318,12 +313,9 @@ class CarbonModel:
         return f"CarbonModel-{self.fingerprint()}"
 
 
-def _check_bounds(path: Path, bounds: dict[str, tuple[float, float]]) -> None:
-    """Raise a ModelError if the bounds are not those of the vocabulary."""
-    for code, found in bounds.items():
-        known = variable(code).bounds
-        if known is None or (known.lower, known.upper) != tuple(found):
-            raise ModelError(
-                f"{path}: {code} was scaled with bounds {found} in training, but the vocabulary has {known}: "
-                "train the model again"
-            )
+def scaling_bounds(code: str) -> tuple[float, float]:
+    """Return the bounds by which the vocabulary scales a predictor, in its units."""
+    bounds = variable(code).bounds
+    if bounds is None:
+        raise ModelError(f"{code} has no scaling bounds, so it cannot be a predictor")
+    return bounds.lower, bounds.upper

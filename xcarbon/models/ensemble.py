@@ -19,26 +19,16 @@ from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPe
 
 
 class Ensemble(nn.Module):
-    """Networks with the same settings and different weights; some of them may use no static site features.
-
-    Parameters
-    ----------
-    members : sequence of StreamingEcoPerceiver
-        At least one network.
-
-    Attributes
-    ----------
-    config : StreamingConfig
-        Settings of the member with the most static site features.
-    """
+    """Networks with the same settings and different weights; some of them may use no static site features."""
 
     def __init__(self, members: Sequence[StreamingEcoPerceiver]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        # Settings of the member with the most static site features.
         self.config = max((member.config for member in members), key=lambda config: len(config.statics))
 
 
-class EnsemblePredictor(StreamingPredictor[Ensemble]):
+class EnsemblePredictor(StreamingPredictor):
     r"""An ensemble with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
@@ -64,7 +54,7 @@ class EnsemblePredictor(StreamingPredictor[Ensemble]):
         weights = self._weights(inputs.statics, len(inputs.hourly))  # (members, B)
         used = weights.any(1)  # members with a weight of zero everywhere are not computed
         found = []
-        for member in itertools.compress(self._members, used):
+        for member in itertools.compress(self.network.members, used):
             own = inputs if member.config.statics else inputs.without_statics()
             found.append(streaming.predict_series(member, own))
         means = torch.stack([each.mean for each in found])  # (used members, B, L, targets)
@@ -76,15 +66,10 @@ class EnsemblePredictor(StreamingPredictor[Ensemble]):
         variance = (weights * (scales**2 + (means - mean) ** 2)).sum(0)  # (B, L, targets)
         return Prediction(mean, variance.log() / 2)
 
-    @property
-    def _members(self) -> list[StreamingEcoPerceiver]:
-        members: Any = self.network.members
-        return list(members)
-
     def _weights(self, statics: Tensor | None, batch: int) -> Tensor:
         """Share of each member in the prediction of each sequence, ``(members, B)``."""
         known = torch.zeros(batch, dtype=torch.bool) if statics is None else statics.isfinite().any(1).cpu()
-        with_statics = torch.tensor([bool(member.config.statics) for member in self._members])
+        with_statics = torch.tensor([bool(member.config.statics) for member in self.network.members])
         contributes = known | ~with_statics[:, None] | with_statics.all()  # (members, B)
         return contributes / contributes.sum(0)
 
@@ -185,7 +170,7 @@ def members(model: CarbonModel) -> list[CarbonModel]:
         return [model]
     if not isinstance(model.predictor, EnsemblePredictor):
         raise ModelError(f"an ensemble consists of streaming EcoPerceivers, found a {model.predictor.name}")
-    networks: Any = model.network.members
+    networks = model.network.members
     shared = {name: known for name, known in model.provenance.items() if name != "members"}
     trainings = model.provenance.get("members", [{}] * len(networks))
     return [

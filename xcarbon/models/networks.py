@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import safetensors.torch
@@ -17,22 +17,19 @@ from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 
-Network = TypeVar("Network", bound=nn.Module)
 
-
-class TorchPredictor(Generic[Network]):
-    """Base class of all networks: weights are stored as safetensors, settings are a dataclass.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        The network. A prediction moves it to the device of the option ``device``.
-    """
+class TorchPredictor:
+    """Base class of all networks: weights are stored as safetensors, settings are a dataclass."""
 
     file: ClassVar[str] = "model.safetensors"
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Any) -> None:
         self.network = network
+
+    @property
+    def config(self) -> Any:
+        """Settings of the network."""
+        return self.network.config
 
     def to_bytes(self) -> bytes:
         """Write the weights as safetensors."""
@@ -52,7 +49,7 @@ class TorchPredictor(Generic[Network]):
         return cls(network.eval())
 
     @classmethod
-    def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Network:
+    def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
         """Create the network for these settings and weights; the weights are not loaded yet."""
         raise NotImplementedError
 
@@ -65,7 +62,7 @@ class TorchPredictor(Generic[Network]):
         return torch.device(name)
 
 
-class EcoPerceiverPredictor(TorchPredictor[EcoPerceiver]):
+class EcoPerceiverPredictor(TorchPredictor):
     """An EcoPerceiver with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
@@ -76,16 +73,7 @@ class EcoPerceiverPredictor(TorchPredictor[EcoPerceiver]):
 
     kind: ClassVar[str] = "ecoperceiver"
     name: ClassVar[str] = "EcoPerceiver"
-
-    @property
-    def config(self) -> EcoPerceiverConfig:
-        """Settings of the network."""
-        return self.network.config
-
-    @property
-    def has_spread(self) -> bool:
-        """False: the paper's model predicts no uncertainty."""
-        return False
+    has_spread: ClassVar[bool] = False  # the paper's model does not predict the deviation of its error
 
     def predict_series(
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
@@ -101,7 +89,7 @@ class EcoPerceiverPredictor(TorchPredictor[EcoPerceiver]):
         return EcoPerceiver(EcoPerceiverConfig(**config))
 
 
-class StreamingPredictor(TorchPredictor[Network]):
+class StreamingPredictor(TorchPredictor):
     """A streaming EcoPerceiver with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
@@ -114,14 +102,9 @@ class StreamingPredictor(TorchPredictor[Network]):
     name: ClassVar[str] = "streaming EcoPerceiver"
 
     @property
-    def config(self) -> StreamingConfig:
-        """Settings of the network."""
-        return cast(StreamingConfig, self.network.config)
-
-    @property
     def has_spread(self) -> bool:
         """Whether it was trained to predict its uncertainty."""
-        return self.config.spread
+        return bool(self.config.spread)
 
     def predict_series(
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
@@ -144,11 +127,10 @@ class StreamingPredictor(TorchPredictor[Network]):
 
     def predict(self, inputs: ModelInputs[Tensor]) -> Prediction:
         """Predict every hour of sequences of any length."""
-        network: Any = self.network
-        return streaming.predict_series(network, inputs)
+        return streaming.predict_series(self.network, inputs)
 
     @classmethod
-    def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Any:
+    def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
         """Create the network for these settings."""
         return StreamingEcoPerceiver(StreamingConfig(**config))
 

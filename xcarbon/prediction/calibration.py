@@ -15,6 +15,9 @@ from xcarbon.evaluation.coverage import LEVELS, standardised_error
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.predict import predict
 
+#: Half width of the central interval of each level, in standard deviations of a normal distribution [1].
+LIMITS = np.array([NormalDist().inv_cdf((1 + level) / 2) for level in LEVELS])
+
 
 def calibrate(model: CarbonModel, ds: xr.Dataset) -> CarbonModel:
     """Scale the predicted standard deviation so that its intervals contain the nominal share of observations.
@@ -65,8 +68,7 @@ def calibrate(model: CarbonModel, ds: xr.Dataset) -> CarbonModel:
 
 def _factor(errors: NDArray[np.floating]) -> float:
     """Factor for the spread from absolute standardised errors."""
-    normal = [NormalDist().inv_cdf((1 + level) / 2) for level in LEVELS]
-    return float(np.exp(np.log(np.quantile(errors, LEVELS) / normal).mean()))
+    return float(np.exp(np.log(np.quantile(errors, LEVELS) / LIMITS).mean()))
 
 
 def _left_out(towers: list[NDArray[np.floating]]) -> dict[str, float]:
@@ -74,10 +76,9 @@ def _left_out(towers: list[NDArray[np.floating]]) -> dict[str, float]:
     if sum(tower.size > 0 for tower in towers) < 2:
         return {}
     within = np.zeros(len(LEVELS))
-    limits = np.array([NormalDist().inv_cdf((1 + level) / 2) for level in LEVELS])
     for number, tower in enumerate(towers):
         if tower.size:
             factor = _factor(np.concatenate(towers[:number] + towers[number + 1 :]))
-            within += (tower[:, np.newaxis] <= factor * limits).sum(0)
+            within += (tower[:, np.newaxis] <= factor * LIMITS).sum(0)
     total = sum(tower.size for tower in towers)
     return {str(level): float(share) for level, share in zip(LEVELS, within / total, strict=True)}

@@ -229,15 +229,7 @@ def _lag_masks(config: ModelConfig, lagged: Sequence[str] | None, lags: Sequence
 def _predict_without(
     inputs: xr.Dataset, model: CarbonModel, target: str, masks: list[_Mask], hours: int, seed: int
 ) -> xr.Dataset:
-    """Draw hours and predict them with masks, lazily.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``whole (site, time)``, ``masked (site, mask, time)`` and, if it is measured,
-        ``observed (site, time)``, in units of the target. ``time`` numbers the drawn hours; NaN where a
-        tower has fewer of them.
-    """
+    """Draw and predict hours, lazily: ``whole``, ``observed (site, time)``, ``masked (site, mask, time)``."""
     stamps = da.from_array(inputs["time"].values, chunks=-1)
     towers = np.array([zlib.crc32(str(site).encode()) for site in inputs["site"].values])
     arrays = [_by_tower(inputs["hourly"]), "stv", stamps, "t", da.from_array(towers, chunks=1), "s"]

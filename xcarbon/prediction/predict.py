@@ -263,12 +263,6 @@ def predict_hours(inputs: ModelInputs[np.ndarray], stamps: np.ndarray, model: Ca
     return model.predict_series(inputs.between(begin, None), wanted)
 
 
-def _name(model: CarbonModel) -> str:
-    """Name of a model, if it has one, and of its kind."""
-    kind = f"{model.predictor.name} model"
-    return f"{model.provenance['name']}: {kind}" if "name" in model.provenance else kind
-
-
 def _spread_attrs(target: str) -> dict[str, str]:
     """CF attributes of a target's predicted standard deviation."""
     attrs = conventions.variable_attrs(target)
@@ -294,8 +288,9 @@ def provenance_attrs(model: CarbonModel) -> dict[str, str]:
     sites = model.sites
     data = model.provenance.get("data", {})
     described = data.get("title") or "unnamed data"
+    name = f"{model.provenance['name']}: " if "name" in model.provenance else ""
     attrs = {
-        "source": f"{_name(model)} {model.fingerprint()}, xcarbon {__version__}",
+        "source": f"{name}{model.predictor.name} model {model.fingerprint()}, xcarbon {__version__}",
         "references": "arXiv:2406.04940",
         "comment": f"predicted by a model trained on {len(sites)} towers of: {described}",
         "training_sites": " ".join(sites),

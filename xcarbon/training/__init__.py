@@ -129,6 +129,8 @@ def fit(
     if bands is None:
         bands = PATCH_BANDS if "reflectance" in ds else ()
     targets = (target,) if isinstance(target, str) else tuple(target)
+    if run_dir is None:
+        run_dir = f"xcarbon-runs/{model}-{targets[0]}-{dt.datetime.now():%Y%m%d-%H%M%S}"
     task = Task(
         train=ds,
         val=val,
@@ -138,15 +140,8 @@ def fit(
         max_qc=max_qc,
         min_distance=min_distance,
         seed=seed,
-        run_dir=_run_dir(run_dir, model, targets[0]),
+        run_dir=Path(run_dir),
         resume=resume,
     )
     trained: CarbonModel = resolve(KINDS[model].trainer)(task, **settings)
     return trained
-
-
-def _run_dir(run_dir: str | os.PathLike[str] | None, model: str, target: str) -> Path:
-    """Path of the run's folder, by default named by model, target and time."""
-    if run_dir is not None:
-        return Path(run_dir)
-    return Path("xcarbon-runs") / f"{model}-{target}-{dt.datetime.now():%Y%m%d-%H%M%S}"

@@ -50,12 +50,13 @@ def fit(task: Task, **settings: Any) -> CarbonModel:
         (folder.path / SEARCH).unlink(missing_ok=True)
         folder.begin(run)
     try:
-        train, val = _hold(client, config, *lazy)
+        hold: Any = LocalRows if client is None else functools.partial(ClusterRows, client)
+        train, *val = (hold(rows, config.features) for rows in lazy)
         best = None
         if fold is not None:
             best = search(train, training, drawn, fold, folder.path / SEARCH)
             training = dataclasses.replace(training, **best["settings"])
-        booster, curve = _train(train, val, training)
+        booster, curve = _train(train, val[0] if val else None, training)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"training was stopped; resume=True continues the run in {folder.path}"
@@ -72,17 +73,6 @@ def _find_rows(task: Task, ds: xr.Dataset, config: BoostedTreesConfig) -> list[T
     rows = tower_rows(inputs, config)
     task.check_hours(len(rows), inputs.sizes["site"], config.context)
     return rows
-
-
-def _hold(
-    client: Any, config: BoostedTreesConfig, train: list[TowerRows], val: list[TowerRows] | None = None
-) -> tuple[Rows, Rows | None]:
-    """Read the rows into this process, or into the workers of a cluster."""
-    if client is None:
-        local = LocalRows(train, config.features)
-        return local, None if val is None else LocalRows(val, config.features, like=local)
-    hold = functools.partial(ClusterRows, client, features=config.features)
-    return hold(train), None if val is None else hold(val)
 
 
 def _train(

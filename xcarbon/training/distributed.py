@@ -51,24 +51,7 @@ def total(fabric: Fabric, values: Tensor) -> Tensor:
 
 
 class Shard:
-    """The windows of the towers that this process holds.
-
-    Windows are numbered tower by tower over the towers of all processes.
-
-    Parameters
-    ----------
-    fabric : lightning_fabric.Fabric
-        The processes.
-    inputs : xarray.Dataset
-        All towers, from :func:`xcarbon.prep.inputs.model_inputs`, with a target.
-    context : int
-        Number T of hours in a window.
-
-    Attributes
-    ----------
-    windows : Windows or None
-        The windows that this process holds; None if there are none.
-    """
+    """The windows of the share of the towers that this process holds, numbered over all processes."""
 
     def __init__(self, fabric: Fabric, inputs: xr.Dataset, context: int) -> None:
         self.fabric = fabric
@@ -96,8 +79,8 @@ class Shard:
         return index[rows] + self._shift[site[rows]], rows
 
     def batch(self, own: Tensor) -> Batch:
-        """Gather windows that this process holds, on the device."""
-        return self._held_here().batch(own).to(self.fabric.device)
+        """Gather windows that this process holds."""
+        return self._held_here().batch(own)
 
     def targets(self, own: Tensor) -> Tensor:
         """Target of each hour of windows that this process holds, shape ``(B, T)``."""

@@ -7,7 +7,7 @@ is over all hours of the window.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import xarray as xr
 from lightning_fabric import Fabric
@@ -24,14 +24,12 @@ from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.task import Task, configure
 from xcarbon.training.windows import Batch
 
-#: Windows that are computed at once: the arrays fit into the caches of a processor, or fill a GPU.
-MICRO_BATCH = {"cpu": 64, "other": 512}
-
 
 class EcoPerceiverRun(TrainingRun):
     """Training of EcoPerceiver on the windows of a :class:`~xcarbon.training.distributed.Shard`."""
 
-    micro_batches = MICRO_BATCH
+    # The arrays fit into the caches of a processor, or fill a GPU.
+    micro_batches: ClassVar = {"cpu": 64, "other": 512}
     scored = "last"
 
     def _predictor(self, config: EcoPerceiverConfig) -> EcoPerceiverPredictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -28,21 +29,11 @@ History = dict[str, dict[str, list[float]]]
 
 
 class TowerRows(NamedTuple):
-    """The n hours of a tower that have a target and a full window, lazily; each array is one chunk.
+    """The n hours of a tower that have a target and a full window, lazily; each array is one chunk."""
 
-    Attributes
-    ----------
-    site : int
-        Position of the tower in the Dataset.
-    features : dask.array.Array
-        :func:`~xcarbon.models.boosting.hour_features`, shape ``(n, V + C)``.
-    target : dask.array.Array
-        Target in its units, shape ``(n,)``.
-    """
-
-    site: int
-    features: da.Array
-    target: da.Array
+    site: int  # position of the tower in the Dataset
+    features: da.Array  # (n, V + C)
+    target: da.Array  # (n,), in its units
 
 
 def tower_rows(inputs: xr.Dataset, config: BoostedTreesConfig) -> list[TowerRows]:
@@ -110,19 +101,25 @@ def _leaf_order(features: NDArray[np.float32], target: NDArray[np.float32]) -> N
 
 
 class LocalRows:
-    """Rows in the memory of this process, as float32 and as bins of ``hist``, which ``like`` may define."""
+    """Rows in the memory of this process, as float32 and, for the training, as bins of ``hist``."""
 
-    def __init__(
-        self, rows: Sequence[TowerRows], features: Sequence[str], like: LocalRows | None = None
-    ) -> None:
+    def __init__(self, rows: Sequence[TowerRows], features: Sequence[str]) -> None:
+        self.names = list(features)
         with progress_bar("reading"):
             self.towers = dask.compute(*((tower.features, tower.target) for tower in rows))
         self.sizes = [len(target) for _, target in self.towers]
-        batches, bins = _Batches(self.towers, features), None if like is None else like.matrix
+
+    @functools.cached_property
+    def matrix(self) -> xgboost.QuantileDMatrix:
+        """Rows in bins, which all trainings share."""
+        return self._matrix()
+
+    def _matrix(self, ref: xgboost.QuantileDMatrix | None = None) -> xgboost.QuantileDMatrix:
+        """Rows in bins of their own, or in those of ``ref``."""
         # XGBoost ignores a KeyboardInterrupt in its calls for the next tower, and would train without it.
         with interruptible() as interrupted:
             try:
-                self.matrix: xgboost.QuantileDMatrix = xgboost.QuantileDMatrix(batches, ref=bins)
+                return xgboost.QuantileDMatrix(_Batches(self.towers, self.names), ref=ref)
             finally:
                 if interrupted():
                     raise KeyboardInterrupt
@@ -146,7 +143,7 @@ class LocalRows:
             training.parameters(),
             self.matrix,
             training.n_estimators,
-            evals=[(self.matrix, "train"), *([] if val is None else [(val.matrix, "val")])],
+            evals=[(self.matrix, "train"), *([] if val is None else [(val._matrix(self.matrix), "val")])],
             evals_result=history,
             verbose_eval=False,
             callbacks=_callbacks(training, val) + ([] if progress is None else [_Progress(progress)]),
@@ -187,7 +184,9 @@ class ClusterRows:
         """Train trees, as :meth:`LocalRows.train`; XGBoost reports no progress from a cluster."""
         import xgboost.dask
 
-        matrix = self._matrix(weight=_weights(held_out, self.sizes))
+        weights = zip(self.sizes, _weights(held_out, self.sizes), strict=True)
+        weight = da.concatenate([da.full(size, value, chunks=size) for size, value in weights])
+        matrix = self._matrix(weight=weight)
         trained = xgboost.dask.train(
             self.client,
             training.parameters(),
@@ -199,13 +198,10 @@ class ClusterRows:
         )
         return trained["booster"], trained["history"]
 
-    def _matrix(self, weight: NDArray[np.float32] | None = None, **settings: Any) -> Any:
-        """Rows in the bins of ``hist``, with a weight for each tower."""
+    def _matrix(self, **settings: Any) -> Any:
+        """Rows in the bins of ``hist``."""
         from xgboost.dask import DaskQuantileDMatrix
 
-        if weight is not None:
-            pairs = zip(self.sizes, weight, strict=True)
-            settings["weight"] = da.concatenate([da.full(size, value, chunks=size) for size, value in pairs])
         return DaskQuantileDMatrix(
             self.client, self.features, self.target, feature_names=self.names, **settings
         )
@@ -227,9 +223,9 @@ class _Batches(xgboost.DataIter):
     """Iterator that passes the rows to XGBoost tower by tower."""
 
     def __init__(
-        self, towers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], names: Sequence[str]
+        self, towers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], names: list[str]
     ) -> None:
-        self.towers, self.names, self.position = towers, list(names), 0
+        self.towers, self.names, self.position = towers, names, 0
         super().__init__()
 
     def reset(self) -> None:

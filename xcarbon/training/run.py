@@ -6,9 +6,9 @@ import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -22,55 +22,23 @@ from xcarbon.core.options import OPTIONS
 from xcarbon.models.bundle import CarbonModel, ModelConfig, Predictor, Scaler
 from xcarbon.models.streaming import Prediction
 from xcarbon.training.checkpoints import RunFolder
-from xcarbon.training.distributed import total
+from xcarbon.training.distributed import Shard, total
 from xcarbon.training.ema import EMA
+from xcarbon.training.objective import loss
 from xcarbon.training.schedule import BETAS, TrainingConfig
+from xcarbon.training.sequences import TowerSequences
 from xcarbon.training.windows import Batch
 
 #: Longest time between two checkpoints, even if an epoch takes longer.
 CHECKPOINT_SECONDS = 600
 #: Attributes of a run that are part of a checkpoint, in addition to weights and optimiser.
 PROGRESS = ("step", "stale", "best", "curve")
-
-
-class Samples(Protocol):
-    """Training samples of towers in memory: windows, or sequences of hours."""
-
-    def __len__(self) -> int: ...
-
-    def find(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the samples of ``index`` that this process holds, and their rows in ``index``."""
-        ...
-
-    def targets(self, own: Tensor) -> Tensor:
-        """Target of each hour of samples that this process holds, ``(B, T)``; NaN where missing."""
-        ...
-
-    def batch(self, own: Tensor) -> Batch:
-        """Gather samples that this process holds."""
-        ...
+#: Training samples of towers in memory: windows, or sequences of hours.
+Samples: TypeAlias = Shard | TowerSequences
 
 
 class TrainingRun(ABC):
-    """One training run: all processes run the same steps on their own samples; the first one writes files.
-
-    A kind of model defines its samples (:class:`Samples`) and the abstract methods.
-
-    Parameters
-    ----------
-    fabric : lightning_fabric.Fabric
-        The processes, launched.
-    folder : RunFolder
-        Folder for the settings, checkpoints and the model.
-    config : dataclass
-        Settings of the network.
-    training : TrainingConfig
-        Settings of the training.
-    scaler : Scaler
-        Scaling of targets and predictors.
-    provenance : dict
-        Provenance of the model; at least ``sites`` and ``val_sites``.
-    """
+    """One training run: all processes run the same steps on their own samples; the first one writes files."""
 
     #: Number of samples that are computed at once, by type of device.
     micro_batches: ClassVar[Mapping[str, int]]
@@ -114,10 +82,6 @@ class TrainingRun(ABC):
     @abstractmethod
     def _output(self, batch: Batch) -> Prediction:
         """Run the network on a batch."""
-
-    def _loss(self, output: Prediction, wanted: Tensor) -> Tensor:
-        """Sum the loss over the standardised targets that are not NaN."""
-        return squared_error(output, wanted)
 
     def _samples(self, towers: Any, numbers: Tensor, epoch: int | None) -> Tensor:
         """Samples with these numbers in an epoch; those to be scored if ``epoch`` is None."""
@@ -169,13 +133,13 @@ class TrainingRun(ABC):
                 if number == 0 or not batches:
                     order = _order(len(towers), self.training.seed, epoch)
                     batches = self._samples(towers, order, epoch).split(self.training.batch_size)
-                loss = self._step(towers, batches[number], self.training.rate(self.step, total_steps))
+                error = self._step(towers, batches[number], self.training.rate(self.step, total_steps))
                 self.step += 1
                 progress.update()
-                progress.set_postfix(loss=f"{loss:.3f}", best=f"{self.best:.3f}")
+                progress.set_postfix(loss=f"{error:.3f}", best=f"{self.best:.3f}")
                 if self.step % eval_every == 0 or self.step == total_steps:
                     with self._averaged():
-                        self._evaluate(loss, val, val_index)
+                        self._evaluate(error, val, val_index)
                     saved = -math.inf
                 stop = total(self.fabric, torch.tensor(int(interrupted()))).item() > 0
                 if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -196,16 +160,15 @@ class TrainingRun(ABC):
         own, chance, share = self._own(towers, index)
         known = max(1, total(self.fabric, share * self._known(towers, own, self.training.loss)).item())
         parts = list(zip(own.split(self.micro_batch), chance.split(self.micro_batch), strict=True))
-        loss = torch.zeros((), device=self.fabric.device)
+        summed = torch.zeros((), device=self.fabric.device)
         for number, (part, dropped) in enumerate(parts, start=1):
             with self.fabric.no_backward_sync(self.network, enabled=number < len(parts)):
-                batch = self._mask(towers.batch(part), dropped)
-                error = self._compared(batch, self.training.loss, self._loss)
-                error = error * (share / known)
+                batch = self._mask(towers.batch(part).to(self.fabric.device), dropped)
+                error = loss(*self._compared(batch, self.training.loss)) * (share / known)
                 # DDP averages the gradients over the processes; the loss is a sum.
                 self.fabric.backward(error * self.fabric.world_size)
-            loss += error.detach()
-        mean = total(self.fabric, loss).item()
+            summed += error.detach()
+        mean = total(self.fabric, summed).item()
         if not math.isfinite(mean):
             raise ModelError(
                 f"the loss is {mean} at step {self.step}: lower learning_rate (it is "
@@ -238,21 +201,21 @@ class TrainingRun(ABC):
             return torch.tensor(len(own))
         return torch.isfinite(towers.targets(own)).sum()
 
-    def _compared(self, batch: Batch, hours: str, measure: Callable[[Prediction, Tensor], Tensor]) -> Tensor:
-        """Compare predictions and targets of the last hour or of all hours, in standardised units."""
+    def _compared(self, batch: Batch, hours: str) -> tuple[Prediction, Tensor]:
+        """Predictions and targets of the last hour or of all hours, in standardised units."""
         mean, std = torch.tensor(list(self.model.scaler.targets.values())).to(batch.target).T
         first = -1 if hours == "last" else 0
         wanted = batch.target.unflatten(1, (-1, 1)) if batch.target.ndim == 2 else batch.target
         output = Prediction._make(
             None if part is None else part[:, first:].float() for part in self._output(batch)
         )
-        return measure(output, ((wanted - mean) / std)[:, first:])
+        return output, ((wanted - mean) / std)[:, first:]
 
-    def _evaluate(self, loss: float, val: Samples | None, index: Tensor | None) -> None:
+    def _evaluate(self, train_loss: float, val: Samples | None, index: Tensor | None) -> None:
         """Score the validation samples, and save the model if its score is the best so far."""
-        score = loss if val is None or index is None else self._score(val, index)
+        score = train_loss if val is None or index is None else self._score(val, index)
         checked = {} if val is None else {"val_mse": score}
-        self.curve.append({"step": self.step, "train_loss": loss, **checked})
+        self.curve.append({"step": self.step, "train_loss": train_loss, **checked})
         if val is None or score < self.best:
             self.best, self.stale = score, 0
             self.model.provenance["curve"] = self.curve
@@ -266,7 +229,9 @@ class TrainingRun(ABC):
         own, _ = val.find(index)
         with torch.no_grad():
             for part in own.split(self.micro_batch) if len(own) else ():
-                error += self._compared(val.batch(part), self.scored, squared_error)
+                batch = val.batch(part).to(self.fabric.device)
+                output, wanted = self._compared(batch, self.scored)
+                error += loss(output._replace(log_scale=None), wanted)
         known = total(self.fabric, self._known(val, own, self.scored))
         return total(self.fabric, error).item() / known.item()
 
@@ -313,12 +278,6 @@ class TrainingRun(ABC):
             self.ema.load_state_dict(state["average"])
         for name in PROGRESS:
             setattr(self, name, state[name])
-
-
-def squared_error(output: Prediction, wanted: Tensor) -> Tensor:
-    """Sum of squared errors over the targets that are not missing."""
-    known = torch.isfinite(wanted)
-    return (output.mean[known] - wanted[known]).square().sum()
 
 
 def _order(count: int, seed: int, epoch: int) -> Tensor:

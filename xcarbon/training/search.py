@@ -74,7 +74,10 @@ def search(
         while len(points) < training.points:
             settings = draw_point(training.seed, len(points), drawn)
             trial = dataclasses.replace(training, **settings)
-            error = sum(_held_out_error(rows, trial, fold == number) for number in range(training.folds))
+            error = 0.0
+            for number in range(training.folds):
+                booster, _ = rows.train(trial, held_out=fold == number)
+                error += rows.squared_error(booster, fold == number)
             points.append({"settings": settings, "mse": error / scale})
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(points, indent=2) + "\n")
@@ -96,9 +99,3 @@ def assign_folds(groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np
     if len(names) < folds:
         raise ModelError(f"{len(names)} groups of towers are too few for {folds} folds: choose fewer folds")
     return np.random.default_rng(seed).permutation(len(names))[number] % folds
-
-
-def _held_out_error(rows: Rows, training: BoostingConfig, held_out: NDArray[np.bool_]) -> float:
-    """Sum of squared errors at towers that are left out of the training."""
-    booster, _ = rows.train(training, held_out=held_out)
-    return rows.squared_error(booster, held_out)

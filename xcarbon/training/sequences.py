@@ -19,41 +19,14 @@ LEAST_TARGETS = 24
 
 
 class TowerSequences:
-    """Sequences of several towers, whose hours are concatenated in the same arrays.
+    """Sequences of L hours of several towers, whose H hours are concatenated in the same arrays."""
 
-    The position of its first hour in these arrays identifies a sequence. A sequence never begins before the
-    record of its tower. If it is longer than the rest of the record, the hours after the record are missing;
-    they have no influence, since a prediction depends only on earlier hours.
+    # The position of its first hour in these arrays identifies a sequence. A sequence never begins before the
+    # record of its tower. The hours after the record are missing; they have no influence, since a prediction
+    # depends only on earlier hours. Sequences overlap only in the hours without targets.
 
-    Parameters
-    ----------
-    inputs : xarray.Dataset
-        From :func:`xcarbon.prep.inputs.model_inputs`, with a sequence of targets.
-    statics : tuple of str
-        Static site features that the model uses.
-    length : int
-        Number L of hours in a sequence.
-    min_context : int
-        Number of hours that a target needs, including its own.
-    device : torch.device
-        Device of the batches.
-
-    Attributes
-    ----------
-    starts : Tensor
-        First hours of the sequences, shape ``(len(self),)``. Sequences overlap only in the hours without
-        targets.
-    """
-
-    def __init__(
-        self,
-        inputs: xr.Dataset,
-        statics: tuple[str, ...],
-        length: int,
-        min_context: int,
-        device: torch.device,
-    ) -> None:
-        self.length, self.warmup, self.device = length, min_context - 1, device
+    def __init__(self, inputs: xr.Dataset, statics: tuple[str, ...], length: int, min_context: int) -> None:
+        self.length, self.warmup = length, min_context - 1
         towers = join_patches(load_towers(inputs, range(inputs.sizes["site"]), min_context))
         hours = torch.tensor([tower.data.sizes["time"] for tower in towers], dtype=torch.int64)
         self._ends = hours.cumsum(0)  # (towers,)
@@ -126,7 +99,7 @@ class TowerSequences:
         return self._target[hours].masked_fill(~is_there[..., None], torch.nan)
 
     def batch(self, starts: Tensor) -> Batch:
-        """Gather sequences, on the device."""
+        """Gather sequences."""
         hours, is_there = self._hours(starts)  # (B, L), (B, L)
         hourly = self._hourly[hours].masked_fill(~is_there[..., None], torch.nan)  # (B, L, V)
         index = None
@@ -134,7 +107,7 @@ class TowerSequences:
             index = self._patch_index[hours].masked_fill(~is_there, -1)  # (B, L)
         statics = None if self._statics is None else self._statics[self._tower(starts)]  # (B, S)
         inputs = ModelInputs(hourly, self._patches, index, statics).compact()
-        return Batch(inputs, self.targets(starts)).to(self.device)
+        return Batch(inputs, self.targets(starts))
 
     def _tower(self, hours: Tensor) -> Tensor:
         """Positions of the towers that hours belong to."""

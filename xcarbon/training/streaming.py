@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 
@@ -23,15 +22,12 @@ from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import join_processes
-from xcarbon.training.objective import drop, loss
+from xcarbon.training.objective import drop
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
 from xcarbon.training.task import Task, configure
 from xcarbon.training.windows import Batch
-
-#: Sequences that are computed at once; on a processor more of them are not faster.
-MICRO_BATCH = {"cpu": 4, "other": 16}
 
 
 @dataclass(frozen=True)
@@ -87,11 +83,7 @@ def train(
     training: StreamingTraining,
     starts: Sequence[CarbonModel | None],
 ) -> CarbonModel:
-    """Train one network for each of ``configs``, and combine several to an ensemble.
-
-    A network starts from the weights and the scaling of the model in ``starts``, or from random weights where
-    it is None. Each member of an ensemble has its own folder within that of the task.
-    """
+    """Train a network for each of ``configs``, from its model in ``starts`` or from random weights."""
     config = max(configs, key=lambda config: len(config.statics))
     if training.length < config.window:
         raise ModelError(
@@ -103,52 +95,39 @@ def train(
             f"a streaming EcoPerceiver trains on one process, found {fabric.world_size}: "
             "start it without torchrun"
         )
-    towers = _load(task, config, training, fabric.device, task.train)
-    val = None if task.val is None else _load(task, config, training, fabric.device, task.val)
-
+    towers = _load(task, config, training, task.train)
+    val = None if task.val is None else _load(task, config, training, task.val)
     own_scaler = task.scaler(towers.moments())
-
-    def train_one(
-        folder: RunFolder,
-        config: StreamingConfig,
-        training: StreamingTraining,
-        start: CarbonModel | None,
-        resume: bool,
-    ) -> CarbonModel:
-        scaler, provenance = own_scaler, task.provenance(training, "torch")
+    folder, alone, trained = RunFolder(task.run_dir), len(configs) == 1, []
+    if not alone:
+        settings = {"training": dataclasses.asdict(training), **task.towers()}
+        folder.check(settings, task.resume)
+        if not task.resume:
+            folder.begin(settings)
+    for number, (config, start) in enumerate(zip(configs, starts, strict=True)):
+        member = folder if alone else RunFolder(folder.path / f"member-{number}")
+        own = dataclasses.replace(training, seed=training.seed * len(configs) + number)
+        scaler, provenance = own_scaler, task.provenance(own, "torch")
         if start is not None:
             scaler = dataclasses.replace(start.scaler, max_qc=task.max_qc)
             provenance |= {"pretrained": start.fingerprint(), "pretrained_sites": list(start.sites)}
-        run = StreamingRun(fabric, folder, config, training, scaler, provenance)
+        run = StreamingRun(fabric, member, config, own, scaler, provenance)
         if start is not None:
             run.model.network.load_state_dict(start.network.state_dict())
-        run.start(resume)
+        run.start(task.resume if alone else member.exists)
         sets = (towers, val) if config.statics else (towers.without_statics(), val and val.without_statics())
-        return run.train(*sets)
-
-    folder = RunFolder(task.run_dir)
-    if len(starts) == 1:
-        return train_one(folder, config, training, starts[0], task.resume)
-    settings = {"training": dataclasses.asdict(training), **task.towers()}
-    folder.check(settings, task.resume)
-    if not task.resume:
-        folder.begin(settings)
-    trained = []
-    for number, (own_config, start) in enumerate(zip(configs, starts, strict=True)):
-        member = RunFolder(folder.path / f"member-{number}")
-        own = dataclasses.replace(training, seed=training.seed * len(starts) + number)
-        trained.append(train_one(member, own_config, own, start, member.exists))
+        trained.append(run.train(*sets))
+    if alone:
+        return trained[0]
     together = ensemble(trained)
     together.save(folder.model)
     return together
 
 
-def _load(
-    task: Task, config: StreamingConfig, training: StreamingTraining, device: torch.device, ds: xr.Dataset
-) -> TowerSequences:
+def _load(task: Task, config: StreamingConfig, training: StreamingTraining, ds: xr.Dataset) -> TowerSequences:
     """Load the sequences of all towers, and raise a clear error if there are none."""
     inputs = task.inputs(ds, task.targets)
-    towers = TowerSequences(inputs, config.statics, training.length, config.min_context, device)
+    towers = TowerSequences(inputs, config.statics, training.length, config.min_context)
     if not len(towers):
         raise ModelError(
             f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {', '.join(task.targets)} "
@@ -162,7 +141,7 @@ class StreamingRun(TrainingRun):
     """Training on sequences, which begin at other hours in each epoch."""
 
     training: StreamingTraining
-    micro_batches: ClassVar = MICRO_BATCH
+    micro_batches: ClassVar = {"cpu": 4, "other": 16}  # on a processor, larger batches are not faster
     scored = "window"
 
     def _predictor(self, config: StreamingConfig) -> StreamingPredictor:
@@ -178,9 +157,6 @@ class StreamingRun(TrainingRun):
     def _output(self, batch: Batch) -> Prediction:
         output: Prediction = self.network(batch.inputs)
         return output
-
-    def _loss(self, output: Prediction, wanted: Tensor) -> Tensor:
-        return loss(output, wanted)
 
     def _samples(self, towers: TowerSequences, numbers: Tensor, epoch: int | None) -> Tensor:
         starts = towers.starts[numbers]

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from xcarbon._version import __version__
 from xcarbon.core.errors import ModelError
-from xcarbon.core.variables import VARIABLES
-from xcarbon.models.bundle import Scaler
+from xcarbon.models.bundle import Scaler, scaling_bounds
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.split import near_groups
 
@@ -79,7 +78,7 @@ class Task:
     def scaler(self, moments: Sequence[tuple[float, float]]) -> Scaler:
         """Return the scaler for targets with these means and standard deviations."""
         targets = dict(zip(self.targets, moments, strict=True))
-        return Scaler(targets, self.max_qc, {code: _bounds(code) for code in self.variables})
+        return Scaler(targets, self.max_qc, {code: scaling_bounds(code) for code in self.variables})
 
     def provenance(self, training: Any, library: str) -> dict[str, Any]:
         """Return the provenance of a model: towers, data, citations, settings (a dataclass) and versions."""
@@ -128,11 +127,3 @@ def configure(cls: type[Config], settings: dict[str, Any], also: Sequence[str] =
 def site_names(ds: xr.Dataset) -> list[str]:
     """Return the names of the towers of a Dataset, an empty list for a tower without a name."""
     return [str(site) for site in np.atleast_1d(ds["site"].values)] if "site" in ds.coords else []
-
-
-def _bounds(code: str) -> tuple[float, float]:
-    """Scaling bounds of a predictor in its units."""
-    bounds = VARIABLES[code].bounds
-    if bounds is None:
-        raise ModelError(f"{code} is a target and cannot be a predictor")
-    return bounds.lower, bounds.upper
