@@ -491,6 +491,7 @@ def test_audit_tells_what_each_release_gave(write):
             "hours": 2,
             "columns": {"TA": {"TA_F": 2}},
             "kept": {"TA": 1},
+            "beyond_limits": {},
             "equal_halves": None,  # nothing was measured
         },
         {
@@ -500,6 +501,7 @@ def test_audit_tells_what_each_release_gave(write):
             "hours": 3,
             "columns": {"TA": {"TA_F": 2, "TA": 1}},
             "kept": {"TA": 2},
+            "beyond_limits": {},
             "equal_halves": 1.0,
         },
     ]

@@ -22,6 +22,7 @@ from xcarbon.core.variables import MDS, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.predict import predict
+from xcarbon.prep.limits import plausible
 from xcarbon.prep.quality import mask_quality
 from xcarbon.training import fit
 from xcarbon.training.checkpoints import RunFolder
@@ -197,6 +198,7 @@ def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.
     }
     if f"{target}{SPREAD}" in bare:
         random = ds.get(f"{target}{RANDOM}", xr.full_like(observed, np.nan)).reset_coords(drop=True)
+        random = plausible(random, f"{target}{RANDOM}")
         spread = bare[f"{target}{SPREAD}"]
         series[f"{target}{SPREAD}"] = random.where(known, spread)
         series[f"{target}{MODEL}{SPREAD}"] = spread

@@ -24,7 +24,9 @@ from xcarbon.core.conventions import HOUR, MISSING_FLAG
 from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_hourly
+from xcarbon.core.variables import LIMITS, Limits
 from xcarbon.io.store import CHUNK
+from xcarbon.prep.limits import apply_limits_to_column
 
 PathLike = str | os.PathLike[str]
 
@@ -350,7 +352,7 @@ def _place(array: xr.DataArray, shape: dict[str, int], axes: dict[str, xr.Variab
         shape = shape | {"day": array.sizes["day"]}
     data = da.map_blocks(
         _read_block,
-        _Record(array.variable, list(shape), before),
+        _Record(array.variable, list(shape), before, LIMITS.get(str(array.name))),
         chunks=_chunks(shape),
         meta=np.empty((0,) * len(shape), array.dtype),
         name=f"open-netcdf-{array.name}-{_identity(array, shape, before)}",
@@ -374,10 +376,10 @@ def _chunks(shape: dict[str, int]) -> tuple[tuple[int, ...], ...]:
 
 
 class _Record:
-    """A variable of a file, the dims it is to have, and how many hours of all go before its first."""
+    """A variable of a file, its dims in the result, the number of hours before it, and its limits."""
 
-    def __init__(self, array: xr.Variable, dims: list[str], before: int) -> None:
-        self.array, self.dims, self.before = array, dims, before
+    def __init__(self, array: xr.Variable, dims: list[str], before: int, limits: Limits | None) -> None:
+        self.array, self.dims, self.before, self.limits = array, dims, before, limits
 
 
 def _read_block(record: _Record, block_info: dict[Any, Any]) -> NDArray[Any]:
@@ -395,7 +397,7 @@ def _read_block(record: _Record, block_info: dict[Any, Any]) -> NDArray[Any]:
         limits["time"] = (first - record.before, last - record.before)
     source = record.array.isel({dim: slice(*limits[dim]) for dim in record.dims if dim in record.array.dims})
     block[tuple(inside.values())] = source.load().set_dims(record.dims).values
-    return block
+    return block if record.limits is None else apply_limits_to_column(block, record.limits)
 
 
 def _missing(dtype: np.dtype[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Prepare the lazy arrays that a model reads: mask by quality, scale and stack a Dataset's variables."""
+"""Prepare the lazy arrays that a model reads: mask, scale and stack a Dataset's variables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from xcarbon.core.conventions import QC, is_utc
 from xcarbon.core.errors import VariableError
 from xcarbon.core.validation import check_hourly, check_units, check_variables
 from xcarbon.core.variables import TIME_FEATURES, VARIABLES, variable
+from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.scale import local_time, scale, time_features
@@ -39,7 +40,7 @@ def model_inputs(
     target: str | Sequence[str] | None = None,
     max_qc: int = MAX_QC,
 ) -> xr.Dataset:
-    """Mask by quality, scale and stack the variables that a model reads, lazily.
+    """Mask by plausibility and quality, scale and stack the variables that a model reads, lazily.
 
     Parameters
     ----------
@@ -163,5 +164,6 @@ def _mask_scale_stack(
         values = next(queue)
         if has_flags:
             values = np.where(next(queue) > max_qc, np.nan, values)
-        stacked[..., position] = scale(values, VARIABLES[code])
+        variable = VARIABLES[code]
+        stacked[..., position] = scale(apply_limits(values, variable.limits), variable)
     return stacked
