@@ -1,1 +1,1 @@
-"""Benchmarks for asv: each is a ratio against a stated alternative, measured in the same run."""
+"""Benchmarks: each result is a ratio to a stated alternative, measured in the same run."""

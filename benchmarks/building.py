@@ -1,8 +1,10 @@
-"""How fast raw files become a store, beside a plain loop with pandas, and how that grows with towers.
+"""How fast raw files become a store, compared with a plain loop with pandas; and how that scales with towers.
 
-The files are as large as real ones: 267 columns of ten years of half-hours, and ten years of daily patches.
-A few are generated, the others are hard links to them under other names. Each
-tower has images of its own.
+python -m benchmarks.building FOLDER [--towers 24 96 385] [--processes 2] [--years 10]
+
+The files have the size of real ones: 267 columns of ten years of half-hours, and ten years of daily patches.
+A few of them are generated, the others are hard links to these under other names. Each tower has its own
+images. The command prints how time and memory grow with the number of towers.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,34 +25,33 @@ import xarray as xr
 from dask.distributed import Client, LocalCluster
 
 import xcarbon
-from benchmarks.memory import peak_memory
-from benchmarks.reading import DATA, write_fullset
+from benchmarks.common import peak_memory, size
+from benchmarks.reading import write_fullset
 from xcarbon.core.variables import CONSOLIDATED, is_gap_filled, quality_column, quality_scheme
 from xcarbon.io.modis.grid import PIXEL_SIZE, patch_centre
 from xcarbon.io.records import choose_columns
 
-HEADER = DATA / "headers" / "fluxnet_fullset_hh.txt"
 LAT, LON = 50.96, 13.57
+TOWERS, YEARS = size(4, 2), size(10, 1)
 
 
 def site_name(index: int) -> str:
-    """Identifier of a tower: XX-A00, XX-A01, ..."""
+    """Return the identifier of a tower: XX-A00, XX-A01, ..."""
     return f"XX-{chr(65 + index // 100)}{index % 100:02}"
 
 
-def write_raw(folder: Path, towers: int, years: int, kinds: int = 3) -> None:
-    """Write files of as many towers, ``kinds`` of them different."""
-    columns = HEADER.read_text().split()
+def write_raw(folder: Path, towers: int, years: int, different: int = 3) -> None:
+    """Write the files of some towers, of which the first few are different."""
     for index in range(towers):
         site = folder / site_name(index)
         site.mkdir(parents=True)
         csv = f"FLX_{site.name}_FLUXNET2015_FULLSET_HH_1996-{1995 + years}_1-4.csv"
-        if index < kinds:
-            write_fullset(site / csv, columns, years)
+        if index < different:
+            write_fullset(site / csv, years)
         else:
-            model = site_name(index % kinds)
-            os.link(folder / model / csv.replace(site.name, model), site / csv)
-        # Images have a place, and are those of all towers there: each tower stands elsewhere.
+            original = site_name(index % different)
+            os.link(folder / original / csv.replace(site.name, original), site / csv)
+        # An image belongs to every tower inside it, so that the towers must stand apart.
         write_patches(site / "MCD43A4.061_500m_aid0001.nc", years, LON + index / 5)
     rows = [f"{site_name(index)},{LAT},{LON + index / 5},100,ENF,1" for index in range(towers)]
     header = "SITE_ID,LOCATION_LAT,LOCATION_LON,LOCATION_ELEV,IGBP,UTC_OFFSET"
@@ -85,56 +86,61 @@ def write_patches(path: Path, years: int, lon: float, pixels: int = 10) -> None:
 # The alternative
 
 
-def build_with_pandas(folder: Path, out: Path, *, select: bool) -> None:
-    """Do for each tower what people write first: read, group by the hour, choose by quality, merge, save."""
-    shutil.rmtree(out, ignore_errors=True)
+def build_with_pandas(folder: Path, out: Path) -> None:
+    """Read each tower, average its hours, choose columns by quality, and save it, as a plain script does."""
     out.mkdir()
     for csv in sorted(folder.glob("*/*.csv")):
-        table = pd.read_csv(csv, na_values=-9999)
-        hours = hours_with_pandas(table, select=select)
-        hours.to_parquet(out / f"{csv.parent.name}.parquet")
+        hours_with_pandas(pd.read_csv(csv, na_values=-9999)).to_parquet(out / f"{csv.parent.name}.parquet")
         with xr.open_dataset(csv.parent / "MCD43A4.061_500m_aid0001.nc") as patches:
             square = patches.drop_vars("crs").isel(ydim=slice(1, 9), xdim=slice(1, 9)) * 1e-4
         pixels = square.to_dataframe().unstack(["ydim", "xdim"])
         pixels.to_parquet(out / f"{csv.parent.name}-patches.parquet")
 
 
-def hours_with_pandas(table: pd.DataFrame, *, select: bool) -> pd.DataFrame:
-    """Bring half-hours to hours, and of several columns of a variable keep the one of best quality.
+def hours_with_pandas(table: pd.DataFrame) -> pd.DataFrame:
+    """Average half-hours to hours; of several columns of a variable, keep the one of best quality.
 
-    ``select`` is what a second look gives: to group no columns but those that are kept.
+    Only the columns that are kept are grouped, as a careful script does.
     """
     choices = choose_columns(list(table))
-    columns = [column for of in choices.values() for column in of]
-    flags = {column: half_hourly_codes(table, column).rename(f"{column} code") for column in columns}
+    columns = [column for options in choices.values() for column in options]
+    flags = {column: half_hourly_flags(table, column).rename(f"{column} flag") for column in columns}
     east = np.sin(np.radians(table["WD"])).rename("EAST")
     north = np.cos(np.radians(table["WD"])).rename("NORTH")
     hour = pd.to_datetime(table["TIMESTAMP_START"], format="%Y%m%d%H%M").dt.floor("h").rename("hour")
-    kept = table[columns] if select else table
-    groups = pd.concat([kept, east, north, hour, *flags.values()], axis=1).groupby("hour")
+    groups = pd.concat([table[columns], east, north, hour, *flags.values()], axis=1).groupby("hour")
     mean, count, worst = groups.mean(), groups.count(), groups.max()
     mean["WD"] = np.degrees(np.arctan2(mean["EAST"], mean["NORTH"])) % 360
-    mean[["P", "P_F"]] *= 2  # a sum; hours with one half-hour are left out
+    mean[list(choices["P"])] *= 2  # a sum; hours with a single half-hour are left out below
     mean = mean[columns].where(count[columns] == 2)
     chosen = {}
     for code, options in choices.items():
         value = quality = None
         for column in options:
-            given = worst[f"{column} code"].where(mean[column].notna())
-            better = given.notna() if value is None else given < quality.fillna(9)
+            flag = worst[f"{column} flag"].where(mean[column].notna())
+            better = flag.notna() if value is None else flag < quality.fillna(9)
             value = mean[column] if value is None else value.where(~better, mean[column])
-            quality = given if quality is None else quality.where(~better, given)
+            quality = flag if quality is None else quality.where(~better, flag)
         chosen[code], chosen[f"{code}_QC"] = value, quality
     values = pd.DataFrame({code: chosen[code] for code in choices}).astype("float32")
-    codes = pd.DataFrame({f"{code}_QC": chosen[f"{code}_QC"] for code in choices}).fillna(-1).astype("int8")
-    return values.merge(codes, on="hour")
+    qualities = pd.DataFrame({f"{code}_QC": chosen[f"{code}_QC"] for code in choices})
+    return values.merge(qualities.fillna(-1).astype("int8"), on="hour")
 
 
-def half_hourly_codes(table: pd.DataFrame, column: str) -> pd.Series:
-    """Quality codes of a column; what is filled without a code has the worst one."""
+def half_hourly_flags(table: pd.DataFrame, column: str) -> pd.Series:
+    """Quality flags of a column; gap-filled values without a flag have the worst one."""
     filled = 2 if quality_scheme(column) is CONSOLIDATED else 3
     unknown = pd.Series(filled if is_gap_filled(column) else 0, table.index)
     return table.get(quality_column(column), unknown).fillna(unknown).where(table[column].notna())
+
+
+def check(store: Path, tables: Path) -> None:
+    """Check that both ways give the same hours, for a variable with several columns and for one with one."""
+    site = site_name(0)
+    ours, theirs = xcarbon.open_store(store).sel(site=site), pd.read_parquet(tables / f"{site}.parquet")
+    for code in ("TA", "NEE"):
+        np.testing.assert_allclose(ours[code], theirs[code], rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(ours[f"{code}_QC"], theirs[f"{code}_QC"])
 
 
 @contextlib.contextmanager
@@ -150,64 +156,30 @@ def one_core() -> Iterator[None]:
         pa.set_cpu_count(threads)
 
 
-def rows_per_second(raw: Path, years: int, towers: int, *, select: bool) -> tuple[float, float]:
-    """Half-hours a second on one core: with xcarbon, and with pandas."""
-    rows = towers * years * 365.25 * 48
-    with tempfile.TemporaryDirectory() as folder, one_core(), xcarbon.set_options(progress=False):
-        start = time.perf_counter()
-        xcarbon.build(raw, Path(folder, "store.zarr"))
-        ours = time.perf_counter() - start
-        start = time.perf_counter()
-        build_with_pandas(raw, Path(folder, "pandas"), select=select)
-        theirs = time.perf_counter() - start
-        check(Path(folder))
-    return rows / ours, rows / theirs
-
-
-def check(folder: Path) -> None:
-    """Make sure that both give the same."""
-    ds = xcarbon.open_store(folder / "store.zarr").sel(site=site_name(0)).load()
-    hours = pd.read_parquet(folder / "pandas" / f"{site_name(0)}.parquet")
-    for name in hours:
-        if name in ds:
-            np.testing.assert_allclose(ds[name], hours[name], rtol=1e-4, atol=1e-3, err_msg=name)
-    patches = pd.read_parquet(folder / "pandas" / f"{site_name(0)}-patches.parquet")
-    band = patches["Nadir_Reflectance_Band3"].to_numpy().reshape(-1, 8, 8)
-    np.testing.assert_allclose(ds["reflectance"].sel(band="B3"), band, rtol=1e-5, atol=1e-5)
-
-
 class Building:
     """Four towers of ten years, on one core."""
 
     timeout = 900
-    years, towers = 10, 4
 
-    def setup_cache(self) -> Path | None:
-        """Write the files into the folder that asv throws away afterwards."""
-        if not HEADER.exists():
-            return None
+    def setup_cache(self) -> Path:
+        """Write the files to the current folder, which asv removes afterwards."""
         raw = Path("raw").absolute()
-        write_raw(raw, self.towers, self.years)
+        write_raw(raw, TOWERS, YEARS)
         return raw
 
-    def setup(self, raw: Path | None) -> None:
-        """Skip where the names of the columns are absent."""
-        if raw is None:
-            raise NotImplementedError(f"no header of a FULLSET file in {DATA}")
-
     def track_build(self, raw: Path) -> float:
-        """Time a loop over towers with read_csv, groupby and merge against ``xcarbon.build``."""
-        ours, theirs = rows_per_second(raw, self.years, self.towers, select=False)
-        return ours / theirs
+        """Time a careful loop over towers with read_csv, groupby and merge against ``xcarbon.build``."""
+        with tempfile.TemporaryDirectory() as folder, one_core():
+            store, tables = Path(folder, "store.zarr"), Path(folder, "pandas")
+            start = time.perf_counter()
+            xcarbon.build(raw, store)
+            middle = time.perf_counter()
+            build_with_pandas(raw, tables)
+            end = time.perf_counter()
+            check(store, tables)
+        return (end - middle) / (middle - start)
 
-    track_build.unit = "x faster than a loop with pandas"  # type: ignore[attr-defined]
-
-    def track_build_of_selected_columns(self, raw: Path) -> float:
-        """Time the same loop, when it groups no columns but those it keeps."""
-        ours, theirs = rows_per_second(raw, self.years, self.towers, select=True)
-        return ours / theirs
-
-    track_build_of_selected_columns.unit = "x faster than a careful loop with pandas"  # type: ignore[attr-defined]
+    track_build.unit = "x faster than a careful loop with pandas"  # type: ignore[attr-defined]
 
 
 # The scale of a real build, which takes too long for asv
@@ -228,28 +200,20 @@ def build_on_processes(raw: Path, store: Path, processes: int) -> tuple[float, f
     return seconds, max(workers.values()), peak_memory()
 
 
-def main() -> None:
-    """Print rows a second beside pandas, and how time and memory grow with towers and processes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where raw files and stores are written")
-    parser.add_argument("--towers", type=int, nargs="+", default=[24, 96, 385])
-    parser.add_argument("--years", type=int, default=10)
-    arguments = parser.parse_args()
-    raw = arguments.folder / "raw-10"
-    if not raw.exists():
-        write_raw(raw, 10, arguments.years)
-    for select in (False, True):
-        ours, theirs = rows_per_second(raw, arguments.years, 10, select=select)
-        loop = "careful loop" if select else "loop"
-        speeds = f"{ours:,.0f} rows/s, {loop} with pandas {theirs:,.0f} rows/s"
-        print(f"10 towers on one core: {speeds}, {ours / theirs:.1f} times", flush=True)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder to which raw files and stores are written")
+    parser.add_argument("--towers", type=int, nargs="+", default=[24, 96, 385], help="numbers of towers")
+    parser.add_argument("--processes", type=int, nargs="+", default=[2], help="numbers of processes")
+    parser.add_argument("--years", type=int, default=10, help="years of each tower (default: 10)")
+    arguments = parser.parse_args(argv)
     print(f"{'towers':>8}{'processes':>10}{'seconds':>9}{'s/tower':>9}{'worker [GB]':>13}{'client [GB]':>13}")
     for towers in arguments.towers:
         raw = arguments.folder / f"raw-{towers}"
         if not raw.exists():
             write_raw(raw, towers, arguments.years)
-        for processes in (2, 1) if towers == min(arguments.towers) else (2,):
-            # In a process of its own, whose peak memory is that of this build.
+        for processes in arguments.processes:
+            # In a new process, whose peak memory is that of this build alone.
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 build = pool.submit(build_on_processes, raw, arguments.folder / "store.zarr", processes)
             seconds, worker, client = build.result()

@@ -2,9 +2,10 @@
 
 python -m benchmarks.gaps out [--towers 10] [--sites DE-Tha ...] [--methods MDS XGBoost ...] [--seed 0]
 
-Of each tower its best measured year. Gaps of all kinds are planted in it, and methods see what is left. By
-default the paper's validation towers, their classes in turn. Writes the predictions to ``out`` and prints
-Markdown; called again, it goes on where it was stopped. Four methods take some minutes for a tower.
+The year of each tower with most measured hours is used. Gaps of all kinds are inserted into it, and the
+methods read the remaining hours. By default, towers are the paper's validation towers, one class after the
+other. The command writes the predictions to ``out`` and prints Markdown. Repeated after an interruption, it
+continues. The four methods take some minutes per tower.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ import argparse
 import functools
 import itertools
 import operator
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xcarbon import CarbonModel, open_store, set_options
+from benchmarks.common import STORE
+from xcarbon import CarbonModel, open_store
 from xcarbon.budget import artificial_gaps, gapfill
 from xcarbon.budget.gaps import KINDS
 from xcarbon.budget.sums import error_correlation, variance_of_sum
@@ -34,11 +35,8 @@ from xcarbon.evaluation.scores import score
 from xcarbon.models import pretrained
 from xcarbon.prep.quality import mask_quality
 
-DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
-STORE = DATA / "fluxnet2015_hourly.zarr"
-#: Of the measured hours, hidden by gaps of each kind.
-SHARE = 0.05
-DRAWS = 2000
+#: Share of the measured hours that gaps of each kind hide, and draws of the bootstrap over towers.
+SHARE, DRAWS = 0.05, 2000
 
 
 def measured(ds: xr.Dataset) -> xr.DataArray:
@@ -47,7 +45,7 @@ def measured(ds: xr.Dataset) -> xr.DataArray:
 
 
 def best_years(ds: xr.Dataset) -> pd.DataFrame:
-    """Year with most measured hours, and their number, of each tower."""
+    """Return the year with most measured hours of each tower, their number and the class."""
     hours = measured(ds).notnull().groupby("time.year").sum().compute()
     return pd.DataFrame(
         {"year": hours.idxmax("year"), "hours": hours.max("year"), "igbp": ds["igbp"]}, ds["site"].values
@@ -55,7 +53,7 @@ def best_years(ds: xr.Dataset) -> pd.DataFrame:
 
 
 def choose(ds: xr.Dataset, count: int) -> list[str]:
-    """Validation towers, best measured first, of one class after the other."""
+    """Select validation towers, one class after the other, those with most measured hours first."""
     val = ds.isel(site=np.flatnonzero(ds["paper_split"] == "val"))
     table = best_years(val).sort_values("hours", ascending=False)
     turns = itertools.zip_longest(*(list(group.index) for _, group in table.groupby("igbp")))
@@ -63,7 +61,7 @@ def choose(ds: xr.Dataset, count: int) -> list[str]:
 
 
 def plant(year: xr.Dataset, seed: int) -> dict[str, xr.DataArray]:
-    """Hours that gaps of each kind hide, none of them twice, the longest gaps first."""
+    """Select the hours that gaps of each kind hide; gaps do not overlap, and the longest are placed first."""
     hidden: dict[str, xr.DataArray] = {}
     for kind in reversed(KINDS):
         already = sum(hidden.values(), xr.zeros_like(year["NEE"], dtype=bool))
@@ -72,27 +70,31 @@ def plant(year: xr.Dataset, seed: int) -> dict[str, xr.DataArray]:
     return hidden
 
 
-def sampled(year: xr.Dataset, folder: Path, seed: int) -> xr.Dataset:
+def sampled(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
+    """Fill by marginal distribution sampling."""
     return gapfill(year, model="mds")
 
 
-def trees(year: xr.Dataset, folder: Path, seed: int) -> xr.Dataset:
-    own = year.assign(NEE=measured(year)).drop_vars("NEE_QC").expand_dims("site")
+def trees(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
+    """Fill by the paper's trees, trained on the measured hours of the tower."""
+    training = year.assign(NEE=measured(year)).drop_vars("NEE_QC").expand_dims("site")
     path = folder / "xgboost" / "model"
     if not path.exists():
-        own.carbon.fit("xgboost", run_dir=path.parent, seed=seed)
+        training.carbon.fit("xgboost", run_dir=path.parent, seed=tuning["seed"])
     return gapfill(year, model=CarbonModel.load(path))
 
 
-def untouched(year: xr.Dataset, folder: Path, seed: int) -> xr.Dataset:
+def untouched(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
+    """Fill by the weights of the package as they are."""
     return gapfill(year, model=pretrained.default("NEE"))
 
 
-def tuned(year: xr.Dataset, folder: Path, seed: int) -> xr.Dataset:
-    return gapfill(year, run_dir=folder / "tuned", seed=seed)
+def tuned(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
+    """Fill by the weights of the package, fine-tuned on the tower."""
+    return gapfill(year, run_dir=folder / "tuned", **tuning)
 
 
-METHODS: dict[str, Callable[[xr.Dataset, Path, int], xr.Dataset]] = {
+METHODS: dict[str, Callable[[xr.Dataset, Path, dict[str, int]], xr.Dataset]] = {
     "MDS": sampled,
     "XGBoost": trees,
     "pretrained": untouched,
@@ -100,14 +102,14 @@ METHODS: dict[str, Callable[[xr.Dataset, Path, int], xr.Dataset]] = {
 }
 
 
-def predict(year: xr.Dataset, method: str, folder: Path, seed: int) -> xr.Dataset:
-    """NEE of all hours by a method, and its spread, from a file if it was predicted already."""
+def predict(year: xr.Dataset, method: str, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
+    """Predict NEE of all hours, and its spread, by a method; read them from the file if it exists."""
     path = folder / f"{method}.nc"
     if not path.exists():
         start = time.monotonic()
-        filled = METHODS[method](year, folder, seed)
-        own = {str(name): str(name).replace("_MODEL", "") for name in filled if "_MODEL" in str(name)}
-        found = filled[list(own)].rename(own).reset_coords(drop=True).compute().drop_attrs()
+        filled = METHODS[method](year, folder, tuning)
+        names = {str(name): str(name).replace("_MODEL", "") for name in filled if "_MODEL" in str(name)}
+        found = filled[list(names)].rename(names).reset_coords(drop=True).compute().drop_attrs()
         with replacing(path) as temporary:
             found.to_netcdf(temporary)
         print(f"{folder.name} {method}: {time.monotonic() - start:.0f} s", flush=True)
@@ -117,7 +119,7 @@ def predict(year: xr.Dataset, method: str, folder: Path, seed: int) -> xr.Datase
 def scores(
     year: xr.Dataset, left: xr.Dataset, hidden: dict[str, xr.DataArray], predictions: dict[str, xr.Dataset]
 ) -> list[dict[str, Any]]:
-    """Scores of each method in the gaps of each kind, in the hours that all methods predict."""
+    """Score each method in the gaps of each kind, in the hours that all methods predict."""
     rows = []
     both = np.logical_and.reduce([found["NEE"].notnull() for found in predictions.values()])
     for (kind, gaps), (method, found) in itertools.product(hidden.items(), predictions.items()):
@@ -136,7 +138,7 @@ def scores(
 
 
 def sum_error(truth: xr.Dataset, known: xr.DataArray, found: xr.Dataset) -> float:
-    """Error of the sum over gaps, in units of its standard error, as errors in known hours tell it."""
+    """Return the error of the sum over gaps in units of its standard error, estimated from known hours."""
     spread = found["NEE_SE"].values.astype(float)
     correlation = error_correlation((known - found["NEE"]).values.astype(float), spread)
     error = (measured(truth) - found["NEE"]).values.astype(float)
@@ -145,11 +147,11 @@ def sum_error(truth: xr.Dataset, known: xr.DataArray, found: xr.Dataset) -> floa
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over towers of each kind of gap and method.
+    """Average over towers, for each kind of gap and method.
 
-    Beside the scores: the error in gaps in units of that in the hours a method was given, and how many sums
-    over the gaps of a tower lie in an interval of 90 %, if errors in the hours that were given, or those in
-    gaps of the other kinds, tell how errors are correlated.
+    In addition to the scores: the error in gaps divided by that in the hours a method was fitted to, and the
+    share of sums over the gaps of a tower that lie in their 90 % interval. The correlation of errors is
+    estimated from the fitted hours, or from gaps of the other kinds.
     """
     table = table.assign(**{"RMSE / fitted": table["rmse"] / table["fitted"]})
     for name in ("fitted", "hidden"):
@@ -162,24 +164,24 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return means.assign(hours=groups["n"].sum().astype(int))
 
 
-def paired(table: pd.DataFrame, reference: str, seed: int) -> pd.DataFrame:
-    """Differences of RMSE to the reference, tower by tower: mean, 95 % interval over towers, wins."""
+def paired(table: pd.DataFrame, first: str, seed: int) -> pd.DataFrame:
+    """Compare the RMSE with the first method tower by tower: mean difference, 95 % interval, wins."""
     rng = np.random.default_rng(seed)
     rmse = table.pivot(index=["kind", "tower"], columns="method", values="rmse")
     rows = []
     for kind, method in itertools.product(table["kind"].unique(), table["method"].unique()):
-        difference = (rmse[method] - rmse[reference]).loc[kind].dropna().to_numpy()
-        if method == reference or not difference.size:
+        difference = (rmse[method] - rmse[first]).loc[kind].dropna().to_numpy()
+        if method == first or not difference.size:
             continue
         drawn = rng.choice(difference, (DRAWS, difference.size)).mean(axis=1)
         low, high = np.quantile(drawn, [0.025, 0.975])
         wins = f"{(difference < 0).sum()} of {difference.size}"
         rows.append((kind, method, difference.mean(), low, high, wins))
-    return pd.DataFrame(rows, columns=["kind", "method", f"RMSE - {reference}", "2.5 %", "97.5 %", "better"])
+    return pd.DataFrame(rows, columns=["kind", "method", f"RMSE - {first}", "2.5 %", "97.5 %", "better"])
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown, numbers with two digits."""
+    """Format a table as Markdown, numbers with two digits."""
 
     def cell(value: Any) -> str:
         if isinstance(value, float):
@@ -190,17 +192,19 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--store", type=Path, default=STORE)
     parser.add_argument("--towers", type=int, default=10)
-    parser.add_argument("--sites", nargs="+", help="by default validation towers of all classes")
+    parser.add_argument("--sites", nargs="+", help="names of towers; by default validation towers")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-
-    set_options(progress=False)
+    parser.add_argument("--max-steps", type=int, help="steps of the fine-tuning; by default those of fit")
+    arguments = parser.parse_args(argv)
+    tuning = {"seed": arguments.seed}
+    if arguments.max_steps:
+        tuning["max_steps"] = arguments.max_steps
     ds = open_store(arguments.store)
     rows = []
     for site in arguments.sites or choose(ds, arguments.towers):
@@ -209,14 +213,14 @@ def main() -> None:
         hidden = plant(tower, arguments.seed)
         left = tower.assign(NEE=tower["NEE"].where(~np.logical_or.reduce(list(hidden.values()))))
         folder = arguments.out / f"{site}-{year}-{arguments.seed}"
-        predictions = {method: predict(left, method, folder, arguments.seed) for method in arguments.methods}
+        predictions = {method: predict(left, method, folder, tuning) for method in arguments.methods}
         rows += [{"tower": site} | row for row in scores(tower, left, hidden, predictions)]
     table = pd.DataFrame(rows)
     table.to_csv(arguments.out / "scores.csv", index=False)
-    print(f"\nMeans over {table['tower'].nunique()} towers, of hours in gaps that all methods fill:\n")
+    print(f"\nMeans over {table['tower'].nunique()} towers, for hours in gaps that all methods fill:\n")
     print(markdown(summary(table).reset_index()))
     if len(arguments.methods) > 1:
-        print(f"\nDifferences in RMSE [umol m-2 s-1] to {arguments.methods[0]}, tower by tower:\n")
+        print(f"\nDifferences in RMSE [umol m-2 s-1] from {arguments.methods[0]}, tower by tower:\n")
         print(markdown(paired(table, arguments.methods[0], arguments.seed)))
 
 

@@ -1,12 +1,12 @@
-"""Is EcoPerceiver the same on a graphics card as on a processor, and how near to its limit does it run?
+"""How exact and how fast EcoPerceiver is on a graphics card, at each precision.
 
 python -m benchmarks.gpu
 
-Prints three tables, each in single precision, with TF32 products, with bfloat16, and compiled: how far
-predictions and gradients are from those of a processor in double precision, which ends with an error where it
-is further than stated; how many windows are predicted in a second; and how many are trained on, at several
-batch sizes. Beside each rate is its share of the card's rate of matrix products, measured in the same run.
-``--device cpu --batches 16`` runs the same where there is no card.
+Prints three tables, each for single precision, TF32 products, bfloat16, and compiled models: the deviation
+of predictions and gradients from those of a processor in double precision, and the windows per second in
+prediction and in training, at several batch sizes. Each rate is also given as a share of the card's rate of
+matrix products, measured in the same run. The exit status is 1 if a deviation is larger than allowed.
+``--device cpu --batches 16`` runs the same on a processor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import copy
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,45 +26,33 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common import SMALL, size
 from benchmarks.inference import multiply_adds
 from benchmarks.training import random_batch
 from xcarbon.models.ecoperceiver import EcoPerceiver
 from xcarbon.models.fast import predict_series
 from xcarbon.training.windows import Batch
 
-#: Seconds that each way is timed for, and hours of the series that is predicted.
-SECONDS, HOURS = 2.0, 8760
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Way:
-    """How products are computed.
-
-    Attributes
-    ----------
-    name : str
-        In the tables.
-    matmul : str
-        Of :func:`torch.set_float32_matmul_precision`.
-    bfloat16 : bool
-        Whether autocast is on.
-    compiled : bool
-        Whether the model went through :func:`torch.compile`.
-    tolerance : float
-        Largest deviation of predictions from a processor's in double precision, as a share of their standard
-        deviation.
-    """
+    """How products are computed."""
 
     name: str
+    #: Argument of :func:`torch.set_float32_matmul_precision`.
     matmul: str = "highest"
+    #: Whether autocast to bfloat16 is on.
     bfloat16: bool = False
+    #: Whether the model is compiled by :func:`torch.compile`.
     compiled: bool = False
+    #: Largest allowed deviation from double precision, as a share of the predictions' standard deviation.
     tolerance: float = 1e-3
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[None]:
-        """Compute in this way."""
+        """Set the precision for the code inside."""
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(self.matmul)
         try:
@@ -74,7 +62,7 @@ class Way:
             torch.set_float32_matmul_precision(before)
 
     def prepare(self, network: EcoPerceiver) -> Callable[..., Tensor]:
-        """Compile the network if that is the way."""
+        """Return the network, compiled if this way compiles."""
         return torch.compile(network) if self.compiled else network  # type: ignore[return-value]
 
 
@@ -85,10 +73,12 @@ WAYS = (
     Way("float32, compiled", compiled=True),
     Way("bfloat16, compiled", matmul="high", bfloat16=True, compiled=True, tolerance=0.2),
 )
+if SMALL:  # compiling takes minutes
+    WAYS = WAYS[:3]
 
 
 def make_network(device: torch.device) -> EcoPerceiver:
-    """The paper's network with weights that give outputs of about unit variance."""
+    """Make the paper's network with weights that give outputs of about unit variance."""
     torch.manual_seed(SEED)
     network = EcoPerceiver()
     with torch.no_grad():
@@ -98,32 +88,32 @@ def make_network(device: torch.device) -> EcoPerceiver:
 
 
 def step(network: Callable[..., Tensor], batch: Batch) -> Tensor:
-    """Forward and backward of the loss on every hour of the windows."""
+    """Compute the loss on every hour of the windows and its gradients."""
     output = network(batch.hourly, batch.patches, batch.patch_index).float()
     loss = F.mse_loss(output, batch.target)
     loss.backward()
     return loss
 
 
-def series(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """A year of the paper's 21 inputs, a seventh of them missing, with nine bands at each noon."""
+def series(hours: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Make a series of the paper's 21 inputs, a seventh of them missing, with nine bands at each noon."""
     generator = torch.Generator().manual_seed(SEED)
-    hourly = torch.rand(HOURS + 31, 21, generator=generator) - 0.5
+    hourly = torch.rand(hours + 31, 21, generator=generator) - 0.5
     hourly[:, 2:] = hourly[:, 2:].masked_fill(
-        torch.rand(HOURS + 31, 19, generator=generator) < 1 / 7, torch.nan
+        torch.rand(hours + 31, 19, generator=generator) < 1 / 7, torch.nan
     )
-    day, hour = torch.arange(HOURS + 31) // 24, torch.arange(HOURS + 31) % 24
+    day, hour = torch.arange(hours + 31) // 24, torch.arange(hours + 31) % 24
     patches = torch.rand(int(day[-1]) + 1, 9, 8, 8, generator=generator)
     return hourly.to(device), patches.to(device), torch.where(hour == 12, day, -1).to(device)
 
 
 def rate(function: Callable[[], object], count: int, device: torch.device) -> float:
-    """How many of what a call does ``count`` times are done in a second."""
-    for _ in range(3):  # compiles, chooses kernels, fills caches
+    """Return how many items are done per second, of which each call does ``count``."""
+    for _ in range(size(3, 1)):  # compiles, chooses kernels, fills caches
         function()
     calls, used = 0, 0.0
     start = time.perf_counter()
-    while used < SECONDS:
+    while used < size(2.0, 0.01):
         function()
         calls += 1
         if device.type == "cuda":
@@ -133,7 +123,7 @@ def rate(function: Callable[[], object], count: int, device: torch.device) -> fl
 
 
 def matrix_rate(way: Way, device: torch.device) -> float:
-    """Rate of matrix products [FLOP s-1]: the best of this model's sizes and large squares."""
+    """Measure the rate of matrix products [FLOP s-1]: the best of the model's sizes and large squares."""
     sizes = [(65536, 128, 384), (65536, 384, 128), (8192, 8192, 8192)]
     if device.type == "cpu":
         sizes = [(4096, 128, 384), (4096, 384, 128), (1024, 1024, 1024)]
@@ -149,13 +139,13 @@ def matrix_rate(way: Way, device: torch.device) -> float:
 
 
 def check(way: Way, device: torch.device) -> tuple[float, float]:
-    """Largest deviations of predictions and of gradients from a processor's in double precision.
+    """Return the deviations of predictions and gradients from those of a processor in double precision.
 
-    Of predictions as a share of their standard deviation; of gradients, the norm of the difference as a share
-    of the norm.
+    The first is the largest one as a share of the predictions' standard deviation; the second is the norm of
+    the difference as a share of the norm.
     """
     torch.manual_seed(SEED)
-    batch, exact = random_batch(64), make_network(torch.device("cpu")).double()
+    batch, exact = random_batch(size(64, 4)), make_network(torch.device("cpu")).double()
     network = make_network(device)
     wide = Batch(batch.hourly.double(), batch.patches.double(), batch.patch_index, batch.target.double())
     step(exact, wide)
@@ -168,7 +158,7 @@ def check(way: Way, device: torch.device) -> tuple[float, float]:
             found = ours(moved.hourly, moved.patches, moved.patch_index).double().cpu()
     error = ((found - expected).abs().max() / expected.std()).item()
     gradients, true = (
-        # The key's bias does not influence anything.
+        # The bias of the keys has no gradient, since it does not influence the result.
         torch.cat([p.grad.double().cpu().flatten() for p in of.parameters() if p.grad is not None])
         for of in (network, exact)
     )
@@ -176,10 +166,10 @@ def check(way: Way, device: torch.device) -> tuple[float, float]:
 
 
 def check_series(way: Way, device: torch.device) -> float:
-    """Largest deviation of a series' fast prediction from a processor's in double precision."""
-    wanted = np.ones(500, bool)
+    """Return the largest deviation of the fast prediction of a series, as :func:`check` does."""
+    wanted = np.ones(size(500, 32), bool)
     exact = make_network(torch.device("cpu")).double()
-    hourly, patches, index = series(torch.device("cpu"))
+    hourly, patches, index = series(len(wanted), torch.device("cpu"))
     hours = slice(len(wanted) + 31)
     expected = predict_series(exact, hourly[hours].double(), wanted, patches.double(), index[hours])
     with way.on(device):
@@ -189,7 +179,7 @@ def check_series(way: Way, device: torch.device) -> float:
 
 
 def report_exactness(device: torch.device) -> bool:
-    """Print deviations, and tell whether all are within their tolerances."""
+    """Print deviations; return whether all are within their tolerances."""
     title = "deviation from float64 on a processor"
     print(f"\n{title:38}{'windows':>10}{'gradients':>11}{'series':>10}{'allowed':>9}")
     is_exact = True
@@ -206,12 +196,12 @@ def report_exactness(device: torch.device) -> bool:
 
 
 def report_inference(device: torch.device, batches: list[int], bounds: dict[str, float]) -> None:
-    """Print rates of prediction: a series by the fast way, and separate windows."""
+    """Print rates of prediction, for a series and for separate windows."""
     print(f"\n{'inference':20}{'windows a step':>16}{'windows/s':>12}{'TFLOP/s':>10}{'of products':>13}")
     network = make_network(device)
-    hourly, patches, index = series(device)
+    hours = 8760 if device.type == "cuda" else size(256, 32)
+    hourly, patches, index = series(hours, device)
     reused = 2 * multiply_adds(network.config, reuse=True)
-    hours = HOURS if device.type == "cuda" else 256
     wanted, seen = np.ones(hours, bool), slice(hours + 31)
     for way in WAYS:
         bound = bounds[way.name]
@@ -222,12 +212,12 @@ def report_inference(device: torch.device, batches: list[int], bounds: dict[str,
                 )
             print_rate(way, "a series", speed, reused, bound)
         model = way.prepare(network)
-        for size in batches:
-            batch = random_batch(size).to(device)
+        for count in batches:
+            batch = random_batch(count).to(device)
             each = operations(network, batch, train=False)
             with way.on(device), torch.inference_mode():
-                speed = rate(partial(model, batch.hourly, batch.patches, batch.patch_index), size, device)
-            print_rate(way, str(size), speed, each, bound)
+                speed = rate(partial(model, batch.hourly, batch.patches, batch.patch_index), count, device)
+            print_rate(way, str(count), speed, each, bound)
 
 
 def report_training(device: torch.device, batches: list[int], bounds: dict[str, float]) -> None:
@@ -236,17 +226,17 @@ def report_training(device: torch.device, batches: list[int], bounds: dict[str, 
     for way in WAYS:
         network = make_network(device)
         model = way.prepare(network)
-        for size in batches:
-            batch = random_batch(size).to(device)
+        for count in batches:
+            batch = random_batch(count).to(device)
             each = operations(network, batch, train=True)
             with way.on(device):
-                speed = rate(partial(step, model, batch), size, device)
-            print_rate(way, str(size), speed, each, bounds[way.name])
+                speed = rate(partial(step, model, batch), count, device)
+            print_rate(way, str(count), speed, each, bounds[way.name])
 
 
 def operations(network: EcoPerceiver, batch: Batch, *, train: bool) -> float:
-    """Floating-point operations of a window as torch counts them."""
-    few = 64
+    """Return the floating-point operations per window as torch counts them."""
+    few = size(64, 4)
     small = random_batch(few).to(batch.hourly.device)
     with FlopCounterMode(display=False) as counter:
         if train:
@@ -262,15 +252,15 @@ def print_rate(way: Way, size: str, speed: float, each: float, bound: float) -> 
     print(f"{way.name:20}{size:>16}{speed:12,.0f}{done / 1e12:10.2f}{done / bound:13.2f}", flush=True)
 
 
-def main() -> int:
-    """Print all tables; 1 if a deviation is larger than allowed."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print all tables; return 1 if a deviation is larger than allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256, 1024, 4096])
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        print("there is no CUDA device here: run this on a machine with one", file=sys.stderr)
+        print("no CUDA device found: run this on a machine with one, or with --device cpu", file=sys.stderr)
         return 1
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
@@ -282,7 +272,7 @@ def main() -> int:
     report_inference(device, arguments.batches, bounds)
     report_training(device, arguments.batches, bounds)
     if not is_exact:
-        print("predictions or gradients are further from the exact ones than allowed", file=sys.stderr)
+        print("the deviation of predictions or gradients is larger than allowed", file=sys.stderr)
     return int(not is_exact)
 
 

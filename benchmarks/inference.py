@@ -1,18 +1,13 @@
-"""How fast a tower's year is predicted, beside the plain model window by window; and what bounds it."""
+"""How fast a year of a tower is predicted, compared with the plain model and with matrix products alone."""
 
-import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xcarbon import CarbonModel, open_store, set_options
+from benchmarks.common import SHARED_INPUTS, fastest, open_tower_year, report, size
+from xcarbon import CarbonModel, set_options
 from xcarbon.models.bundle import Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig, WindowedCrossAttention
 from xcarbon.models.networks import EcoPerceiverPredictor
@@ -22,37 +17,18 @@ from xcarbon.prep.patches import patch_index
 from xcarbon.testing import synthetic_towers
 from xcarbon.training.windows import gather_patches
 
-DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
-STORE = DATA / "fluxnet2015_hourly.zarr"
-#: Batch sizes that the plain model is given to choose from, and windows that are timed.
-BATCHES, PLAIN_WINDOWS, FAST_WINDOWS = (8, 16, 32, 64), 64, 260
-#: Keep glibc from handing memory back to the system.
-KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "MALLOC_TOP_PAD_": str(2**28),
-}
+#: Batch sizes of the plain model, of which the fastest counts, and windows that are timed.
+BATCHES, PLAIN_WINDOWS, FAST_WINDOWS = size((8, 16, 32, 64), (16,)), size(64, 16), size(260, 16)
 
-set_options(progress=False, device="cpu")
-torch.set_num_threads(2)
-
-
-def seconds(functions: dict[str, Callable[[], object]], repeat: int = 6) -> dict[str, float]:
-    """Time the fastest of some calls of each function, taking turns, since other processes come and go."""
-    fastest = dict.fromkeys(functions, np.inf)
-    for _ in range(repeat + 1):  # the first ones warm up, and hardly ever win
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            fastest[name] = min(fastest[name], time.perf_counter() - start)
-    return fastest
+set_options(device="cpu")
+torch.set_num_threads(size(2, 1))
 
 
 def plain(network: EcoPerceiver, hourly: Tensor, patches: Tensor | None, index: Tensor | None) -> Tensor:
-    """Predict windows as the paper is written: each encodes its hours, each block makes keys and values.
+    """Predict windows as published: each one encodes its hours, each block computes keys and values.
 
-    Self-attention is fused (SDPA). Cross attention is sums of products, which for one query an hour are a
-    little faster than SDPA.
+    Self-attention is fused (SDPA). Cross attention is computed as sums of products, which are a little faster
+    than SDPA for one query per hour.
     """
     inputs, present = network.embed(hourly, patches, index)  # (B, T, N, Hi), (B, T, N)
     x = network.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
@@ -64,7 +40,7 @@ def plain(network: EcoPerceiver, hourly: Tensor, patches: Tensor | None, index: 
 
 
 def plain_cross(layer: WindowedCrossAttention, x: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
-    """Cross attention with keys and values of its own, ``(B, T, Hl) -> (B, T, Hl)``."""
+    """Cross attention that computes its keys and values, ``(B, T, Hl) -> (B, T, Hl)``."""
     heads = layer.heads, -1
     query = layer.query(layer.norm(x)).unflatten(-1, heads)[:, :, None]  # (B, T, 1, heads, Hl / heads)
     keys, values = (linear(inputs).unflatten(-1, heads) for linear in (layer.key, layer.value))
@@ -75,10 +51,10 @@ def plain_cross(layer: WindowedCrossAttention, x: Tensor, inputs: Tensor, absent
 
 
 def multiply_adds(config: EcoPerceiverConfig, reuse: bool) -> int:
-    """Count the multiply-adds of a window in linear layers and attention, in hours without a patch.
+    """Count the multiply-adds of a window in linear layers and attention, for hours without a patch.
 
-    With ``reuse``, keys and values are made once an hour, and the last layer is for the last token alone;
-    without, every block makes them of V + C inputs, since some hour of a batch has a patch.
+    With ``reuse``, keys and values are computed once per hour, and the last layer only for the last token.
+    Without it, every block computes them for V + C inputs, since some hour of each batch has a patch.
     """
     context, width, square = config.context, config.width, config.width**2
     inputs = len(config.variables) + (0 if reuse else len(config.bands))
@@ -92,12 +68,12 @@ def multiply_adds(config: EcoPerceiverConfig, reuse: bool) -> int:
     return total + keys_values - (context - 1) * (mix - 2 * square)
 
 
-def matrix_products(repeat: int = 20) -> float:
-    """Measure the rate of float32 matrix products [multiply-adds s-1], of this model's sizes and square."""
+def matrix_products() -> float:
+    """Measure the best rate of float32 matrix products [multiply-adds s-1], for three sizes."""
     rates = []
     for rows, inner, columns in [(4096, 128, 384), (4096, 384, 128), (1024, 1024, 1024)]:
         a, b, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
-        time_of = seconds({"mm": lambda a=a, b=b, out=out: torch.mm(a, b, out=out)}, repeat)["mm"]  # type: ignore[misc]
+        time_of = fastest({"mm": lambda a=a, b=b, out=out: torch.mm(a, b, out=out)}, 20)["mm"]  # type: ignore[misc]
         rates.append(rows * inner * columns / time_of)
     return max(rates)
 
@@ -109,7 +85,7 @@ class TowerYear:
     config = EcoPerceiverConfig()
 
     def setup(self) -> None:
-        """Load the inputs, and make sure that both ways give the same."""
+        """Load the inputs, and check that both ways give the same predictions."""
         torch.manual_seed(0)
         network = EcoPerceiver(self.config).eval()
         with torch.no_grad():
@@ -121,7 +97,7 @@ class TowerYear:
         np.testing.assert_allclose(self.fast_windows(PLAIN_WINDOWS), expected, rtol=1e-3, atol=1e-4)
 
     def load(self) -> None:
-        """Take all the inputs into memory."""
+        """Load all inputs into memory."""
         inputs = model_inputs(self.tower(), self.config.variables, self.config.bands).isel(site=0).load()
         self.hourly, self.stamps = inputs["hourly"].values, inputs["time"].values
         self.patches, self.index = None, None
@@ -130,17 +106,17 @@ class TowerYear:
             self.index = patch_index(self.stamps, day, np.isfinite(self.patches).all(axis=(1, 2, 3)))
 
     def tower(self):
-        """One tower."""
+        """Return one tower."""
         return synthetic_towers(1)
 
-    def fast_windows(self, count: int | None = None) -> np.ndarray:
-        """Predict the first windows, or all, as a Dask task does."""
-        hours = slice(None if count is None else count + self.config.context - 1)
+    def fast_windows(self, count: int) -> np.ndarray:
+        """Predict the first windows as a Dask task does."""
+        hours = slice(count + self.config.context - 1)
         index = None if self.index is None else self.index[hours]
-        return predict_hours(self.hourly[hours], self.stamps[hours], self.model, self.patches, index)
+        return predict_hours(self.hourly[hours], self.stamps[hours], self.model, self.patches, index)[0]
 
     def plain_windows(self, batch: int) -> np.ndarray:
-        """Predict the first windows by the plain model."""
+        """Predict the first windows with the plain model."""
         context, network = self.config.context, self.model.network
         hours = PLAIN_WINDOWS + context - 1
         windows = torch.from_numpy(self.hourly[:hours]).unfold(0, context, 1).transpose(1, 2)
@@ -155,93 +131,40 @@ class TowerYear:
                 parts.append(plain(network, windows[part], *seen))
         return torch.cat(parts).numpy()
 
-    def rates(self) -> dict[str, float]:
-        """Windows in a second: the plain model at each batch size, and xcarbon, taking turns."""
-        ways: dict[str, Callable[[], object]] = {
-            f"plain, batch {batch}": lambda batch=batch: self.plain_windows(batch)  # type: ignore[misc]
-            for batch in BATCHES
-        }
-        times = seconds(ways | {"xcarbon": lambda: self.fast_windows(FAST_WINDOWS)})
-        return {
-            way: (FAST_WINDOWS if way == "xcarbon" else PLAIN_WINDOWS) / used for way, used in times.items()
-        }
+    def track_rate(self) -> float:
+        """Measure the rate of xcarbon alone."""
+        return FAST_WINDOWS / fastest({"xcarbon": lambda: self.fast_windows(FAST_WINDOWS)}, 7)["xcarbon"]
 
     def track_plain(self) -> float:
-        """Time the plain model at its best batch size, which computes all anew, against xcarbon."""
-        rates = self.rates()
-        ours = rates.pop("xcarbon")
-        return ours / max(rates.values())
+        """Time the plain model, which computes every window anew, with the batch size that suits it best."""
+        ways: dict[str, Callable[[], object]] = {
+            str(batch): lambda batch=batch: self.plain_windows(batch)  # type: ignore[misc]
+            for batch in BATCHES
+        }
+        seconds = fastest(ways | {"xcarbon": lambda: self.fast_windows(FAST_WINDOWS)}, 7)
+        ours = FAST_WINDOWS / seconds.pop("xcarbon")
+        return ours * min(seconds.values()) / PLAIN_WINDOWS
 
     def track_matrix_products(self) -> float:
-        """Tell which share of the rate of bare matrix products, the bound of any way, is reached."""
-        bound = matrix_products()
-        rate = FAST_WINDOWS / seconds({"xcarbon": lambda: self.fast_windows(FAST_WINDOWS)})["xcarbon"]
-        return rate * multiply_adds(self.config, reuse=True) / max(bound, matrix_products())
+        """Compare with the rate of matrix products alone, which no implementation exceeds."""
+        before = matrix_products()
+        rate = self.track_rate()
+        return rate * multiply_adds(self.config, reuse=True) / max(before, matrix_products())
 
-    def track_allocator(self) -> float:
-        """Tell what is gained by forbidding glibc to hand memory back: nothing, since arrays are reused."""
-        return self.with_memory_kept()["xcarbon"] / self.with_memory_kept(keep=False)["xcarbon"]
-
-    def with_memory_kept(self, keep: bool = True) -> dict[str, float]:
-        """Measure the rates in a process of their own."""
-        command = [sys.executable, __file__, type(self).__name__]
-        environment = os.environ | (KEEP_MEMORY if keep else {})
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-        return json.loads(done.stdout)
-
+    track_rate.unit = "hours/s"  # type: ignore[attr-defined]
     track_plain.unit = "x faster than the plain model"  # type: ignore[attr-defined]
     track_matrix_products.unit = "of the rate of matrix products"  # type: ignore[attr-defined]
-    track_allocator.unit = "x faster with memory kept"  # type: ignore[attr-defined]
 
 
 class RealTowerYear(TowerYear):
-    """A year of the real DE-Tha, with the five variables that the store has; synthetic where it is absent."""
+    """A year of the real DE-Tha with the five variables of the store; synthetic where it is absent."""
 
-    config = EcoPerceiverConfig(variables=("DOY", "TOD", "TA", "SW_IN", "VPD"), bands=())
+    config = EcoPerceiverConfig(variables=SHARED_INPUTS, bands=())
 
     def tower(self):
-        """One tower."""
-        if STORE.exists():
-            return open_store(STORE).sel(site=["DE-Tha"], time="2010")
-        return synthetic_towers(1, patches=False)
-
-
-def report(benchmark: TowerYear) -> None:
-    """Print all figures of a benchmark."""
-    benchmark.setup()
-    config = benchmark.config
-    needed, done = multiply_adds(config, reuse=False) / 1e6, multiply_adds(config, reuse=True) / 1e6
-    bound = matrix_products()
-    rates = benchmark.rates()
-    bound = max(bound, matrix_products())
-    print(f"{benchmark.__doc__}")
-    for way, rate in rates.items():
-        print(f"  {way}: {rate:.0f} windows/s")
-    ours, theirs = rates["xcarbon"], max(rate for way, rate in rates.items() if way != "xcarbon")
-    print(f"  xcarbon / plain at its best batch size: {ours / theirs:.2f}")
-    print(f"  multiply-adds a window: plain {needed:.1f} million, xcarbon {done:.1f} million")
-    print(f"  xcarbon {2e-3 * done * ours:.0f} GFLOP/s of {2e-9 * bound:.0f} in matrix products: "
-          f"{1e6 * done * ours / bound:.2f}")  # fmt: skip
-    start = time.perf_counter()
-    count = np.isfinite(benchmark.fast_windows()).sum()
-    print(f"  the whole year, once: {count / (time.perf_counter() - start):.0f} windows/s")
-    for keep in (False, True):
-        rates = benchmark.with_memory_kept(keep)
-        named = ", ".join(f"{way} {rate:.0f}" for way, rate in rates.items())
-        print(f"  memory {'kept by settings of glibc' if keep else 'as glibc handles it'}: {named}")
-
-
-def main() -> None:
-    """Print all figures; or, for a class, its rates as JSON."""
-    benchmarks = {benchmark.__name__: benchmark for benchmark in (TowerYear, RealTowerYear)}
-    if len(sys.argv) > 1:
-        benchmark = benchmarks[sys.argv[1]]()
-        benchmark.setup()
-        print(json.dumps(benchmark.rates()))
-        return
-    for benchmark in benchmarks.values():
-        report(benchmark())
+        """Return one tower."""
+        return open_tower_year()
 
 
 if __name__ == "__main__":
-    main()
+    report(globals())

@@ -1,11 +1,11 @@
-"""How prediction scales: the model's share of the time, two processes against one, and peak memory.
+"""How prediction scales: the model's share of the time, two processes compared with one, and peak memory.
 
-The network is the paper's, untrained, without patches: weights do not change what it costs. Where its share
-or its memory is asked for, it predicts a sample of the hours; everything else is done in full.
+The network is the paper's, untrained and without patches: the cost does not depend on the weights. To measure
+its share of the time and the memory, it predicts a sample of the hours; all other work is done in full.
 """
 
+import contextlib
 import multiprocessing
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ import torch
 import xarray as xr
 from dask.distributed import Client, LocalCluster
 
-from benchmarks.memory import peak_memory
-from xcarbon import open_store, set_options
+from benchmarks.common import SHARED_INPUTS, STORE, has_store, peak_memory, report, size
+from xcarbon import open_store
 from xcarbon.core.variables import PAPER_INPUTS, VARIABLES
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
@@ -28,19 +28,15 @@ from xcarbon.models.networks import EcoPerceiverPredictor
 from xcarbon.prediction import predict as inference
 from xcarbon.testing import synthetic_towers
 
-DATA = Path(os.environ.get("XCARBON_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")).absolute()
-STORE = DATA / "fluxnet2015_hourly.zarr"
-TOWERS, YEARS = 20, 5
-#: Windows that a sample predicts of a chunk, a year of a tower: as many as the model takes at once.
-SAMPLE = 256
-#: Hours of each of the towers that one and two processes predict.
-HOURS = 240
-
-set_options(progress=False)
+TOWERS, YEARS = size(20, 2), size(5, 1)
+#: Windows of a sample, predicted for each year of a tower: as many as the model takes at once.
+SAMPLE = size(256, 16)
+#: Hours of each tower that one and two processes predict.
+HOURS = size(240, 40)
 
 
 def paper_model(variables: tuple[str, ...] = PAPER_INPUTS) -> CarbonModel:
-    """Give the paper's network without patches, untrained."""
+    """Return the paper's network without patches, untrained."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = EcoPerceiver(EcoPerceiverConfig(variables, ()))
@@ -49,7 +45,7 @@ def paper_model(variables: tuple[str, ...] = PAPER_INPUTS) -> CarbonModel:
 
 
 def write_store(path: Path) -> None:
-    """Write towers with some years of all the paper's inputs."""
+    """Write towers with some years of all inputs of the paper."""
     year = synthetic_towers(TOWERS, patches=False).drop_vars("time_bnds")
     start = year["time"].values[0]
     years = xr.concat([year] * YEARS, "time", data_vars="minimal", coords="minimal", compat="override")
@@ -59,7 +55,7 @@ def write_store(path: Path) -> None:
 
 @dataclass
 class Sample:
-    """Stands in for ``predict_hours``: predicts some hours of every n-th chunk, and repeats them."""
+    """A replacement for ``predict_hours`` that predicts some hours of every n-th chunk and repeats them."""
 
     every: int = 1
     calls: int = 0
@@ -69,9 +65,9 @@ class Sample:
     def __call__(
         self, hourly: np.ndarray, stamps: np.ndarray, model: CarbonModel, *patches: Any
     ) -> np.ndarray:
-        """Predict a sample, and time it."""
+        """Predict a sample of the hours, and measure how long it takes."""
         context = model.config.context
-        output = np.full(len(stamps) - context + 1, np.nan, np.float32)
+        output = np.full((1, len(stamps) - context + 1), np.nan, np.float32)
         observed = np.flatnonzero(np.isfinite(hourly[context - 1 :, 2:]).any(axis=1))
         if not observed.size:
             return output
@@ -82,37 +78,36 @@ class Sample:
         start = time.perf_counter()
         found = PREDICT(hourly[part], stamps[part], model)
         self.seconds += time.perf_counter() - start
-        self.windows += len(found)
-        return np.resize(found, len(output))
+        self.windows += found.size
+        return np.resize(found, output.shape)
 
 
 PREDICT = inference.predict_hours
 
 
 def store_to_netcdf(store: Path, sample: Sample, model: CarbonModel) -> float:
-    """Predict a store and write it to NetCDF; return how long it takes."""
+    """Predict a store and write the result to NetCDF; return the time [s]."""
     with mock.patch.object(inference, "predict_hours", sample), tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         open_store(store).carbon.predict_to("NEE", model, Path(folder, "nee.nc"))
         return time.perf_counter() - start
 
 
-class Share:
-    """Twenty towers of five years, from a store to NetCDF on one core."""
+class Scaling:
+    """Twenty towers of five years, from a store to NetCDF."""
 
     timeout = 900
 
     def setup_cache(self) -> Path:
-        """Write the store into the folder that asv throws away afterwards."""
-        path = Path("towers.zarr").absolute()
-        if not path.exists():
-            write_store(path)
+        """Write the store to the current folder, which asv removes afterwards."""
+        path = Path("scaling.zarr").absolute()
+        write_store(path)
         return path
 
     def track_model(self, store: Path) -> float:
-        """Time reading, masking, scaling, writing and all that is not the model against the model.
+        """Time the model against all work on one core: reading, masking, scaling, writing and the model.
 
-        Both are for all hours; the model's time is that of a sample of 256 hours of each year.
+        The time of the model is that of a sample of each year, multiplied by the number of hours.
         """
         sample, hours = Sample(), TOWERS * YEARS * 8760
         with dask.config.set(scheduler="synchronous"):
@@ -122,12 +117,21 @@ class Share:
         return model / (model + others)
 
     def track_processes(self, store: Path) -> float:
-        """Time one process against two, on the same chunks of twenty towers; each has one thread."""
+        """Time one process against two, with one thread each and the same chunks of twenty towers."""
         one, two = (seconds_on_processes(store, processes) for processes in (1, 2))
         return one / two
 
-    track_model.unit = "share of the time that is the model's"  # type: ignore[attr-defined]
+    def track_memory(self, store: Path) -> float:
+        """Peak memory of a process that predicts all real towers, or this store, on two threads.
+
+        The model runs for every 16th year.
+        """
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(memory_of_prediction, (STORE if has_store() else store,))
+
+    track_model.unit = "of the time is spent in the model"  # type: ignore[attr-defined]
     track_processes.unit = "x faster on two processes than on one"  # type: ignore[attr-defined]
+    track_memory.unit = "GB"  # type: ignore[attr-defined]
 
 
 def seconds_on_processes(store: Path, processes: int) -> float:
@@ -144,47 +148,18 @@ def seconds_on_processes(store: Path, processes: int) -> float:
 
 
 def warm_up(store: Path) -> None:
-    """Import all that a worker needs, by predicting a little."""
+    """Predict a few hours, so that a worker imports what it needs."""
     hours = open_store(store).isel(site=[0], time=slice(-40, None))
     hours.carbon.predict_nee(paper_model()).compute(scheduler="synchronous")
 
 
-class Memory:
-    """The whole store of real towers."""
-
-    timeout = 900
-
-    def setup(self) -> None:
-        """Skip where the store is absent."""
-        if not STORE.exists():
-            raise NotImplementedError(f"no store {STORE}")
-
-    def track_peak(self) -> float:
-        """Peak memory of a process that predicts all towers on two threads, the model in every 16th year."""
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(memory_of_the_real_store)
-
-    track_peak.unit = "GB"  # type: ignore[attr-defined]
-
-
-def memory_of_the_real_store() -> float:
-    """Largest memory [GB] that this process has while it predicts the real store."""
-    model = paper_model(("DOY", "TOD", "TA", "SW_IN", "VPD"))
+def memory_of_prediction(store: Path) -> float:
+    """Return the peak memory [GB] of this process after it has predicted a store."""
     with dask.config.set(scheduler="threads", num_workers=2):
-        store_to_netcdf(STORE, Sample(every=16), model)
+        store_to_netcdf(store, Sample(every=size(16, 1)), paper_model(SHARED_INPUTS))
     return peak_memory()
 
 
-def main() -> None:
-    """Print all figures."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder, "towers.zarr")
-        write_store(store)
-        for track in (Share().track_model, Share().track_processes):
-            print(f"{track.__name__}: {track(store):.3f} {track.unit}", flush=True)
-    if STORE.exists():
-        print(f"track_peak: {Memory().track_peak():.2f} {Memory.track_peak.unit}")
-
-
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        report(globals())

@@ -1,15 +1,15 @@
-"""What the streaming EcoPerceiver costs, beside EcoPerceiver with the same inputs.
+"""What the streaming EcoPerceiver costs, compared with EcoPerceiver with the same inputs.
 
-They are two models, and predict two things: only the work for a predicted hour is compared. Both are given
-a year with the paper's 21 variables, of which a seventh is missing, or with the five that real towers share.
+The two models predict differently; only the work for a predicted hour is compared. Both read a year of the
+paper's 21 variables, of which a seventh is missing, or of the five variables that real towers share.
 """
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from benchmarks.common import SHARED_INPUTS, fastest, report, size
 from benchmarks.inference import multiply_adds
 from benchmarks.training import random_batch
 from benchmarks.training import step as exact_step
@@ -19,37 +19,24 @@ from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training import objective
 
-SHARED_INPUTS = ("DOY", "TOD", "TA", "SW_IN", "VPD")
-#: Hours that are predicted, windows of a step, and sequences of a step with their hours.
-EXACT_HOURS, STREAMING_HOURS = 256, 8192
-WINDOWS, SEQUENCES, LENGTH = 64, 4, 512
-ROUNDS = 6
+#: Hours that are predicted, windows of a training step, and sequences of a step with their hours.
+EXACT_HOURS, STREAMING_HOURS = size(256, 16), size(8192, 1024)
+WINDOWS, SEQUENCES, LENGTH = size(64, 8), 4, size(512, 256)
 
-torch.set_num_threads(2)
+torch.set_num_threads(size(2, 1))
 
 
 def streaming_multiply_adds(config: StreamingConfig) -> int:
-    """Count the multiply-adds of an hour in linear layers and attention, with all inputs but patches."""
+    """Count the multiply-adds of an hour in linear layers and attention, without patches."""
     width, square = config.width, config.width**2
     inputs = len(config.variables) + len(config.statics)
-    asked = config.heads * config.parts.input_width
+    queries = config.heads * config.parts.input_width
     mlp = 2 * config.mlp_ratio * square
-    cross = config.cross_blocks * (2 * inputs * asked + width * asked + mlp) + (
-        (config.cross_blocks - 1) * width * asked
+    cross = config.cross_blocks * (2 * inputs * queries + width * queries + mlp) + (
+        (config.cross_blocks - 1) * width * queries
     )
     attention = config.layers * (4 * square + 2 * (2 * config.window - 1) * width + mlp)
     return cross + attention + len(config.targets) * (1 + config.spread) * width
-
-
-def rates(jobs: dict[str, tuple[int, Callable[[], object]]]) -> dict[str, float]:
-    """Hours in a second of each job, the best of some rounds in which they take turns."""
-    best = dict.fromkeys(jobs, 0.0)
-    for _ in range(ROUNDS):
-        for name, (hours, job) in jobs.items():
-            start = time.perf_counter()
-            job()
-            best[name] = max(best[name], hours / (time.perf_counter() - start))
-    return best
 
 
 class Streaming:
@@ -60,7 +47,7 @@ class Streaming:
     param_names = ("variables",)
 
     def setup(self, variables: tuple[str, ...]) -> None:
-        """Make both models and a year."""
+        """Make both models and a year of inputs."""
         torch.manual_seed(0)
         self.exact = EcoPerceiver(EcoPerceiverConfig(variables, ())).eval()
         self.streaming = StreamingEcoPerceiver(StreamingConfig(variables, ())).eval()
@@ -68,77 +55,65 @@ class Streaming:
         hourly[:, 2:] = hourly[:, 2:].masked_fill(torch.rand_like(hourly[:, 2:]) < 1 / 7, torch.nan)
         self.hourly, self.statics = hourly, torch.tensor([[1.0, 50, 10, 300]])
 
-    def track_multiply_adds(self, variables: tuple[str, ...]) -> float:
-        """Count what EcoPerceiver needs for an hour when nothing is computed twice."""
-        return multiply_adds(self.exact.config, reuse=True) / streaming_multiply_adds(self.streaming.config)
-
-    def inference(self, variables: tuple[str, ...]) -> dict[str, float]:
-        """Hours predicted in a second."""
+    def predict_exact(self) -> None:
+        """Predict a series by EcoPerceiver in its fastest way."""
         hours = EXACT_HOURS + self.exact.config.context - 1
-        wanted = np.ones(EXACT_HOURS, bool)
-        series = Sequences(self.hourly[None], statics=self.statics)
-        return rates(
-            {
-                "exact": (
-                    EXACT_HOURS,
-                    lambda: fast.predict_series(self.exact, self.hourly[:hours], wanted, None, None),
-                ),
-                "streaming": (STREAMING_HOURS, lambda: streaming.predict_series(self.streaming, series)),
-            }
-        )
+        fast.predict_series(self.exact, self.hourly[:hours], np.ones(EXACT_HOURS, bool), None, None)
 
-    def training(self, variables: tuple[str, ...]) -> dict[str, float]:
-        """Hours learnt from in a second: EcoPerceiver's is the last one of each window, as in the paper."""
+    def predict_streaming(self) -> None:
+        """Predict a series by the streaming model."""
+        streaming.predict_series(self.streaming, Sequences(self.hourly[None], statics=self.statics))
+
+    def training_steps(self, variables: tuple[str, ...]) -> tuple[Callable[[], object], Callable[[], object]]:
+        """Return a training step of each model; EcoPerceiver has one target per window, as published."""
         batch = random_batch(WINDOWS)
         batch = batch._replace(hourly=batch.hourly[..., : len(variables)], patches=None, patch_index=None)
         sequences = Sequences(
-            self.hourly[: SEQUENCES * LENGTH].unflatten(0, (SEQUENCES, LENGTH)),
-            statics=self.statics.repeat(4, 1),
+            self.hourly[: SEQUENCES * LENGTH].unflatten(0, (SEQUENCES, -1)),
+            statics=self.statics.repeat(SEQUENCES, 1),
         )
-        targets = torch.randn(SEQUENCES, LENGTH, 1)
-        warmup = self.streaming.config.window - 1
-        targets[:, :warmup] = torch.nan
+        targets = torch.randn(*sequences.hourly.shape[:2], 1)
+        targets[:, : self.streaming.config.window - 1] = torch.nan
 
         def streaming_step() -> None:
             self.streaming.zero_grad()
             objective.loss(self.streaming(sequences), targets).backward()
 
-        return rates(
-            {
-                "exact": (WINDOWS, lambda: exact_step(self.exact, batch)),
-                "streaming": (SEQUENCES * (LENGTH - warmup), streaming_step),
-            }
-        )
+        return lambda: exact_step(self.exact, batch), streaming_step
+
+    def track_multiply_adds(self, variables: tuple[str, ...]) -> float:
+        """Count what EcoPerceiver needs for an hour when nothing is computed twice."""
+        return multiply_adds(self.exact.config, reuse=True) / streaming_multiply_adds(self.streaming.config)
 
     def track_inference(self, variables: tuple[str, ...]) -> float:
-        """Time EcoPerceiver over a series, its fastest way."""
-        found = self.inference(variables)
-        return found["streaming"] / found["exact"]
+        """Time EcoPerceiver over a series, in its fastest way."""
+        seconds = fastest({"exact": self.predict_exact, "streaming": self.predict_streaming}, 6)
+        return STREAMING_HOURS / seconds["streaming"] / (EXACT_HOURS / seconds["exact"])
+
+    def track_inference_rate(self, variables: tuple[str, ...]) -> float:
+        """Measure the rate of the streaming model alone."""
+        return STREAMING_HOURS / fastest({"streaming": self.predict_streaming}, 6)["streaming"]
 
     def track_training(self, variables: tuple[str, ...]) -> float:
-        """Time steps of EcoPerceiver."""
-        found = self.training(variables)
-        return found["streaming"] / found["exact"]
+        """Time training steps of EcoPerceiver."""
+        exact, ours = self.training_steps(variables)
+        seconds = fastest({"exact": exact, "streaming": ours}, 6)
+        return self.learnt_hours() / seconds["streaming"] / (WINDOWS / seconds["exact"])
 
-    track_multiply_adds.unit = "x fewer multiply-adds an hour"
-    track_inference.unit = "x more hours predicted in a second"
-    track_training.unit = "x more hours learnt from in a second"
+    def track_training_rate(self, variables: tuple[str, ...]) -> float:
+        """Measure the rate of the streaming model alone."""
+        return self.learnt_hours() / fastest({"streaming": self.training_steps(variables)[1]}, 6)["streaming"]
 
+    def learnt_hours(self) -> int:
+        """Count the hours with a target in a training step of the streaming model."""
+        return SEQUENCES * (LENGTH - self.streaming.config.window + 1)
 
-def main() -> None:
-    """Print all figures."""
-    benchmark = Streaming()
-    for variables in benchmark.params:
-        benchmark.setup(variables)
-        fewer = benchmark.track_multiply_adds(variables)
-        print(f"{len(variables)} variables: {fewer:.0f} times fewer multiply-adds")
-        for name in ("inference", "training"):
-            found = getattr(benchmark, name)(variables)
-            ratio = found["streaming"] / found["exact"]
-            print(
-                f"{name}: {found['streaming']:,.0f} against {found['exact']:,.0f} hours/s, {ratio:.0f} times"
-            )
+    track_multiply_adds.unit = "x fewer multiply-adds per hour"
+    track_inference.unit = "x more hours predicted per second"
+    track_inference_rate.unit = "hours predicted per second"
+    track_training.unit = "x more hours learnt per second"
+    track_training_rate.unit = "hours learnt per second"
 
 
 if __name__ == "__main__":
-    main()
+    report(globals())

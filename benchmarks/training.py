@@ -1,20 +1,19 @@
-"""How fast EcoPerceiver trains, beside the model as it is written down."""
+"""How fast EcoPerceiver trains, compared with the model as the paper writes it."""
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.common import fastest, report, size
 from xcarbon.models.ecoperceiver import EcoPerceiver
 from xcarbon.training.windows import Batch
 
-#: Windows computed at once that are tried for the plain model, the best of which counts; and ours.
-PLAIN_SIZES, SIZE = (16, 32, 64, 128), 64
-#: Rounds in which the two take turns.
-ROUNDS = 5
+#: Windows that the plain model computes at once, of which the fastest number counts; and those of xcarbon.
+PLAIN_SIZES, SIZE = size((16, 32, 64, 128), (8,)), size(64, 8)
 
 
 class PlainEcoPerceiver(EcoPerceiver):
@@ -44,7 +43,7 @@ class PlainEcoPerceiver(EcoPerceiver):
 
 
 def random_batch(windows: int) -> Batch:
-    """The paper's 21 inputs, a seventh of them missing, and nine bands at one hour of a day."""
+    """Return the paper's 21 inputs, a seventh of them missing, and nine bands at one hour of each day."""
     hourly = torch.rand(windows, 32, 21) - 0.5
     hourly[..., 2:] = hourly[..., 2:].masked_fill(torch.rand(windows, 32, 19) < 1 / 7, torch.nan)
     noon = (torch.arange(32) + torch.randint(24, (windows, 1))) % 24 == 12  # (B, T)
@@ -54,74 +53,54 @@ def random_batch(windows: int) -> Batch:
 
 
 def step(network: EcoPerceiver, batch: Batch) -> Tensor:
-    """Forward and backward of the loss on every hour of the windows."""
+    """Compute the loss on every hour of the windows and its gradients."""
     network.zero_grad()
     loss = F.mse_loss(network(batch.hourly, batch.patches, batch.patch_index), batch.target)
     loss.backward()
     return loss
 
 
-def seconds(network: EcoPerceiver, batch: Batch) -> float:
-    """Time one step."""
-    start = time.perf_counter()
-    step(network, batch)
-    return time.perf_counter() - start
-
-
 def assert_same(ours: EcoPerceiver, plain: EcoPerceiver) -> None:
-    """Loss and gradients are equal."""
+    """Check that loss and gradients are equal."""
     batch = random_batch(4)
     losses = [step(network.eval(), batch) for network in (ours, plain)]
     torch.testing.assert_close(*losses)
     for (name, one), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
-        if name != "cross.key.bias":  # does not influence anything: rounding errors
+        if name != "cross.key.bias":  # its gradient is zero but for rounding errors
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-6)
     ours.train()
     plain.train()
 
 
 class Step:
-    """Forward and backward of the paper's network on random windows."""
+    """A training step of the paper's network on random windows, without the optimiser."""
 
     timeout = 900
 
     def setup(self) -> None:
-        """Make both models, of the same weights, and make sure that they are the same function."""
+        """Make both models with the same weights, and check that they are the same function."""
         torch.manual_seed(0)
         self.ours, self.plain = EcoPerceiver(), PlainEcoPerceiver()
         self.plain.load_state_dict(self.ours.state_dict())
         assert_same(self.ours, self.plain)
 
-    def rates(self) -> tuple[float, float]:
-        """Windows in a second of ours and of the plain model, which take turns."""
-        batches = {size: random_batch(size) for size in {SIZE, *PLAIN_SIZES}}
-        ours, plain = [], []
-        for _ in range(ROUNDS):
-            for size in PLAIN_SIZES:
-                plain.append(size / seconds(self.plain, batches[size]))
-                ours.append(SIZE / seconds(self.ours, batches[SIZE]))
-        return max(ours), max(plain)
-
     def track_step(self) -> float:
-        """Time the model as it is written down: what a user would write, at the size that suits it best."""
-        ours, plain = self.rates()
-        return ours / plain
+        """Time the model as the paper writes it, with the batch size that suits it best."""
+        plain = {count: partial(step, self.plain, random_batch(count)) for count in PLAIN_SIZES}
+        seconds = fastest(
+            {str(count): job for count, job in plain.items()}
+            | {"xcarbon": partial(step, self.ours, random_batch(SIZE))},
+            5,
+        )
+        return SIZE / seconds["xcarbon"] / max(count / seconds[str(count)] for count in PLAIN_SIZES)
 
     def track_rate(self) -> float:
-        """Tell the rate by itself."""
-        return self.rates()[0]
+        """Measure the rate of xcarbon alone."""
+        return SIZE / fastest({"xcarbon": partial(step, self.ours, random_batch(SIZE))}, 5)["xcarbon"]
 
     track_step.unit = "x faster than the plain model"
     track_rate.unit = "windows/s"
 
 
-def main() -> None:
-    """Print all figures."""
-    benchmark = Step()
-    benchmark.setup()
-    ours, plain = benchmark.rates()
-    print(f"plain model: {plain:.0f} windows/s, ours: {ours:.0f} windows/s, {ours / plain:.2f} times")
-
-
 if __name__ == "__main__":
-    main()
+    report(globals())

@@ -1,4 +1,4 @@
-"""Sphinx configuration: pages are MyST Markdown, those with code are executed at every build."""
+"""Sphinx configuration: pages are MyST Markdown, and their code cells are executed in every build."""
 
 import os
 
@@ -19,7 +19,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 
-# References into xcarbon must resolve. Those into other libraries need inventories from the net.
+# References to xcarbon must resolve. Those to other libraries need inventories from the internet.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!xcarbon\b).*")]
 if "READTHEDOCS" in os.environ:
@@ -33,13 +33,13 @@ if "READTHEDOCS" in os.environ:
         "xarray": ("https://docs.xarray.dev/en/stable/", None),
     }
 
-autodoc_typehints = "none"  # the types stand in the docstrings, with shapes and units
+autodoc_typehints = "none"  # the docstrings state the types, with shapes and units
 autosummary_generate = True
 numpydoc_show_class_members = False
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-# Figures stand in the pages, whatever backend the shell asks for.
+# Figures are drawn into the pages, whichever backend the shell selects.
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 nb_execution_mode = "force"
 nb_execution_in_temp = True
@@ -52,7 +52,7 @@ copybutton_prompt_is_regexp = True
 html_theme = "pydata_sphinx_theme"
 html_title = f"xcarbon {release}"
 html_theme_options = {"navigation_with_keys": False}
-html_sidebars = {"**": []}  # a handful of pages, all of them in the header
+html_sidebars = {"**": []}  # the header lists all pages
 html_static_path = ["_static"]
 
 #: Docstrings may name a function by where it lives; the pages have it under its public name.

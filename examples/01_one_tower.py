@@ -1,10 +1,10 @@
-"""One tower: a FLUXNET CSV in, a prediction of NEE in NetCDF out.
+"""One tower: read a FLUXNET file, predict NEE, and write the prediction to NetCDF.
 
-Give the path of a FLUXNET2015 file to run it on your own tower:
+To use your own tower, pass the path of a FLUXNET2015 file:
 
     python 01_one_tower.py FLX_DE-Tha_FLUXNET2015_SUBSET_HH_1996-2014_1-4.csv
 
-Without one, a synthetic tower is written in the same format first.
+Without a path, the script first writes a synthetic tower in the same format.
 """
 
 import sys
@@ -17,18 +17,18 @@ xcarbon.set_options(progress=sys.stderr.isatty())
 towers = synthetic_towers(9, patches=False, seed=3)
 
 if len(sys.argv) > 1:
-    path, metadata = sys.argv[1], None  # looks for site_data.csv or a BIF file beside it
+    path, metadata = sys.argv[1], None  # reads site_data.csv or a BIF file in the same folder
 else:
     path = "FLX_SY-009_FLUXNET2015_SUBSET_HH_2010-2010_1-4.csv"
     write_fluxnet_csv(towers, "SY-009", path)
-    place = towers.sel(site="SY-009")
-    metadata = {name: place[name].item() for name in ("lat", "lon", "igbp", "elevation", "utc_offset")}
+    site = towers.sel(site="SY-009")
+    metadata = {name: site[name].item() for name in ("lat", "lon", "igbp", "elevation", "utc_offset")}
 
-# Reads the stamps now and the values when they are needed; .load() keeps them in memory.
+# Time stamps are read at once, values when they are needed; .load() keeps them in memory.
 tower = xcarbon.open_fluxnet(path, metadata=metadata).load()
 print(tower)
 
-# A small network, trained for seconds on eight synthetic towers, in place of a model that took days.
+# A small network, trained for seconds on eight synthetic towers. Training on real towers takes days.
 model = towers.isel(site=slice(8)).carbon.fit(
     variables=["DOY", "TOD", "TA", "SW_IN", "VPD"],
     network={"width": 32, "heads": 4, "cross_blocks": 2, "self_layers": 1},

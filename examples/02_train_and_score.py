@@ -1,6 +1,6 @@
-"""Many towers: split by site, train, predict the test towers, and score them beside two references.
+"""Many towers: split them, train, predict the test towers, and compare the scores with two baselines.
 
-Give a store to run it on real towers, and the settings of a real training run in place of these:
+To use real towers, pass a store, and replace the settings below by those of a real training run:
 
     python 02_train_and_score.py carbonsense.zarr
 """
@@ -16,7 +16,7 @@ from xcarbon.testing import synthetic_towers
 xcarbon.set_options(progress=sys.stderr.isatty())
 ds = xcarbon.open_store(sys.argv[1]) if len(sys.argv) > 1 else synthetic_towers(12, patches=False, seed=1)
 train, val, test = ds.carbon.split(seed=0)
-print("towers to train on, to choose by, and to score:", *(part.sizes["site"] for part in (train, val, test)))
+print("towers for training, validation and test:", *(part.sizes["site"] for part in (train, val, test)))
 
 model = train.carbon.fit(
     "ecoperceiver",

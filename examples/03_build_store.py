@@ -1,10 +1,10 @@
-"""Raw files of several networks to a store: build it, see what was left out, check it, train on it.
+"""Build a store from raw files of several networks, list the problems, check the store, and train on it.
 
-Give a folder of downloads and the store to write to run it on real files:
+To use real files, pass the folder of the downloads and the path of the store:
 
     python 03_build_store.py RAW STORE
 
-Without them, four synthetic towers are written in the forms of their networks first.
+Without arguments, the script first writes four synthetic towers in the formats of the networks.
 """
 
 import sys
@@ -21,15 +21,15 @@ from xcarbon.testing import synthetic_towers, write_release
 
 
 def write_raw(folder: Path) -> None:
-    """Write what people download: releases of towers, a table of where they stand, and images."""
+    """Write files like those that networks provide: releases of towers, a table of metadata, and images."""
     towers = synthetic_towers(4, years=2, seed=2)
     early, late = towers.sel(time=slice("2010")), towers.sel(time=slice("2010-07", "2011"))
     write_release(early, "SY-001", folder, "FLUXNET2015_FULLSET")
-    write_release(late, "SY-001", folder, "ICOS-L2")  # newer, and the same half year once more
+    write_release(late, "SY-001", folder, "ICOS-L2")  # a newer release, which overlaps by half a year
     write_release(early, "SY-002", folder, "AmeriFlux-BASE")
     write_release(early, "SY-003", folder, "FLUXNET-CH4")
     damaged = write_release(early, "SY-004", folder, "FLUXNET")
-    damaged.write_bytes(damaged.read_bytes()[:-1000])  # a download that was cut off
+    damaged.write_bytes(damaged.read_bytes()[:-1000])  # an incomplete download
     columns = {"SITE_ID": "site", "LOCATION_LAT": "lat", "LOCATION_LON": "lon", "LOCATION_ELEV": "elevation"}
     columns |= {"IGBP": "igbp", "UTC_OFFSET": "utc_offset"}
     table = pd.DataFrame({column: towers[name] for column, name in columns.items()})
@@ -39,7 +39,7 @@ def write_raw(folder: Path) -> None:
 
 
 def write_images(tower: xr.Dataset, folder: Path, area: int) -> None:
-    """Write patches of a tower as AppEEARS exports them, a GeoTIFF for each band and day."""
+    """Write patches of a tower as AppEEARS exports them, one GeoTIFF per band and day."""
     for day in georeference(tower)["reflectance"].load():
         stamp = day["day"].dt.strftime("doy%Y%j").item()
         for band in day:
@@ -48,22 +48,22 @@ def write_images(tower: xr.Dataset, folder: Path, area: int) -> None:
 
 
 def main(raw: Path, store: Path) -> None:
-    """Build a store, and take the first step of a training."""
+    """Build a store, check it, and run one training step."""
     report = xcarbon.build(raw, store)
-    print(report)  # the towers that are there, and what was left out
+    print(report)  # the towers in the store, and the problems
 
     ds = xcarbon.open_store(store)
     print(ds)
     for release in read_audit(store, ds["site"].values[0])["releases"]:
         nee = release["kept"].get("NEE", 0)
         name, hours, start = (release[key] for key in ("release", "hours", "first_hour"))
-        print(f"{name}: {hours} hours from {start}, {nee} of NEE kept")
+        print(f"{name}: {hours} hours from {start}; NEE was kept in {nee} hours")
 
-    print(xcarbon.check(ds))  # in the synthetic files the two halves of each hour are equal: it sees that
+    print(xcarbon.check(ds))  # warns that both halves of each hour are equal, as they are in synthetic files
 
     small = {"width": 32, "heads": 4, "cross_blocks": 2, "self_layers": 1}
     model = ds.carbon.fit(network=small, max_steps=1, batch_size=16)
-    print("trained for one step on", ", ".join(model.sites))
+    print("trained for one step on:", ", ".join(model.sites))
 
 
 xcarbon.set_options(progress=sys.stderr.isatty())

@@ -1,8 +1,8 @@
-"""A Dask cluster of two processes: build a store on it while a worker dies, and predict on it.
+"""A Dask cluster of two processes: build a store while a worker is killed, then predict.
 
     python 04_dask_cluster.py
 
-On a cluster of many machines the lines are the same, with its address: ``Client("tcp://host:8786")``.
+For a cluster of several machines, use its address instead: ``Client("tcp://host:8786")``.
 """
 
 import os
@@ -22,7 +22,7 @@ from xcarbon.testing import synthetic_towers, write_release
 
 
 def write_raw(folder: Path) -> None:
-    """Write files of synthetic towers, and a table of where they stand."""
+    """Write files of synthetic towers, and a table of their metadata."""
     folder.mkdir()
     towers = synthetic_towers(6, patches=False, seed=5)
     for site in towers["site"].values:
@@ -34,7 +34,7 @@ def write_raw(folder: Path) -> None:
 
 
 def kill_a_worker(client: Client, store: Path) -> None:
-    """Kill a worker as the system does when memory is short, once a tower is complete."""
+    """Kill a worker after the first tower is complete, as the system does when memory runs out."""
     pid = next(iter(client.run(os.getpid).values()))
 
     def wait_and_kill() -> None:
@@ -47,27 +47,27 @@ def kill_a_worker(client: Client, store: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Build with threads, then on a cluster; train a little, and predict on the cluster."""
+    """Build with threads, then on a cluster; train a small network, and predict on the cluster."""
     raw, alone, store = folder / "raw", folder / "alone.zarr", folder / "cluster.zarr"
     write_raw(raw)
     print(xcarbon.build(raw, alone))
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,  # connected: whatever computes from here on, computes there
+        Client(cluster) as client,  # all computations below use this cluster
     ):
         kill_a_worker(client, store)
         print(xcarbon.build(raw, store))
         ds = xcarbon.open_store(store)
         xr.testing.assert_equal(ds, xcarbon.open_store(alone))
-        print("the store is the same as without a cluster, and without a dead worker")
+        print("the store is the same as the one built without a cluster")
 
         small = {"width": 32, "heads": 4, "cross_blocks": 2, "self_layers": 1}
         model = ds.carbon.fit(network=small, max_steps=20, batch_size=32, learning_rate=3e-3)
-        client.wait_for_workers(2)  # the dead one has been replaced
+        client.wait_for_workers(2)  # Dask has replaced the killed one
         start = time.monotonic()
         nee = ds.sel(time="2010-07").carbon.predict_nee(model)
-        nee.to_dataset().to_zarr(folder / "nee.zarr")  # workers write what they predict
+        nee.to_dataset().to_zarr(folder / "nee.zarr")  # the workers write the values
         print(f"predicted {nee.size} hours of {nee.sizes['site']} towers in {time.monotonic() - start:.0f} s")
     print(xr.open_zarr(folder / "nee.zarr"))
 

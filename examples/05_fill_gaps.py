@@ -1,11 +1,11 @@
-"""Fill the gaps of a tower, and sum its years up with their uncertainty.
+"""Fill the gaps of a tower, and compute annual sums and their uncertainty.
 
-Give the path of a FLUXNET2015 file to fill your own tower with a model that is fine-tuned on it:
+To use your own tower, pass the path of a FLUXNET2015 file; the script fine-tunes a model on it:
 
     python 05_fill_gaps.py FLX_DE-Tha_FLUXNET2015_SUBSET_HH_1996-2014_1-4.csv
 
-Without one, a synthetic tower is filled by marginal distribution sampling: models of real towers know no
-synthetic ones.
+Without a path, the script fills a synthetic tower by marginal distribution sampling, because models that were
+trained on real towers do not apply to synthetic ones.
 """
 
 import sys
@@ -21,17 +21,17 @@ if len(sys.argv) > 1:
 else:
     tower, model = synthetic_towers(1, years=3, patches=False).load(), "mds"
 
-# Measured hours stay as they are. What was gap-filled already in the file is filled anew.
+# Measured hours are kept. Values that were gap-filled in the file are replaced.
 filled = gapfill(tower, model=model).compute()
 print(filled["NEE_FILLED"].to_series().value_counts().rename(filled["NEE_FILLED"].attrs["flag_meanings"]))
 filled.to_netcdf("filled.nc")
 
-# Hide some measured hours, fill them in the same way, and see how far off that is.
+# Hide some measured hours, fill them in the same way, and compare with the measurements.
 hidden = artificial_gaps(tower, "week")
 trial = gapfill(tower.assign(NEE=tower["NEE"].where(~hidden)), model=model).compute()
 truth = tower.assign(NEE=tower["NEE"].where(hidden))
 print(truth.carbon.score(trial["NEE_MODEL"].rename("NEE"), by=None, max_qc=0).compute().round(2).to_pandas())
 
-# The errors in these hours tell how uncertain the sums are.
+# The errors in these hours determine the uncertainty of the annual sums.
 print(annual_sums(filled, trial=trial).to_dataframe()[["NEE", "NEE_SE", "share_filled"]].round(2))
 print("wrote filled.nc")

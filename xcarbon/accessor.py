@@ -98,7 +98,7 @@ class CarbonAccessor:
         return write_sites(self._ds, folder, overwrite=overwrite)
 
     def check(self) -> Report:
-        """Look for what is wrong with these towers; see :func:`xcarbon.quality.checks.check`."""
+        """Look for what is wrong with these towers; see :func:`xcarbon.check`."""
         from xcarbon.quality.checks import check
 
         return check(self._ds)

@@ -22,7 +22,7 @@ from xcarbon.core.errors import LeakageError, OptionError, VariableError, XCarbo
 from xcarbon.core.options import progress_bar
 from xcarbon.core.variables import TARGETS
 from xcarbon.io.formats import open_data
-from xcarbon.training import MODELS
+from xcarbon.models import registry
 
 #: A small batch and a higher rate than the paper's: minutes instead of days.
 DEMO_TRAINING = {
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("store", help="Zarr store or NetCDF file of towers")
     train.add_argument("run_folder", metavar="run", type=Path, help="folder of the run")
-    train.add_argument("--model", choices=MODELS, default="ecoperceiver", help="[%(default)s]")
+    train.add_argument("--model", choices=registry.trainable(), default="ecoperceiver", help="[%(default)s]")
     train.add_argument("--target", default="NEE", help="what to predict [%(default)s]")
     train.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
     train.add_argument("--steps", type=_positive, help="of a network, if the paper's are too many")

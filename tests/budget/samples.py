@@ -1,4 +1,4 @@
-"""A model that is quick and knows how uncertain it is, and fluxes to fill."""
+"""A fast model with a spread, and fluxes with gaps."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xcarbon.models.boosting import BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.testing import synthetic_towers
 
-#: What the model says of its errors, in the dark and in the light.
+#: Spread of the model in the dark and in the light.
 DARK, LIGHT = 0.5, 2.0
 
 
 class Light:
-    """Uptake is proportional to radiation; nothing is known without it."""
+    """Predict uptake proportional to radiation; NaN without radiation."""
 
     kind, name, file = "light", "light response", "light"
     has_spread = True
@@ -38,5 +38,5 @@ def light_model() -> CarbonModel:
 
 
 def towers(n_sites: int = 2, **settings: Any) -> xr.Dataset:
-    """Synthetic towers with the weather that filling needs."""
+    """Return synthetic towers with the predictors of gap filling."""
     return synthetic_towers(n_sites, patches=False, variables=["TA", "VPD", "SW_IN", "NEE"], **settings)

@@ -1,4 +1,4 @@
-"""Measured hours stay as they are, the others are a model's, and it says which are which."""
+"""Tests of gap filling: measured hours are kept, others are predicted, and flags distinguish them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def days() -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory) -> CarbonModel:
-    """A model without spread."""
+    """Return a model without spread."""
     return fit(towers(), "xgboost", n_estimators=3, run_dir=tmp_path_factory.mktemp("trees"))
 
 
@@ -115,7 +115,7 @@ def test_what_a_model_filled_counts_nowhere_as_measured():
 def test_without_spread_nothing_is_said_of_errors(trees, tmp_path):
     filled = gapfill(towers(), model=trees.save(tmp_path / "trees"))
     assert list(filled.data_vars) == NAMES[:4]
-    first = filled["NEE_FILLED"].isel(time=slice(31)).values  # trees want a window of 32 hours
+    first = filled["NEE_FILLED"].isel(time=slice(31)).values  # trees need a window of 32 hours
     assert set(np.unique(first)) == {-1, 0}
 
 
@@ -133,7 +133,7 @@ def test_it_is_cf_and_survives_a_file(findings, tmp_path):
 
 
 class Training:
-    """In the place of the fine-tuning: trees, and a list of what was trained."""
+    """Replace the fine-tuning by trees, and record the trained towers."""
 
     def __init__(self, trees: CarbonModel) -> None:
         self.trees, self.calls, self.stop = trees, [], None
@@ -193,7 +193,7 @@ def test_a_model_of_other_hours_is_not_used(training, tmp_path):
 
 
 def test_the_pretrained_model_is_fine_tuned(tmp_path):
-    """For a few steps, from a small network that knows another tower."""
+    """Fine-tune for a few steps from a small network that was trained on another tower."""
     ds = towers(2).isel(time=slice(0, 1500)).load()
     small = {"length": 64, "batch_size": 4, "max_steps": 3}
     start = fit(ds.isel(site=[0]), "streaming", run_dir=tmp_path / "start", network=TINY, **small)
@@ -208,11 +208,11 @@ def test_what_cannot_be_filled_is_said(trees, training, tmp_path):
     ds = towers(1)
     with pytest.raises(VariableError, match=r"filling gaps needs \['NEE'\]"):
         gapfill(ds.drop_vars("NEE"))
-    with pytest.raises(VariableError, match="TA is not a flux"):
+    with pytest.raises(VariableError, match="gaps of TA cannot be filled"):
         gapfill(ds, "TA")
     with pytest.raises(ModelError, match="the model predicts NEE, not FCH4"):
         gapfill(ds.assign(FCH4=ds["NEE"].assign_attrs(units="nmol m-2 s-1")), "FCH4", trees)
-    with pytest.raises(OptionError, match=r"\['run_dir', 'seed'\] are for fine-tuning"):
+    with pytest.raises(OptionError, match=r"\['run_dir', 'seed'\] are settings of the fine-tuning"):
         gapfill(ds, model="mds", seed=1, run_dir=tmp_path)
     with pytest.raises(OptionError, match="max_qc must be 0 or more"):
         gapfill(ds, model="mds", max_qc=-1)

@@ -1,4 +1,4 @@
-"""Marginal distribution sampling is that of a plain loop, and fills real gaps better than a mean day."""
+"""Tests of marginal distribution sampling against a plain loop and against a mean day in real gaps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xcarbon.testing import raise_on_compute
 
 
 def naive(chosen, flux, sw_in, ta, vpd, per_day):
-    """Hour by hour, as the method is told in words."""
+    """Implement the method hour by hour as described in the publication."""
     hours = np.arange(len(flux))
 
     def search(hour, days, alike):
@@ -75,7 +75,7 @@ def test_it_is_that_of_a_plain_loop(seed, days, measured, missing, per_day):
 
 @pytest.mark.parametrize(("gap", "quality"), [(6, 1), (13, 1), (15, 2), (40, 3), (60, 3)])
 def test_far_hours_are_of_lower_quality(gap, quality):
-    """A record of changing weather in which nothing is measured for some days around an hour."""
+    """Return a record with changing weather and a gap of some days around an hour."""
     hours = np.arange(24 * 150)
     flux = np.where(abs(hours - 1800) <= 24 * gap, np.nan, 1.0)
     weather = np.full(hours.size, 100.0), np.full(hours.size, 10.0), np.full(hours.size, 5.0)
@@ -91,12 +91,12 @@ def test_light_counts_where_the_air_is_not_known_and_the_day_where_nothing_is():
     unknown = np.full(hours.size, np.nan)
     np.testing.assert_array_equal(sample(flux, light, unknown, unknown).mean, flux)
     by_hour = sample(np.where(hours // 24 == 3, np.nan, flux), unknown, unknown, unknown)
-    assert by_hour.mean[3 * 24 + 12] == pytest.approx(-2)  # with the hour before and after
+    assert by_hour.mean[3 * 24 + 12] == pytest.approx(-2)  # includes the hours before and after
     assert by_hour.quality[3 * 24 + 12] == 2
 
 
 def test_darkness_is_told_from_dawn():
-    """30 W m-2 are a large difference at night, and none by day."""
+    """A difference of 30 W m-2 is large at night and small in daylight."""
     light = np.array([0.0, 0.0, 0.0, 30.0, 30.0, 30.0, 500.0, 500.0, 530.0])
     mild = np.full(light.size, 10.0)
     found = sample(np.array([1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 8.0, 8.0, 9.0]), light, mild, mild)
@@ -127,9 +127,9 @@ def test_towers_are_sampled_lazily_each_by_itself():
 def test_only_measured_fluxes_and_believable_weather_are_used():
     ds = towers(1, gaps=False).load()
     worse = ds.assign(NEE_QC=ds["NEE_QC"].where(ds["time"].dt.day > 3, 1).astype("int8"))
-    spoilt = worse.assign(NEE=worse["NEE"].where(worse["NEE_QC"] == 0, 1e6))
+    spoilt = worse.assign(NEE=worse["NEE"].where(worse["NEE_QC"] == 0, 90))
     xr.testing.assert_equal(mds(worse)["NEE"], mds(spoilt)["NEE"])
-    assert mds(spoilt, max_qc=1)["NEE"].max() > 1e5
+    assert mds(spoilt, max_qc=1)["NEE"].max() > 80
     dark = ds.assign(SW_IN_QC=xr.full_like(ds["SW_IN_QC"], 2), TA_QC=xr.full_like(ds["TA_QC"], 2))
     unknown = ds.assign(SW_IN=ds["SW_IN"] * np.nan, TA=ds["TA"] * np.nan)
     xr.testing.assert_equal(mds(dark)["NEE"], mds(unknown)["NEE"])

@@ -1,4 +1,4 @@
-"""Annual sums are sums, and their errors those that correlated errors make."""
+"""Tests of annual sums and of their uncertainty with correlated errors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.testing import raise_on_compute
 
 TIME = xr.date_range("2011-12-01", "2014-03-01", freq="h", inclusive="left")
-#: From umol m-2 s-1 to g of carbon in an hour.
+#: Factor from umol m-2 s-1 to g of carbon per hour.
 GRAMS = 3600e-6 * 12.011
 
 
 def series(seed: int = 0, sites: int = 2, share: float = 0.3, random: float = 0.0) -> xr.Dataset:
-    """Filled hours whose errors have the standard deviation that is said, and are a day's each."""
+    """Return filled hours with errors of the stated standard deviation that are constant within a day."""
     rng = np.random.default_rng(seed)
     shape, dims = (sites, TIME.size), ("site", "time")
     spread = rng.uniform(0.5, 2, shape)
@@ -99,7 +99,7 @@ def test_a_missing_hour_is_told_and_spoils_its_year():
 
 
 def test_the_error_is_that_of_many_years():
-    """Errors last a day, so the sum of a year's filled hours has that of days, not that of hours."""
+    """Errors are constant within a day, so that the error of the sum is that of independent days."""
     errors, said = [], []
     for seed in range(12):
         filled = series(seed, sites=4)
@@ -138,7 +138,7 @@ def test_errors_that_nothing_is_known_of_are_not_given():
 
 
 def test_hidden_hours_tell_the_errors_of_a_model_that_was_fitted():
-    """It has no errors where it was fitted, and those of its spread where hours were hidden."""
+    """The model has no errors in training hours, and errors as large as its spread in hidden hours."""
     truth = series(share=0.0)
     gap = xr.DataArray(np.random.default_rng(5).random(TIME.size) < 0.3, dims="time")
     hidden = xr.DataArray(np.repeat(np.arange(TIME.size // 24) % 4 == 0, 24), dims="time") & ~gap
@@ -150,7 +150,7 @@ def test_hidden_hours_tell_the_errors_of_a_model_that_was_fitted():
     trial = filled.assign(NEE_MODEL=truth["NEE_MODEL"], NEE_FILLED=filled["NEE_FILLED"].where(~hidden, 1))
     fitted, honest = (annual_sums(filled, trial=given).sel(year=2013)["NEE_SE"] for given in (None, trial))
     assert (fitted == 0).all()
-    # Every fourth day is as good as all of them: what is expected of 800 days, within what 200 of them tell.
+    # The estimate from every fourth day agrees with that from all days within its uncertainty.
     expected = annual_sums(truth.assign(NEE_FILLED=filled["NEE_FILLED"], NEE_SE=filled["NEE_SE"]))["NEE_SE"]
     np.testing.assert_allclose(honest, expected.sel(year=2013), rtol=0.5)
 
@@ -174,17 +174,17 @@ def test_sums_are_cf(findings):
 
 def test_what_cannot_be_summed_up_is_said():
     filled = series()
-    with pytest.raises(VariableError, match=r"\['NEE_FILLED'\] are not there: .* gapfill\(ds, 'NEE'\)"):
+    with pytest.raises(VariableError, match=r"gapfill\(ds, 'NEE'\): .*\['NEE_FILLED'\] are missing"):
         annual_sums(filled.drop_vars("NEE_FILLED"))
     with pytest.raises(VariableError, match="GPP_NT"):
         annual_sums(filled, "GPP_NT")
-    with pytest.raises(OptionError, match="other towers or hours"):
+    with pytest.raises(OptionError, match="the same towers and hours"):
         annual_sums(filled, trial=filled.isel(site=[0]))
 
 
 @pytest.mark.parametrize("kind", ["day", "week"])
 def test_real_sums_over_gaps_are_as_uncertain_as_hidden_hours_tell(real_towers, kind):
-    """Sums over other gaps of the same length lie within twice the error, and more than the naive one."""
+    """Errors of sums over other gaps are within twice the standard error and exceed the naive one."""
     tower = real_towers.sel(site="DE-Tha", time=slice("2003", "2005")).load()
     first, second = (artificial_gaps(tower, kind, share=0.2, seed=seed) for seed in range(2))
     both = {
@@ -199,3 +199,12 @@ def test_real_sums_over_gaps_are_as_uncertain_as_hidden_hours_tell(real_towers, 
     independent = float((both[1]["NEE_MODEL_SE"].where(second) ** 2).sum())
     assert abs(float(other.sum())) < 2 * np.sqrt(variance)
     assert variance > 2 * independent
+
+
+@pytest.mark.parametrize("value", [9999, np.inf, 350])
+def test_implausible_hours_are_missing_hours(value):
+    filled = series()
+    hour = filled["time"] == np.datetime64("2012-07-01T05")
+    sums = annual_sums(filled.assign(NEE=filled["NEE"].where(~hour, value))).sel(year=[2012, 2013])
+    assert sums["NEE"].isnull().values.tolist() == [[True, False]] * 2
+    np.testing.assert_allclose(sums["share_missing"][0], [1 / 8784, 0])

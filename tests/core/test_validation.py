@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon.core.errors import MetadataError, TimestampError, VariableError
-from xcarbon.core.validation import check_hourly, check_igbp, check_variables
+from xcarbon.core.errors import MetadataError, ModelError, OptionError, TimestampError, VariableError
+from xcarbon.core.validation import check_hourly, check_igbp, check_range, check_variables
 from xcarbon.testing import synthetic_towers
 
 
@@ -45,3 +47,28 @@ def test_absent_variables_are_named(plain):
     check_variables(plain, ("TA", "NEE"), "a figure")
     with pytest.raises(VariableError, match=r"a figure needs \['WTD'\], but the Dataset only has \['TA',"):
         check_variables(plain, ("TA", "WTD"), "a figure")
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "message"),
+    [
+        (0, {"ge": 1}, "size must be at least 1, found 0"),
+        (0.0, {"gt": 0, "optional": True}, "size must be greater than 0 or None, found 0.0"),
+        (1.0, {"ge": 0, "lt": 1}, "size must be at least 0 and less than 1, found 1.0"),
+        (float("nan"), {"le": 1}, "size must be at most 1, found nan"),
+        ("3", {"ge": 1}, "size must be at least 1, found '3'"),
+        (None, {"ge": 1}, "size must be at least 1, found None"),
+    ],
+)
+def test_settings_beyond_their_limits_are_errors(value, limits, message):
+    with pytest.raises(ModelError, match=f"^{message}$"):
+        check_range(SimpleNamespace(size=value), "size", **limits)
+
+
+def test_settings_within_their_limits_pass():
+    settings = SimpleNamespace(steps=None, share=1, dropout=np.float32(0))
+    check_range(settings, "steps", ge=1, optional=True)
+    check_range(settings, "share", gt=0, le=1)
+    check_range(settings, "dropout", ge=0, lt=1)
+    with pytest.raises(OptionError):
+        check_range(settings, "share", lt=1, error=OptionError)

@@ -1,4 +1,4 @@
-"""Observations and predictions of some years, quick to make."""
+"""Small synthetic observations and predictions over several years."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def make(
     gaps: float = 0.3,
     seed: int = 0,
 ) -> tuple[xr.Dataset, xr.DataArray]:
-    """Noise with seasons, with quality codes, and a prediction; gaps of hours and of weeks in both."""
+    """Return seasonal noise with quality flags, and a prediction; both have gaps of hours and weeks."""
     rng = np.random.default_rng(seed)
     time = pd.date_range(start, periods=hours, freq="h", unit="ns")
     season = np.cos(2 * np.pi * np.arange(hours) / 8766)
@@ -36,19 +36,19 @@ def make(
 
 
 def chunked(ds: xr.Dataset, **chunks: int) -> xr.Dataset:
-    """In chunks, with the coordinates in memory, as readers give it."""
+    """Return the Dataset in chunks with coordinates in memory, as readers return it."""
     return ds.chunk(chunks).assign_coords(ds.coords)
 
 
 def frame(ds: xr.Dataset, prediction: xr.DataArray, site: int, max_qc: int = 1) -> pd.DataFrame:
-    """Pairs ``y`` and ``x`` of one tower in the hours that count, by time."""
+    """Return observations ``y`` and predictions ``x`` of one tower in the scored hours, by time."""
     y = ds["NEE"].where(ds["NEE_QC"] <= max_qc).isel(site=site).values
     table = pd.DataFrame({"y": y, "x": prediction.isel(site=site).values}, ds.indexes["time"])
     return table.dropna()
 
 
 def means(table: pd.DataFrame, key: object, least: object) -> pd.DataFrame:
-    """Means of groups that have enough rows."""
+    """Return the means of groups that have enough rows."""
     groups = table.groupby(key)
     enough = groups.size() >= least if np.isscalar(least) else groups.size() >= least(groups.size().index)
     return groups.mean()[enough]

@@ -1,4 +1,4 @@
-"""The references that models have to beat are what they say."""
+"""Tests of the baselines against direct computations."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def test_ridge_is_scikit_learn_s(towers):
     )
 
 
-@pytest.mark.parametrize("reference", [diurnal_cycle, ridge])
-def test_references_are_labelled_lazy_and_scorable(towers, reference):
+@pytest.mark.parametrize("baseline", [diurnal_cycle, ridge])
+def test_baselines_are_labelled_lazy_and_scorable(towers, baseline):
     train, other = towers.isel(site=slice(0, 8)), towers.isel(site=slice(8, 12))
-    prediction = reference(train, other)
+    prediction = baseline(train, other)
     assert (prediction.name, prediction.dims) == ("NEE", ("site", "time"))
     assert prediction.chunks is not None
     xr.testing.assert_equal(prediction["igbp"], other["igbp"])

@@ -1,4 +1,4 @@
-"""Intervals over towers are those of towers drawn again, and hold what they promise."""
+"""Tests of bootstrap intervals against scores of drawn towers, and of their coverage."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from xcarbon.evaluation.bootstrap import draw, interval, pooled_nse
 from xcarbon.evaluation.scores import pooled
 from xcarbon.experiments.results import _bootstrapped
 
-NAMES = ("n", "mean", "spread", "squared")
+NAMES = ("n", "mean", "sst", "sse")
 
 
 def make(seed: int, towers: int, models: int = 1, seeds: int = 1, offset: float = 0.0) -> xr.Dataset:
-    """Moments of towers, as ``xcarbon.evaluation.scores.moments`` gives them."""
+    """Return moments of towers as ``xcarbon.evaluation.scores.moments`` does."""
     rng = np.random.default_rng(seed)
     dims, shape = ("model", "seed", "site"), (models, seeds, towers)
     n = rng.integers(0, 500, towers) * np.ones(shape, int)
     values = {
         "n": n,
         "mean": rng.normal(offset, 1, towers) * (n > 0),
-        "spread": n * rng.uniform(1, 4, towers),
-        "squared": n * rng.uniform(0.1, 3, shape),
+        "sst": n * rng.uniform(1, 4, towers),
+        "sse": n * rng.uniform(0.1, 3, shape),
         "error": 0.0 * n,
     }
     sums = xr.Dataset({name: (dims, value) for name, value in values.items()})
@@ -50,13 +50,13 @@ def test_a_draw_scores_as_the_towers_that_it_holds(seed, towers, offset):
 
 def test_hours_without_variation_have_no_efficiency():
     sums = make(0, 3)
-    sums["spread"][:] = 0
+    sums["sst"][:] = 0
     sums["mean"][:] = 0.1
     assert np.isnan(pooled_nse(**arrays(sums), weights=draw(3, draws=5))).all()
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
-    """Towers of one mean whose errors are drawn: NSE is 1 - mean(error) / mean(spread), here 0.5."""
+    """All towers have the same mean, and random errors: NSE is 1 - mean(sse) / mean(sst), here 0.5."""
     rng = np.random.default_rng(1)
     towers, inside, trials = 40, 0, 300
     ones, none = np.ones(towers), np.zeros(towers)
@@ -64,8 +64,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         draws = pooled_nse(
             n=100 * ones,
             mean=none,
-            spread=rng.gamma(4, 0.25, towers),
-            squared=rng.gamma(4, 0.125, towers),
+            sst=rng.gamma(4, 0.25, towers),
+            sse=rng.gamma(4, 0.125, towers),
             weights=draw(towers, draws=400, seed=trial),
         )
         lower, upper = interval(draws)
@@ -83,9 +83,9 @@ def test_a_model_does_not_differ_from_itself():
 
 
 def test_a_pair_is_surer_than_its_models():
-    """Where one model is always a little better, the interval excludes zero although theirs overlap."""
+    """One model is always slightly better, although the intervals of both models overlap."""
     sums = make(4, 20, models=2)
-    sums["squared"][1] = 0.95 * sums["squared"][0]
+    sums["sse"][1] = 0.95 * sums["sse"][0]
     scores = _bootstrapped(sums)
     lower, upper = scores["nse_interval"].transpose("bound", "model").values
     assert lower[1] < upper[0]
@@ -110,9 +110,9 @@ def test_seeds_may_score_other_towers():
 
 
 def test_models_are_compared_by_the_seeds_that_both_have():
-    """A seed that one of them lacks has other towers, at which the other is far better or worse."""
+    """One model lacks a seed with other towers, at which the other model is far better or worse."""
     sums = make(7, 6, models=2, seeds=2)
-    sums["squared"][:, 1] *= 10
+    sums["sse"][:, 1] *= 10
     fewer = sums.copy(deep=True)
     for name in NAMES:
         fewer[name][1, 1] = 0

@@ -1,4 +1,4 @@
-"""The benchmark's towers are those that its code draws, and its scores those of scikit-learn."""
+"""Tests of the split against the benchmark's code, and of the scores against scikit-learn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KOPPEN = (["Dfb", "Cfb", "Csa", "BSk", "Dfc", "Aw"] * 12)[: len(CLASSES)]
 
 
 def towers(seed: int = 0) -> xr.Dataset:
-    """Towers by name and class, in any order."""
+    """Return towers with names and classes in random order."""
     order = np.random.default_rng(seed).permutation(len(CLASSES))
     coords = {"igbp": ("site", CLASSES), "koppen": ("site", KOPPEN), "site": [f"S{n:02d}" for n in range(67)]}
     return xr.Dataset({"NEE": ("site", np.zeros(67))}, coords).isel(site=order)
@@ -55,11 +55,11 @@ def test_towers_are_drawn_by_climate_as_published():
 
 def test_split_needs_the_classes(monkeypatch):
     ds = towers()
-    with pytest.raises(MetadataError, match="no coordinate 'koppen' on site to split by; assign it"):
+    with pytest.raises(MetadataError, match="no coordinate 'koppen' on site to split by: assign it"):
         split(ds.drop_vars("koppen"), "koppen")
-    with pytest.raises(MetadataError, match=r"no igbp for \['S03'\]"):
+    with pytest.raises(MetadataError, match=r"igbp is empty for \['S03'\]"):
         split(ds.assign_coords(igbp=ds["igbp"].where(ds["site"] != "S03", "")))
-    with pytest.raises(MetadataError, match=r"'E': 1.*cannot be drawn"):
+    with pytest.raises(MetadataError, match=r"'E': 1.*cannot be split"):
         split(ds.assign_coords(koppen=ds["koppen"].where(ds["site"] != "S03", "ET")), "koppen")
     with pytest.raises(OptionError, match="found 'climate'"):
         split(ds, "climate")
@@ -69,7 +69,7 @@ def test_split_needs_the_classes(monkeypatch):
 
 
 def naive(table: pd.DataFrame) -> dict[str, float]:
-    """Scores of one tower by scikit-learn."""
+    """Return the scores of one tower computed with scikit-learn."""
     days = means(table, table.index.floor("D"), 24) * GRAMS_PER_DAY
     y, x = days["y"].to_numpy(), days["x"].to_numpy()
     error = mean_absolute_error(y, x)
@@ -109,7 +109,7 @@ def test_known_scores():
     assert float(found["rae"]) == pytest.approx(1 / 2)
     assert float(found["nmae"]) == pytest.approx(1 / 5)
     assert float(found["rmse"]) == pytest.approx(12.011 * 86400e-6)
-    ds["NEE"][0, 30] = np.nan  # a day with 23 hours is none
+    ds["NEE"][0, 30] = np.nan  # a day with 23 hours is not used
     assert site_scores(ds, prediction)["n"] == 3
 
 

@@ -1,4 +1,4 @@
-"""Intervals hold what they say, by class and by tower; calibration makes them do so at other towers."""
+"""Tests of the coverage of intervals by class and tower, before and after calibration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def months(towers) -> xr.Dataset:
 
 @pytest.fixture
 def prediction(months) -> xr.Dataset:
-    """Normal errors, whose standard deviation is known; at the last tower it is twice as large."""
+    """Return a prediction with normal errors of known standard deviation; it is doubled at the last tower."""
     rng = np.random.default_rng(0)
     spread = xr.zeros_like(months["NEE"]) + 1 + months["TA"].notnull()
     error = spread * rng.standard_normal(spread.shape) * xr.DataArray([1.0, 1, 1, 2], dims="site")
@@ -55,7 +55,7 @@ def test_a_prediction_without_spread_is_refused(months, prediction):
 
 
 def test_calibration_makes_intervals_hold(months):
-    """Of a network with random weights, whose spread has nothing to do with its errors."""
+    """The network has random weights, so that its spread is unrelated to its errors."""
     model = make(bands=(), spread=True)
     calibrated = calibrate(model, months)
     assert "calibration" not in model.provenance and model.scaler.spread == 1

@@ -1,4 +1,4 @@
-"""The benchmark's lists, periods and errors are as published, by pandas and where they are known."""
+"""Tests of lists and periods against the publication, and of errors against pandas and known values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xcarbon.testing import raise_on_compute
 
 
 def published(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Series of one tower as the benchmark's code makes them, of the hours in which both are there."""
+    """Return the series of one tower as in the benchmark's code, over hours with both values."""
     days = means(table, table.index.floor("D"), 12)
     years = means(days, days.index.year, 183)
     seasonal = means(days, days.index.day_of_year, 2)
@@ -68,7 +68,7 @@ def test_each_year_of_a_tower_counts_in_the_temporal_scenario():
 
 def test_season_years_and_mean_are_told_apart():
     time = pd.date_range("2009-01-01", "2012-01-01", freq="h", unit="ns", inclusive="left")
-    season, years = 1.0 * time.day_of_year.to_numpy(), 30.0 * (time.year.to_numpy() - 2010)
+    season, years = 0.1 * time.day_of_year.to_numpy(), 30.0 * (time.year.to_numpy() - 2010)
     coords = {"site": ["XX-000"], "time": time}
     ds = xr.Dataset({"NEE": (("site", "time"), [season + years])}, coords)
     prediction = xr.DataArray([season + 2], coords, ("site", "time"), name="NEE")

@@ -1,4 +1,4 @@
-"""Conditions hold in the hours in which they are said to, and scores are those of these hours."""
+"""Tests of the hours of each condition, and of the scores in these hours."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def simulated() -> xr.Dataset:
 
 
 def tower(**series: np.ndarray) -> xr.Dataset:
-    """One tower on the Greenwich meridian."""
+    """Return one tower on the Greenwich meridian."""
     coords = {"time": TIME, "lat": 50.0, "lon": 0.0, "utc_offset": 0.0}
     return xr.Dataset({name: ("time", np.asarray(values, float)) for name, values in series.items()}, coords)
 
 
 def wave(middle: float, times: int = 1) -> np.ndarray:
-    """Rise through the middle at a share of the year."""
+    """Return a seasonal cycle that crosses its middle at a share of the year."""
     return np.sin(2 * np.pi * times * (OF_YEAR - middle))
 
 
@@ -93,12 +93,12 @@ def test_a_tower_may_have_two_springs_or_none():
 
 def test_hours_after_a_gap_of_all_predictors():
     ta, vpd = np.ones(TIME.size), np.ones(TIME.size)
-    ta[:100] = vpd[:100] = np.nan  # before the record is no gap
-    ta[200:223] = vpd[200:223] = np.nan  # an hour too short
+    ta[:100] = vpd[:100] = np.nan  # the time before the record is not a gap
+    ta[200:223] = vpd[200:223] = np.nan  # one hour too short for a gap
     ta[300:324] = vpd[300:324] = np.nan
-    ta[500:900] = np.nan  # of one predictor
+    ta[500:900] = np.nan  # a gap in one predictor only
     ta[1000:2000] = vpd[1000:2000] = np.nan
-    ta[2010:2050] = vpd[2010:2050] = np.nan  # again, soon after
+    ta[2010:2050] = vpd[2010:2050] = np.nan  # a second gap shortly after the first
     ta[-50:] = vpd[-50:] = np.nan
     expected = [*range(324, 348), *range(2000, 2024), *range(2050, 2074)]
     found = conditions(tower(TA=ta, VPD=vpd)).sel(condition="after_gap")
@@ -106,7 +106,7 @@ def test_hours_after_a_gap_of_all_predictors():
 
 
 def test_what_is_of_too_low_quality_is_missing():
-    ds = tower(TA=np.arange(TIME.size))
+    ds = tower(TA=np.arange(TIME.size) / TIME.size)
     ds["TA_QC"] = ("time", np.where((np.arange(TIME.size) // 48) % 2, 2, 0).astype("int8"))
     found, lenient = conditions(ds), conditions(ds, max_qc=2)
     assert not found.sel(condition="hottest").values[ds["TA_QC"].values == 2].any()
@@ -194,8 +194,8 @@ def test_real_towers(real_towers):
         for site in ("FI-Hyy", "AU-How")
     }
     assert spring["FI-Hyy"] <= {4, 5, 6}
-    assert spring["AU-How"] <= {10, 11, 12}  # when the rains come
+    assert spring["AU-How"] <= {10, 11, 12}  # start of the wet season
     light = towers["SW_IN"].where(found.sel(condition="darkest")).mean("time").compute()
     assert (light[:2] < 20).all()
-    assert np.isnan(light[2])  # US-ARc does not say where its clock is
+    assert np.isnan(light[2])  # US-ARc has no utc_offset
     assert (found.sel(condition="hottest").any("time")).all()

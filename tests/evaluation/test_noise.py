@@ -1,4 +1,4 @@
-"""The ceiling is what a perfect model reaches."""
+"""Tests of the noise ceiling against the scores of a perfect model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xcarbon.testing import raise_on_compute
 
 
 def with_noise(seed: int = 0):
-    """A truth, its noisy observations with the noise's standard deviation."""
+    """Return true fluxes, and noisy observations with the standard deviation of the noise."""
     ds, _ = make(4, hours=20_000, gaps=0.1, seed=seed)
     truth = ds["NEE"].copy()
     sigma = 0.5 + 0.2 * np.abs(truth)

@@ -1,4 +1,4 @@
-"""Quantiles over towers are those of numpy."""
+"""Tests of quantiles over towers against numpy."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def test_nothing_has_no_quantiles_and_no_warning():
 
 def test_scores_must_be_by_tower():
     ds, prediction = make(2, hours=100)
-    with pytest.raises(OptionError, match=r"by 'site', found dims \('igbp',\)"):
+    with pytest.raises(OptionError, match=r"the dimension 'site', found \('igbp',\)"):
         site_quantiles(score(ds, prediction, "igbp"))

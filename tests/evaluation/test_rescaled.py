@@ -1,4 +1,4 @@
-"""Lines are those of numpy, and what they leave is what is scored."""
+"""Tests of fitted lines and of the scores after rescaling against numpy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xcarbon.testing import raise_on_compute
 
 
 def line(table: pd.DataFrame) -> np.ndarray:
-    """Predictions, moved to the line that suits them best."""
+    """Return predictions that are rescaled with the fitted line."""
     return np.polyval(np.polyfit(table["x"], table["y"], 1), table["x"])
 
 

@@ -1,4 +1,4 @@
-"""A whole experiment runs, does nothing twice, survives Ctrl-C, and scores what it says."""
+"""Tests of a whole experiment: results, reuse of earlier runs, interruption and report."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TINY = Model(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A store of ten towers of six weeks, with a split of its own."""
+    """Write a store of ten towers with six weeks of data and a coordinate with the split."""
     folder = tmp_path_factory.mktemp("experiment")
     ds = synthetic_towers(10, patches=False, variables=["TA", "SW_IN", "NEE"])
     ds = ds.sel(time=slice("2010-06-01", "2010-07-14")).assign_coords(paper_split=("site", ROLES))
@@ -85,19 +85,19 @@ def results(experiment) -> xr.Dataset:
 
 
 @pytest.fixture
-def plan(experiment, results) -> runs.Plan:
+def plan(experiment, results) -> runs.RunList:
     return runs.plan(experiment, xcarbon.open_store(experiment.store))
 
 
 @pytest.fixture
 def no_report(monkeypatch) -> None:
-    """Figures take most of the time: leave them out where they do not matter."""
+    """Replace the report, because figures take most of the time."""
     monkeypatch.setattr(comparison, "report", lambda *_: SimpleNamespace(write=lambda folder: None))
 
 
 @pytest.fixture
 def fits(monkeypatch) -> list[str]:
-    """Kinds of the models that are trained, one after the other."""
+    """Record the kinds of the models that are trained."""
     trained: list[str] = []
     fit = training.fit
 
@@ -118,7 +118,7 @@ def written(experiment: Experiment) -> dict[str, int]:
 
 
 def test_results_are_those_of_the_accessor(experiment, results, plan):
-    """Each model by itself, on the hours that all of them predict."""
+    """Compare with scores of each model in the hours that all models predict."""
     test = plan.ds.sel(site=list(plan.sets[10].scored))
     predictions = {
         label: runs.prediction(plan.runs[label, 10], experiment.runs, test["NEE"])
@@ -140,9 +140,9 @@ def test_further_scores_begin_with_those_of_all_hours(results):
     for by, first in {"condition": "all", "scale": "hourly"}.items():
         scores = results[f"nse_{by}"].sel({by: first}).transpose("model", "seed")
         np.testing.assert_allclose(scores, results["nse"], rtol=1e-6)
-    # Noise of 0.5 is what a model is left with whose RMSE is 0.5.
-    spread = (results["rmse"] ** 2 / (1 - results["nse"])).isel(model=0)
-    np.testing.assert_allclose(results["nse_ceiling"], 1 - 0.25 / spread, rtol=1e-4)
+    # A perfect model has an RMSE equal to the noise of 0.5.
+    variance = (results["rmse"] ** 2 / (1 - results["nse"])).isel(model=0)
+    np.testing.assert_allclose(results["nse_ceiling"], 1 - 0.25 / variance, rtol=1e-4)
 
 
 def test_a_model_without_a_seed_is_run_once(experiment, results, plan):
@@ -171,7 +171,7 @@ def test_a_model_may_have_fewer_seeds(experiment, results, fits, tmp_path):
 
 
 def test_a_model_may_learn_from_a_share_of_the_towers(experiment, plan):
-    """Of each seed another one; all else, and a model of all towers, stays what it is."""
+    """The share depends on the seed; other settings and the model of all towers do not change."""
     models = (Model("ridge"), Model("ridge", "half", share=0.5))
     found = runs.plan(dataclasses.replace(experiment, models=models), plan.ds)
     assert found.runs["ridge regression", 0] == plan.runs["ridge regression", 0]
@@ -184,18 +184,18 @@ def test_a_model_may_learn_from_a_share_of_the_towers(experiment, plan):
 def test_nothing_is_done_twice(experiment, results, fits, no_report, monkeypatch):
     before = written(experiment)
 
-    @functools.wraps(runs.REFERENCES["ridge"])
+    @functools.wraps(runs.BASELINES["ridge"].predict)
     def again(*_: Any, **__: Any) -> None:
         raise AssertionError("the ridge regression is computed again")
 
-    monkeypatch.setitem(runs.REFERENCES, "ridge", again)
+    monkeypatch.setitem(runs.BASELINES, "ridge", runs.BASELINES["ridge"]._replace(predict=again))
     xr.testing.assert_identical(run(experiment), results)
     assert fits == []
     assert written(experiment) == before
 
 
 def test_what_is_missing_is_done_and_nothing_else(experiment, results, plan, fits, no_report):
-    """Here by a cluster, which comes to the same."""
+    """A cluster is used here; the results do not depend on it."""
     prediction = experiment.runs / plan.runs["EcoPerceiver", 10][0].name / "prediction.zarr"
     shutil.rmtree(prediction)
     experiment.results.unlink()
@@ -206,7 +206,7 @@ def test_what_is_missing_is_done_and_nothing_else(experiment, results, plan, fit
 
 
 def test_ctrl_c_loses_nothing(experiment, results, plan, no_report, tmp_path, monkeypatch):
-    """Stopped in the second step of the second run, and called again."""
+    """The second run is interrupted in its second step, and the experiment is called again."""
     other = dataclasses.replace(experiment, out=tmp_path, seeds=(0,), draw=())
     batch, calls = Windows.batch, []
 
@@ -219,7 +219,7 @@ def test_ctrl_c_loses_nothing(experiment, results, plan, no_report, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(Windows, "batch", pressed)
         with pytest.raises(
-            KeyboardInterrupt, match="run 2 of 3, EcoPerceiver, seed 0; the same command goes on"
+            KeyboardInterrupt, match="run 2 of 3, EcoPerceiver, seed 0; the same command continues"
         ):
             run(other)
     name = plan.runs["EcoPerceiver", 0][0].name
@@ -245,7 +245,7 @@ def test_the_report_says_what_came_out_and_what_was_run(experiment, results):
         assert (
             "CC0-1.0" in text and "satellite patches" in text and "47 of the paper's 47 test towers" in text
         )
-        assert "SY-001 is not among the towers that are scored" in text
+        assert "SY-001 is not among the scored towers" in text
         assert "Development" not in text
     assert "| all | 4 |" in markdown and "| ENF evergreen needleleaf forest |" in markdown
     figures = re.findall(r"!\[.*\]\((figures/.*\.png)\)", markdown)
@@ -302,7 +302,7 @@ def test_one_model_for_each_class(folder, tmp_path, no_report):
 
 
 def test_the_best_year_alone_is_predicted_and_scored(tmp_path, no_report):
-    """One of the towers has its year in 2011, and one has no observations: it is left out."""
+    """The best year of one tower is 2011. A tower without observations is left out."""
     ds = synthetic_towers(6, years=2, patches=False, variables=["TA", "NEE"])
     ds["NEE"] = ds["NEE"].where((ds["site"] != "SY-005") | (ds["time"].dt.year == 2011))
     ds["NEE"] = ds["NEE"].where(ds["site"] != "SY-004")
@@ -327,7 +327,7 @@ def test_the_best_year_alone_is_predicted_and_scored(tmp_path, no_report):
 
 def test_two_names_for_one_model_are_refused(folder, tmp_path):
     models = (Model("ecoperceiver", "with patches"), Model("ecoperceiver", "without", settings={"bands": ()}))
-    with pytest.raises(OptionError, match="'with patches' and 'without' come to the same on this store"):
+    with pytest.raises(OptionError, match="'with patches' and 'without' are the same model on this store"):
         run(Experiment(str(folder / "towers.zarr"), tmp_path, models))
     assert not any(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Experiments are read as they are written, and what is wrong is named before anything is trained."""
+"""Experiments are read from files, and errors in them are reported before anything is trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read(folder: Path, text: str) -> Experiment:
     return read_experiment(path)
 
 
-def test_a_file_says_all_of_it(tmp_path):
+def test_a_file_may_set_everything(tmp_path):
     experiment = read(
         tmp_path,
         HEAD
@@ -64,7 +64,7 @@ network = { dropout = 0.0 }
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("store = ", "no TOML"),
+        ("store = ", "not valid TOML"),
         ('out = "out"', r"\['store'\] are missing"),
         (HEAD + "sead = 3", r"unknown \['sead'\].*'seeds'"),
         (HEAD + 'protocol = "table3"', "no protocol 'table3'.*'table2'"),
@@ -75,7 +75,10 @@ network = { dropout = 0.0 }
         (HEAD + 'models = [{kind = "ridge"}, {kind = "ridge"}]', "different labels"),
         (HEAD + 'models = [{kind = "ridge", bands = ["B1"]}]', r"settings of .*unknown \['bands'\]"),
         (HEAD + 'models = [{kind = "ridge", by_class = 1}]', "by_class must be true or false"),
-        (HEAD + 'models = [{kind = "ridge", share = 0}]', r"share must be a number in \(0, 1\], found 0"),
+        (
+            HEAD + 'models = [{kind = "ridge", share = 0}]',
+            "share must be greater than 0 and at most 1",
+        ),
         (HEAD + 'models = [{kind = "ecoperceiver", steps = 1}]', r"unknown settings \['steps'\].*max_steps"),
         (HEAD + 'models = [{kind = "ecoperceiver", seed = 1}]', r"unknown settings \['seed'\]"),
         (HEAD + 'models = [{kind = "ecoperceiver", network = {wide = 1}}]', r"\['wide'\].*width"),
@@ -87,7 +90,7 @@ network = { dropout = 0.0 }
         (HEAD + "[settings.forest]\ntrees = 3", r"settings: unknown \['forest'\]"),
         (HEAD + "settings = 3", "settings must be tables"),
         (HEAD + 'seeds = 3\nmodels = [{kind = "ridge"}]', "seeds must be a list of whole numbers, found 3"),
-        (HEAD + 'seeds = [1, 1]\nmodels = [{kind = "ridge"}]', "seeds must be different"),
+        (HEAD + 'seeds = [1, 1]\nmodels = [{kind = "ridge"}]', "seeds must be one or more different"),
         (HEAD + 'split = "half"\nmodels = [{kind = "ridge"}]', "split must be one of .*'paper'"),
         (HEAD + 'hours = "day"\nmodels = [{kind = "ridge"}]', "hours must be one of"),
         (HEAD + 'evaluate = ["luck"]\nmodels = [{kind = "ridge"}]', "evaluate must be one of"),
@@ -97,7 +100,7 @@ network = { dropout = 0.0 }
         ("store = 3", "store must be a text"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_file(text, message, tmp_path):
+def test_errors_contain_the_path_of_the_file(text, message, tmp_path):
     with pytest.raises(OptionError, match=f"(?s)experiment.toml.*{message}"):
         read(tmp_path, text)
 
@@ -131,7 +134,7 @@ def test_protocols_are_written_read_and_vary_one_thing(name, tmp_path):
     assert len(varied) == len(experiment.models)
 
 
-def test_protocols_vary_what_they_say():
+def test_protocols_vary_the_setting_in_their_name():
     def network(name: str, setting: str) -> list:
         return [model.settings["network"][setting] for model in PROTOCOLS[name].models()]
 
@@ -163,7 +166,7 @@ def test_the_papers_sets_are_apart_and_known_to_the_real_store(real_towers):
 
 
 def test_the_papers_scores_are_of_classes_and_agree_with_each_other():
-    """NSE and RMSE of two models on the same hours: 1 - NSE goes with the square of the RMSE."""
+    """On the same hours 1 - NSE is proportional to the square of the RMSE."""
     ours, theirs = paper.scores()["EcoPerceiver"], paper.scores()["XGBoost"]
     assert set(ours) == set(theirs) and len(ours) == 15
     for name in ours:

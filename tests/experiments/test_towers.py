@@ -1,4 +1,4 @@
-"""Towers have one role, are scored in the hours asked for, and are counted once."""
+"""Tests of the sets of towers, of the scored hours and of the counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xcarbon.testing import raise_on_compute, synthetic_towers
 
 @pytest.fixture(scope="module")
 def two_years() -> xr.Dataset:
-    """Three towers, of which the second measures in the first year alone."""
+    """Return three towers; the second has observations only in the first year."""
     ds = synthetic_towers(3, years=2, patches=True, variables=["TA", "NEE"]).isel(y=[0], x=[0]).compute()
     ds["NEE"][1, 8760:] = np.nan
     return ds.chunk(site=1)
@@ -50,7 +50,7 @@ def test_a_store_may_say_its_own_split():
 
 @pytest.mark.parametrize("roles", [["none", "none"], ["train", "train"], ["test", "val"]])
 def test_nothing_to_train_on_or_to_score_is_an_error(roles):
-    with pytest.raises(OptionError, match=r"split 'paper' gives \d of 2 towers"):
+    with pytest.raises(OptionError, match=r"split 'paper' of 2 towers"):
         towers.sets(with_sites(["A", "B"], paper_split=roles), "paper", 0)
 
 

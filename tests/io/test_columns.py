@@ -1,4 +1,4 @@
-"""Columns of files that are plain, packed, commented, or not what they should be."""
+"""Reading of columns from plain, packed, commented and invalid files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = "a,b\n1,2\n3,4\n5,-9999\n"
 
 @pytest.fixture(params=["plain", "gz", "zip"])
 def write(request, tmp_path):
-    """Write text as a file, packed or not."""
+    """Write text to a plain, gzipped or zipped file."""
 
     def _write(text):
         data = text.encode()
@@ -51,8 +51,8 @@ def test_lines_before_the_header_do_not_matter(write, start, ending):
     ("row", "message"),
     [
         ("3,wet", "line {line}, column b: 'wet' is not a number"),
-        ("3", "line {line}: 1 cells under 2 columns"),
-        ("3,4,5", "line {line}: 3 cells under 2 columns"),
+        ("3", "line {line}: the line has 1 cells, but the header has 2 columns"),
+        ("3,4,5", "line {line}: the line has 3 cells, but the header has 2 columns"),
         ("3,", "line {line}, column b: '' is not a number"),
     ],
 )
@@ -76,7 +76,7 @@ def test_line_of_a_row(write, start, lines):
 def test_last_line(write, monkeypatch, end, block):
     monkeypatch.setattr(columns, "_BLOCK", block)
     text = "".join(f"{number},x\n" for number in range(1000))
-    for width in range(12):  # a line may lie in two blocks
+    for width in range(12):  # a line may extend over two blocks
         assert read_last_line(write(f"{'a' * width},b\n{text}1000,{end}")) == ["1000", ""]
 
 
@@ -136,7 +136,7 @@ def test_truncated_or_absent_files_are_named(tmp_path):
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(TEXT.encode() * 1000)[:-20])
     for read in (read_last_line, lambda source: read_columns(source, {"a": pa.int64()})):
-        with pytest.raises(FileFormatError, match=r"a\.csv\.gz: truncated or damaged"):
+        with pytest.raises(FileFormatError, match=r"a\.csv\.gz: the file is truncated or damaged"):
             read(Source(str(path)))
         with pytest.raises(FileNotFoundError):
             read(Source(str(tmp_path / "absent.csv")))

@@ -1,4 +1,4 @@
-"""Hours of ERA5 are labelled, averaged and de-accumulated as the data model has them, lazily."""
+"""Labels, means and de-accumulation of hourly ERA5, computed lazily."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONG = {
 
 
 def make(start="2022-07-01T00", hours=30, lat=(48.5, 48.25, 48.0), lon=(8.0, 8.25), **fields) -> xr.Dataset:
-    """Source on the old axes of the Climate Data Store; fields are (time,) or whole."""
+    """Create a source on the axes of the old Climate Data Store; fields are (time,) or on all axes."""
     time = np.datetime64(start, "h") + np.arange(hours)
     shape = (hours, len(lat), len(lon))
     arrays = {}
@@ -42,7 +42,7 @@ def make(start="2022-07-01T00", hours=30, lat=(48.5, 48.25, 48.0), lon=(8.0, 8.2
 
 
 def everything(hours=30, **axes) -> xr.Dataset:
-    """Source with all fields, plausible and different in every cell."""
+    """Create a source with all fields, with plausible values that differ between cells."""
     rng = np.random.default_rng(3)
     shape = (hours, len(axes.get("lat", "abc")), len(axes.get("lon", "ab")))
     t2m = rng.uniform(275, 300, shape)
@@ -62,7 +62,7 @@ def everything(hours=30, **axes) -> xr.Dataset:
 
 @pytest.fixture
 def opened(tmp_path):
-    """Return a function that writes a source and opens it."""
+    """Return a function that writes and opens a source."""
     number = itertools.count()
 
     def write_and_open(source: xr.Dataset, **how) -> xr.Dataset:
@@ -104,7 +104,7 @@ def test_real_sums_belong_to_the_hour_that_ends_at_their_stamp(alps):
 def test_real_sun_stands_highest_at_noon_of_mean_solar_time_and_does_not_shine_at_night(alps):
     ds = open_era5(alps).load()
     assert (ds["SW_IN"].where((ds["TOD"] > 21.5) | (ds["TOD"] < 2.5), 0) == 0).all()
-    # The brightest day of each hour leaves the clouds out. In July, the true sun is 4 to 6 minutes late.
+    # The maximum over all days excludes clouds. In July, the true sun is 4 to 6 minutes late.
     clear = ds["SW_IN"].max("lat").groupby("time.hour").max()
     middle = (clear["hour"] + 0.5 + ds["utc_offset"] + 3) % 24 - 3
     noon = (clear * middle).sum("hour") / clear.sum("hour")
@@ -145,7 +145,7 @@ def test_sums_since_midnight_give_back_the_sums_of_hours(tmp_path_factory, sums,
 
 
 def test_rounding_of_packed_sums_gives_no_negative_rain(opened):
-    daily = np.cumsum(np.r_[0, np.repeat([1e-3, 0, 2e-3, 0], 6)])  # of the stamps 00 to 24
+    daily = np.cumsum(np.r_[0, np.repeat([1e-3, 0, 2e-3, 0], 6)])  # at the stamps 00 to 24
     source = make(hours=25, tp=daily)
     jitter = np.random.default_rng(0).choice([-1e-6, 0, 1e-6], source["tp"].shape)
     source["tp"] += jitter
@@ -162,22 +162,22 @@ def test_rounding_of_packed_sums_gives_no_negative_rain(opened):
         (0.25, "reanalysis ERA5-Land, coarser", "sums since 00 UTC"),
     ],
 )
-def test_kind_of_sums_is_recognised_without_a_value(opened, spacing, title, expected):
+def test_accumulation_is_recognised_without_reading_values(opened, spacing, title, expected):
     source = everything(lat=(48.0, 48.0 - spacing), lon=(8.0, 8.0 + spacing)).assign_attrs(title=title)
     with raise_on_compute():
         found = opened(source)
     assert all(expected in found[code].attrs["comment"] for code in ("P", "SW_IN", "LW_IN"))
 
 
-def test_single_cell_needs_to_be_told_the_kind_of_sums(opened):
+def test_single_cell_needs_the_argument_accumulated(opened):
     cell = everything(lat=(48.0,), lon=(8.0,))
-    with pytest.raises(FileFormatError, match=r"a single cell does not tell .* pass accumulated='hour' or"):
+    with pytest.raises(FileFormatError, match=r"a single cell has no grid .* pass accumulated='hour' or"):
         opened(cell)
     assert opened(cell[["t2m"]])["TA"].sizes["time"] == 29
     assert opened(cell, accumulated="hour")["SW_IN"].sizes["time"] == 29
 
 
-def test_sums_of_the_other_kind_are_an_error_when_computed(opened):
+def test_sums_of_the_other_accumulation_are_an_error_when_computed(opened):
     sun = 3e6 * np.maximum(np.sin(np.arange(48) * np.pi / 12 - np.pi / 2), 0)
     hourly = make(hours=48, ssrd=sun)
     with pytest.raises(FileFormatError, match=r"SW_IN would be -.* pass accumulated='hour'"):
@@ -206,7 +206,7 @@ def test_humidity_stays_in_its_bounds(opened):
 @pytest.mark.parametrize(
     ("u", "v", "direction"), [(0, -3, 0), (-3, 0, 90), (0, 3, 180), (3, 0, 270), (1, -1, 315), (1e-9, -3, 0)]
 )
-def test_wind_is_named_for_where_it_comes_from(opened, u, v, direction):
+def test_wind_direction_is_where_the_wind_comes_from(opened, u, v, direction):
     found = opened(make(hours=3, u10=u, v10=v)).load()
     np.testing.assert_allclose(found["WD"], direction, atol=1e-4)
     np.testing.assert_allclose(found["WS"], np.hypot(u, v), rtol=1e-6)
@@ -252,7 +252,7 @@ def test_day_changes_at_local_midnight(opened):
 # Files
 
 
-def test_all_forms_of_the_source_give_the_same(opened, tmp_path):
+def test_all_formats_of_the_source_give_the_same(opened, tmp_path):
     source = everything()
     expected = opened(source).load()
     assert set(expected.data_vars) == {
@@ -334,17 +334,17 @@ def test_files_that_do_not_fit_together_are_an_error(tmp_path, change, error, me
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        (make(cloud=1.0), VariableError, r"no driver can be made of \['cloud'\]; .* u10 or 10m_u_component"),
-        (make(u10=1.0), VariableError, r"no driver can be made of \['u10'\]; xcarbon makes TA from t2m;"),
-        (make(hours=1, t2m=280.0), TimestampError, "an hour needs both its ends"),
-        (make(t2m=280.0).isel(longitude=0), FileFormatError, r"t2m is on .* xcarbon reads \(time, latitude"),
-        (make(t2m=280.0).drop_vars("latitude"), FileFormatError, "t2m is on "),
-        (make(t2m=280.0).expand_dims(number=2), FileFormatError, "t2m is on .*'number': 2"),
+        (make(cloud=1.0), VariableError, r"no driver can be computed from \['cloud'\]; .* u10 or 10m_u"),
+        (make(u10=1.0), VariableError, r"computed from \['u10'\]; xcarbon computes TA from t2m;"),
+        (make(hours=1, t2m=280.0), TimestampError, "an hour needs stamps at both ends"),
+        (make(t2m=280.0).isel(longitude=0), FileFormatError, r"t2m has dim.* xcarbon reads \(time, latitude"),
+        (make(t2m=280.0).drop_vars("latitude"), FileFormatError, "t2m has dimensions "),
+        (make(t2m=280.0).expand_dims(number=2), FileFormatError, "t2m has dimensions .*'number': 2"),
         (make(t2m=280.0).assign_coords(time=np.arange(30)), TimestampError, "the time axis is int64"),
     ],
     ids=["other", "half", "stamp", "line", "no latitudes", "ensemble", "numbers"],
 )
-def test_what_cannot_be_read_is_an_error_that_says_why(opened, source, error, message):
+def test_unreadable_source_is_an_error_with_a_reason(opened, source, error, message):
     with pytest.raises(error, match=rf"source.nc.*{message}"):
         opened(source)
 
@@ -352,7 +352,7 @@ def test_what_cannot_be_read_is_an_error_that_says_why(opened, source, error, me
 def test_other_units_are_an_error(opened):
     source = make(t2m=20.0)
     source["t2m"].attrs["units"] = "degC"
-    with pytest.raises(MetadataError, match="t2m has units 'degC', but in ERA5 it has 'K'"):
+    with pytest.raises(MetadataError, match="t2m has units 'degC', but 'K' in ERA5"):
         opened(source)
     source["t2m"].attrs["units"] = "K"
     assert "TA" in opened(source)
@@ -364,18 +364,18 @@ def test_paths_and_settings_that_are_wrong_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="the list of paths is empty"):
         open_era5([])
     (tmp_path / "text.nc").write_text("no file")
-    with pytest.raises(FileFormatError, match=r"text.nc cannot be opened as NetCDF or Zarr"):
+    with pytest.raises(FileFormatError, match=r"text.nc: the file cannot be opened as NetCDF or Zarr"):
         open_era5(tmp_path / "text.nc")
-    with pytest.raises(OptionError, match="accumulated='month' is not allowed; it takes 'hour' or 'day'"):
+    with pytest.raises(OptionError, match="accumulated='month' is not allowed; use 'hour' or 'day'"):
         open_era5(tmp_path / "text.nc", accumulated="month")
 
 
-# The graph and the labels
+# Dask graph and labels
 
 
 def test_last_chunk_is_never_empty_and_all_variables_share_their_chunks(opened):
     ds = opened(everything(hours=49), chunks={"time": 24, "longitude": 1})
-    assert ds["TA"].chunks == ((24, 24), (3,), (1, 1))  # of the stamps: 24 and 25
+    assert ds["TA"].chunks == ((24, 24), (3,), (1, 1))  # the stamps have chunks of 24 and 25
     assert ds["TOD"].chunks == ((24, 24), (1, 1))
     assert ds.unify_chunks().chunks == ds.chunks
 
@@ -414,5 +414,13 @@ def test_grid_goes_through_netcdf(opened, tmp_path):
     ds = opened(everything())
     ds.to_netcdf(tmp_path / "drivers.nc")
     with xr.open_dataset(tmp_path / "drivers.nc", decode_coords="all") as found:
-        found["time"].attrs["bounds"] = "time_bnds"  # xarray has it in the encoding
+        found["time"].attrs["bounds"] = "time_bnds"  # xarray moves it to the encoding
         xr.testing.assert_identical(found.compute(), ds.compute())
+
+
+def test_implausible_values_are_missing(opened):
+    source = make(hours=4, t2m=293.15, sp=101325.0)
+    source["t2m"][1] = 1e20
+    found = opened(source).isel(lat=0, lon=0)
+    np.testing.assert_allclose(found["TA"], [np.nan, np.nan, 20], rtol=1e-6)
+    assert found["PA"].notnull().all()

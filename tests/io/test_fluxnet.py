@@ -1,4 +1,4 @@
-"""FLUXNET2015 files to a Dataset of clock hours."""
+"""Opening of tower files as an hourly Dataset."""
 
 import gzip
 import zipfile
@@ -24,7 +24,7 @@ from xcarbon.testing import raise_on_compute, write_fluxnet_csv, write_release
 
 THARANDT = dict(lat=50.9636, lon=13.5669, igbp="ENF", elevation=380, utc_offset=1)
 RAW = ["AU-Emr", "AU-Tum", "CG-Tch", "CN-Sw2", "DE-Tha", "IT-CA3", "US-ARc", "US-Ha1", "US-Wi2"]
-#: Half a step of the packing of the shared store, whose values were quantised from the same hours.
+#: Half a packing step of the shared store, which contains the same hours with packed values.
 PACKING = {"TA": 0.002, "VPD": 0.004, "SW_IN": 0.05, "NEE": 0.004, "GPP_DT": 0.004, "GPP_NT": 0.004}
 
 
@@ -33,7 +33,7 @@ def name(site="DE-Tha", product="SUBSET", resolution="HH", suffix=".csv"):
 
 
 def table(columns=None, start="1996-03-31", steps=8, step=30):
-    """Make the text of a file; a column is a list of cells, numbers or text."""
+    """Create the text of a file; a column is a list of cells, numbers or text."""
     begin = pd.date_range(start, periods=steps, freq=f"{step}min")
     times = {"TIMESTAMP_START": begin, "TIMESTAMP_END": begin + pd.Timedelta(minutes=step)}
     stamps = {key: values.strftime("%Y%m%d%H%M") for key, values in times.items()}
@@ -43,7 +43,7 @@ def table(columns=None, start="1996-03-31", steps=8, step=30):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write the bytes or text of a file under a name; compress it if the name says so."""
+    """Write bytes or text to a file, compressed if its name ends with .gz."""
 
     def _write(content=None, file=None, **parts):
         path = tmp_path / (file or name(**parts))
@@ -57,7 +57,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def write_zip(tmp_path):
-    """Write a zip of files, given as name to text."""
+    """Write a zip archive from texts by file name."""
 
     def _write(**texts):
         path = tmp_path / "FLX_DE-Tha_FLUXNET2015_SUBSET_1996-1996_1-4.zip"
@@ -78,7 +78,7 @@ def read(path, **metadata):
 
 @pytest.fixture(scope="module")
 def real_raw(real_data):
-    """The nine towers in the layout of FLUXNET2015, loaded one by one."""
+    """Real towers in the format of FLUXNET2015, loaded one by one."""
     return {path.name[4:10]: open_fluxnet(path).load() for path in real_data.glob("raw/*.csv.gz")}
 
 
@@ -158,10 +158,10 @@ def test_best_column_is_chosen(write):
     assert ds["TA"].attrs["source_column"] == "TA_F_MDS, TA"
     assert ds["TA_QC"].attrs["flag_meanings"].endswith("poor_quality_gapfill")
     np.testing.assert_array_equal(ds["TS_1"], [[4, 4, 4]])
-    np.testing.assert_array_equal(ds["TS_1_QC"], [[3, 3, 3]])  # filled, and nobody says how well
+    np.testing.assert_array_equal(ds["TS_1_QC"], [[3, 3, 3]])  # gap-filled, but the file has no flags
 
 
-def test_half_hours_are_combined_as_the_variable_asks(write):
+def test_half_hours_are_combined_by_variable(write):
     columns = {
         "TA_F": [1, 2, 3, -9999, -9999, -9999],
         "TA_F_QC": [0, 2, 0, 1, -9999, -9999],
@@ -189,7 +189,7 @@ def test_hourly_file_passes_straight(write):
     ds = read(write(table(columns, steps=2, step=60), resolution="HR"))
     np.testing.assert_array_equal(ds["WD"], [[360, np.nan]])
     np.testing.assert_array_equal(ds["NEE"], [[1, 2]])
-    np.testing.assert_array_equal(ds["NEE_QC"], [[3, 3]])  # filled, and nobody says how well
+    np.testing.assert_array_equal(ds["NEE_QC"], [[3, 3]])  # gap-filled, but the file has no flags
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
@@ -239,16 +239,16 @@ NEW = "ICOSETC_DE-Tha_FLUXNET_HH_L2.csv"
 NAN = np.nan
 
 
-def coded(values, codes, code="TA", **more):
-    """Make half-hours of hourly values and codes."""
+def flagged(values, flags, code="TA", **more):
+    """Create half-hourly columns from hourly values and quality flags."""
     column = VARIABLES[code].columns[0]
-    columns = {column: np.repeat(values, 2), f"{column}_QC": np.repeat(codes, 2)}
+    columns = {column: np.repeat(values, 2), f"{column}_QC": np.repeat(flags, 2)}
     return columns | {name: np.repeat(cells, 2) for name, cells in more.items()}
 
 
 @pytest.fixture
 def fuse(write):
-    """Fuse an old and a new release, each told as columns and, if it does not start at midnight, start."""
+    """Fuse an old and a new release, which are given as columns and, optionally, their start."""
 
     def _fuse(old, new, start_of_old="1996-03-31", start_of_new="1996-03-31", **metadata):
         old, new = (
@@ -261,7 +261,7 @@ def fuse(write):
 
 
 def origin(ds, code, site=0):
-    """Name the release of each hour of a variable."""
+    """Return the label of the release for each hour of a variable."""
     flag = ds["release"].sel(code=code)[site]
     meanings = dict(zip(flag.attrs["flag_values"], flag.attrs["flag_meanings"].split(), strict=True))
     return [meanings[value] for value in flag.values]
@@ -270,10 +270,10 @@ def origin(ds, code, site=0):
 FROM_OLD, FROM_NEW = "FLUXNET2015_1-4", "ICOS-L2"
 
 
-def test_lower_code_wins_ties_go_to_the_newer_and_missing_never_wins(fuse):
+def test_lower_flag_wins_ties_go_to_the_newer_and_missing_never_wins(fuse):
     ds = fuse(
-        coded([1, 1, 1, 1, -9999, -9999], [0, 0, 1, 2, -9999, -9999]),
-        coded([2, 2, 2, -9999, 2, -9999], [0, 1, 0, -9999, 2, -9999]),
+        flagged([1, 1, 1, 1, -9999, -9999], [0, 0, 1, 2, -9999, -9999]),
+        flagged([2, 2, 2, -9999, 2, -9999], [0, 1, 0, -9999, 2, -9999]),
     )
     np.testing.assert_array_equal(ds["TA"], [[2, 1, 2, 1, 2, NAN]])
     np.testing.assert_array_equal(ds["TA_QC"], [[0, 0, 0, 2, 2, -1]])
@@ -283,8 +283,8 @@ def test_lower_code_wins_ties_go_to_the_newer_and_missing_never_wins(fuse):
 
 def test_each_variable_is_fused_on_its_own(fuse):
     ds = fuse(
-        coded([1, 1], [0, 2]) | coded([10, 10], [3, 0], "NEE") | {"WS": [4] * 4},
-        coded([2, 2], [1, 1]) | coded([20, 20], [1, 1], "NEE") | {"RH": [5] * 4},
+        flagged([1, 1], [0, 2]) | flagged([10, 10], [3, 0], "NEE") | {"WS": [4] * 4},
+        flagged([2, 2], [1, 1]) | flagged([20, 20], [1, 1], "NEE") | {"RH": [5] * 4},
     )
     np.testing.assert_array_equal(ds["TA"], [[1, 2]])
     np.testing.assert_array_equal(ds["NEE"], [[20, 10]])
@@ -299,7 +299,7 @@ def test_each_variable_is_fused_on_its_own(fuse):
 
 
 def test_structure_of_the_release_flag(fuse):
-    flag = fuse(coded([1], [0]), coded([2], [0]))["release"]
+    flag = fuse(flagged([1], [0]), flagged([2], [0]))["release"]
     assert (flag.dims, flag.dtype) == (("site", "code", "time"), "int8")
     assert flag.attrs["flag_meanings"] == f"missing {FROM_OLD} {FROM_NEW}"
     assert (flag.attrs["flag_values"].tolist(), flag.attrs["flag_values"].dtype) == ([-1, 0, 1], "int8")
@@ -307,15 +307,15 @@ def test_structure_of_the_release_flag(fuse):
 
 
 def test_releases_that_overlap_in_part(fuse):
-    ds = fuse(coded([1, 1, 1], [1, 1, 0]), coded([2, 2, 2], [1, 1, 1]), start_of_new="1996-03-31 01:00")
+    ds = fuse(flagged([1, 1, 1], [1, 1, 0]), flagged([2, 2, 2], [1, 1, 1]), start_of_new="1996-03-31 01:00")
     np.testing.assert_array_equal(ds["TA"], [[1, 2, 1, 2]])
     assert origin(ds, "TA") == [FROM_OLD, FROM_NEW, FROM_OLD, FROM_NEW]
 
 
 def test_releases_of_different_years(fuse):
     ds = fuse(
-        coded([1, 1], [0, 3]),
-        coded([2], [0]),
+        flagged([1, 1], [0, 3]),
+        flagged([2], [0]),
         start_of_old="1996-12-31 22:00",
         start_of_new="1997-01-01 02:00",
     )
@@ -328,18 +328,18 @@ def test_releases_of_different_years(fuse):
     ]
 
 
-@pytest.mark.parametrize(("codes", "expected"), [([1, 0, 1], [2, 2, 2]), ([1, 1, 1], [2, 1, 2])])
-def test_half_hourly_release_with_an_hourly_one(write, codes, expected):
-    """Half-hours from half past to half past make one whole hour."""
+@pytest.mark.parametrize(("flags", "expected"), [([1, 0, 1], [2, 2, 2]), ([1, 1, 1], [2, 1, 2])])
+def test_half_hourly_release_with_an_hourly_one(write, flags, expected):
+    """A file from half past to half past contains one whole hour."""
     halves = table({"TA_F": [1] * 4, "TA_F_QC": [0] * 4}, start="1996-03-31 00:30", steps=4)
-    hours = table({"TA_F": [2] * 3, "TA_F_QC": codes}, steps=3, step=60)
+    hours = table({"TA_F": [2] * 3, "TA_F_QC": flags}, steps=3, step=60)
     newer = "AMF_DE-Tha_FLUXNET_SUBSET_HR_1996-1996_3-5.csv"
     ds = read([write(halves, file=OLD), write(hours, file=newer)], site="DE-Tha")
     np.testing.assert_array_equal(ds["TA"], [expected])
     np.testing.assert_array_equal(ds["TA_QC"], [[1, 0, 1]])
 
 
-def test_codes_of_different_families_are_compared_as_they_are(fuse):
+def test_flags_of_different_schemes_are_compared_as_they_are(fuse):
     ds = fuse({"TA_F": [1, 1], "TA_F_QC": [2, 2]}, {"TA_F_MDS": [2, 2], "TA_F_MDS_QC": [3, 3]})
     assert (ds["TA"].item(), ds["TA_QC"].item()) == (1, 2)
     assert ds["TA"].attrs["source_column"] == "TA_F_MDS, TA_F"
@@ -347,11 +347,11 @@ def test_codes_of_different_families_are_compared_as_they_are(fuse):
 
 
 def test_towers_with_one_release_beside_towers_with_several(write):
-    one = table(coded([7, 7], [0, 0], RH=[3, 3]), start="1996-03-31 01:00", steps=4)
+    one = table(flagged([7, 7], [0, 0], RH=[3, 3]), start="1996-03-31 01:00", steps=4)
     paths = [
         write(one, file="AMF_US-Ha1_FLUXNET_SUBSET_HH_1996-1996_3-5.csv"),
-        write(table(coded([1, 1], [0, 1]), steps=4), file=OLD),
-        write(table(coded([2, 2], [1, 0]), steps=4), file=NEW),
+        write(table(flagged([1, 1], [0, 1]), steps=4), file=OLD),
+        write(table(flagged([2, 2], [1, 0]), steps=4), file=NEW),
     ]
     ds = open_fluxnet(paths, metadata={"US-Ha1": THARANDT, "DE-Tha": THARANDT}).load()
     assert ds["release"].attrs["flag_meanings"] == f"missing {FROM_OLD} AmeriFlux-FLUXNET_3-5 {FROM_NEW}"
@@ -367,7 +367,7 @@ def test_one_release_of_each_tower_needs_no_flag(write):
 
 
 def test_release_is_read_lazily_and_each_file_once(write, monkeypatch):
-    paths = [write(table(coded([1, 1], [0, 1]), steps=4), file=file) for file in (OLD, NEW)]
+    paths = [write(table(flagged([1, 1], [0, 1]), steps=4), file=file) for file in (OLD, NEW)]
     with raise_on_compute():
         ds = open_fluxnet(paths, metadata=THARANDT | dict(site="DE-Tha"))
     assert all(array.chunks for array in ds.data_vars.values())
@@ -388,19 +388,19 @@ def test_packed_subset_and_unpacked_fullset_are_one_release(write, write_zip):
 
 
 def test_releases_in_folders_and_archives_are_found(tmp_path, write_zip):
-    write_zip(**{f"x/{OLD}": table(coded([1], [1]), steps=2), "x/README.txt": "read me"})
+    write_zip(**{f"x/{OLD}": table(flagged([1], [1]), steps=2), "x/README.txt": "read me"})
     (tmp_path / "icos").mkdir()
-    (tmp_path / "icos" / NEW).write_text(table(coded([2], [0]), steps=2))
+    (tmp_path / "icos" / NEW).write_text(table(flagged([2], [0]), steps=2))
     ds = read(tmp_path, site="DE-Tha")
     assert ds["TA"].item() == 2
     assert ds.attrs["source"] == f"files {NEW}, {OLD}"
     assert ds.attrs["license"] == "CC-BY-4.0"
 
 
-def icos(folder, year, values, codes):
-    """Write one of the yearly releases of ICOS, which all bear the same name."""
+def icos(folder, year, values, flags):
+    """Write one of the yearly releases of ICOS, which all have the same name."""
     (folder / year).mkdir()
-    (folder / year / NEW).write_text(table(coded(values, codes), steps=2 * len(values)))
+    (folder / year / NEW).write_text(table(flagged(values, flags), steps=2 * len(values)))
 
 
 @pytest.mark.parametrize(("longer", "shorter"), [("2024-1", "2023-1"), ("a", "b")])
@@ -424,8 +424,8 @@ def test_copies_are_read_once(tmp_path):
 def test_interim_release_adds_what_the_final_one_lacks(write):
     interim = NEW.replace("_L2", "_INTERIM_L2")
     paths = [
-        write(table(coded([1, 1, 1], [0, 0, 0]), steps=6), file=interim),
-        write(table(coded([2, 2], [0, 1]), steps=4), file=NEW),
+        write(table(flagged([1, 1, 1], [0, 0, 0]), steps=6), file=interim),
+        write(table(flagged([2, 2], [0, 1]), steps=4), file=NEW),
     ]
     ds = read(paths, site="DE-Tha")
     np.testing.assert_array_equal(ds["TA"], [[2, 1, 1]])
@@ -458,12 +458,12 @@ def test_terms_name_all_products(write):
 
 
 def test_uncertainties_are_read_on_request(write):
-    columns = coded([1, 2], [0, 1], "NEE", NEE_VUT_REF_RANDUNC=[3, 4], NEE_VUT_05=[5, 6], NEE_VUT_95=[7, 8])
+    columns = flagged([1, 2], [0, 1], "NEE", NEE_VUT_REF_RANDUNC=[3, 4], NEE_VUT_05=[5, 6], NEE_VUT_95=[7, 8])
     path = write(table(columns, steps=4))
     assert set(read(path)) == {"NEE", "NEE_QC"}
     ds = open_fluxnet(path, metadata=THARANDT, uncertainty=True).load()
     assert {"NEE_RANDUNC", "NEE_VUT_05", "NEE_VUT_95"} < set(ds)
-    # Each hour is there twice: the mean of two independent halves is surer than each of them.
+    # Each value stands in two half-hours; the mean of independent halves has a smaller error.
     np.testing.assert_allclose(ds["NEE_RANDUNC"], np.array([[3, 4]]) / 2**0.5, rtol=1e-6)
     np.testing.assert_array_equal(ds["NEE_RANDUNC_QC"], [[0, 1]])
     assert ds["NEE_RANDUNC"].attrs["standard_name"].endswith("standard_error")
@@ -476,9 +476,9 @@ def tower_at(*paths):
     return tower
 
 
-def test_audit_tells_what_each_release_gave(write):
-    old = write(table(coded([1, 1, 1], [0, 2, 2], TA=[-9999, -9999, 5]), steps=6), file=OLD)
-    new = write(table(coded([2, 3], [1, 1]), steps=4), file=NEW)
+def test_audit_counts_the_hours_of_each_release(write):
+    old = write(table(flagged([1, 1, 1], [0, 2, 2], TA=[-9999, -9999, 5]), steps=6), file=OLD)
+    new = write(table(flagged([2, 3], [1, 1]), steps=4), file=NEW)
     tower = tower_at(old, new)
     series = read_tower(tower, np.datetime64("1996-03-31T00"), 4, labels([tower]))
     np.testing.assert_array_equal(series.arrays["TA"], [1, 3, 5, NAN])
@@ -508,7 +508,7 @@ def test_audit_tells_what_each_release_gave(write):
 
 
 def test_releases_that_could_not_be_read_are_left_out_of_the_fusion(write):
-    paths = [write(table(coded([value], [0]), steps=2), file=file) for value, file in ((1, OLD), (2, NEW))]
+    paths = [write(table(flagged([value], [0]), steps=2), file=file) for value, file in ((1, OLD), (2, NEW))]
     tower = tower_at(*paths)
     kept = tower.records[1:]
     series = fuse_records(kept, map(read_hours, kept), np.datetime64("1996-03-31T00"), 1, labels([tower]))
@@ -531,7 +531,7 @@ def test_synthetic_tower_in_two_products_is_fused(towers, product, tmp_path):
     measured = (ds["NEE_QC"] == 0).values[0]
     assert 0 < measured.mean() < 1
     assert all(label.startswith(newer) for label in np.array(origin(found, "NEE"))[measured])
-    # What a product does not have comes from the other one.
+    # Values that one product lacks are taken from the other one.
     assert ("FCH4" in found) == (product in ("AmeriFlux-BASE", "FLUXNET-CH4"))
 
 
@@ -569,22 +569,22 @@ def test_text_where_nothing_is_read_does_no_harm(write):
     assert read(write(text))["TA"].item() == 2
 
 
-def test_quality_codes_may_be_written_as_decimals(write):
+def test_quality_flags_may_be_written_as_decimals(write):
     ds = read(write(table({"TA_F": [1, 3], "TA_F_QC": ["0.0", "1.0"]}, steps=2)))
     assert ds["TA_QC"].item() == 1
 
 
-@pytest.mark.parametrize("code", [0.5, 4, -1, 300])
-def test_what_is_no_quality_code_is_named(write, code):
-    path = write(table({"TA_F": [1, 3], "TA_F_QC": [0, code]}, steps=2))
-    with pytest.raises(FileFormatError, match=r"line 3, column TA_F_QC: .* is not a quality code"):
+@pytest.mark.parametrize("flag", [0.5, 4, -1, 300])
+def test_invalid_quality_flag_is_named(write, flag):
+    path = write(table({"TA_F": [1, 3], "TA_F_QC": [0, flag]}, steps=2))
+    with pytest.raises(FileFormatError, match=r"line 3, column TA_F_QC: .* is not a quality flag"):
         read(path)
 
 
 def test_changed_file_is_refused(write):
     ds = open_fluxnet(write(table(steps=8)), metadata=THARANDT)
     write(table(steps=4, columns={"TA_F": range(4)}))
-    with pytest.raises(FileFormatError, match=r"had 8 rows from .* when it was opened, now has 4"):
+    with pytest.raises(FileFormatError, match=r"had 8 rows from .* when it was opened, but it now has 4"):
         ds.load()
 
 
@@ -596,7 +596,7 @@ def test_values_are_read_by_another_process_in_another_folder(write, monkeypatch
         np.testing.assert_array_equal(ds["TA"].values, [[0.5, 2.5, 4.5, 6.5]])
 
 
-# Files that are not what they should be
+# Invalid files
 
 
 @pytest.mark.parametrize("resolution", ["DD", "WW", "MM", "YY"])
@@ -609,8 +609,8 @@ def test_coarser_file_is_refused_by_its_name(write, resolution):
     ("text", "error", "message"),
     [
         ("", FileFormatError, "the file is empty"),
-        ("TIMESTAMP_START,TA_F\n", FileFormatError, "0 rows under the header"),
-        ("TIMESTAMP_START,TA_F\n199601010000,1\n", FileFormatError, "1 rows under the header"),
+        ("TIMESTAMP_START,TA_F\n", FileFormatError, "the file has 0 rows"),
+        ("TIMESTAMP_START,TA_F\n199601010000,1\n", FileFormatError, "the file has 1 rows"),
         ("TIMESTAMP_END,TA_F\n199601010000,1\n", TimestampError, "no column TIMESTAMP_START"),
         ("TIMESTAMP,TA_F\n19960101,1\n", FileFormatError, r"daily or coarser \(TIMESTAMP\)"),
         (
@@ -631,9 +631,9 @@ def test_coarser_file_is_refused_by_its_name(write, resolution):
         (
             "TIMESTAMP_START,TA_F\n199601010000,1\n\n199601010030\n",
             FileFormatError,
-            "line 4: 1 cells under 2 columns",
+            "line 4: the line has 1 cells, but the header has 2 columns",
         ),
-        ("TIMESTAMP_START,TA_F,TA_F\n199601010000,1,2\n", FileFormatError, r"\['TA_F'\] stand"),
+        ("TIMESTAMP_START,TA_F,TA_F\n199601010000,1,2\n", FileFormatError, r"columns \['TA_F'\] more than"),
         ("date;temperature\n1996-01-01;1\n", FileFormatError, "not a FLUXNET file"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", FileFormatError, "not a FLUXNET file"),
     ],
@@ -691,7 +691,7 @@ def test_absent_file(tmp_path):
         open_fluxnet([])
 
 
-def test_codes_of_different_meaning_have_a_common_one(write):
+def test_flags_of_different_schemes_have_a_common_scheme(write):
     one = write(table({"TA_F": [1, 1], "TA_F_QC": [2, 2]}, steps=2))
     other = table({"TA_F_MDS": [1, 1], "TA_F_MDS_QC": [2, 2]}, steps=2)
     paths = [one, write(other, site="US-Ha1")]
@@ -718,7 +718,7 @@ def stamped(stamps):
         ),
         (
             [*REGULAR[:4], REGULAR[0]],
-            "line 6: TIMESTAMP_START 199603310000 goes back after 199603310130",
+            "line 6: TIMESTAMP_START 199603310000 is earlier than 199603310130",
         ),
         (
             ["199603310000", "199603310010", "199603310020"],
@@ -799,7 +799,7 @@ def test_unknown_is_missing(write):
         (THARANDT | dict(igbp="WOOD"), "unknown IGBP class 'WOOD'"),
         (THARANDT | dict(lat=-121.6, lon=44.3), "look swapped"),
         (THARANDT | dict(lat=13.5669, lon=50.9636), "look swapped"),
-        (THARANDT | dict(site="US-Ha1"), r"metadata tells of \['US-Ha1'\], but .* of \['DE-Tha'\]"),
+        (THARANDT | dict(site="US-Ha1"), r"metadata is for \['US-Ha1'\], but .* from \['DE-Tha'\]"),
     ],
 )
 def test_wrong_metadata_is_named(write, metadata, message):
@@ -814,13 +814,13 @@ def test_error_in_metadata_names_the_file(write):
     assert str(path) in str(caught.value)
 
 
-def test_tower_that_the_name_does_not_tell(write):
+def test_file_name_without_a_tower_needs_metadata(write):
     path = write(file="tharandt.csv")
-    with pytest.raises(MetadataError, match="not in the name"):
+    with pytest.raises(MetadataError, match="does not contain the tower"):
         open_fluxnet(path, metadata=THARANDT)
     assert read(path, site="DE-Tha")["site"].item() == "DE-Tha"
 
 
 def test_fields_of_one_tower_do_not_fit_several_files(write):
-    with pytest.raises(MetadataError, match="but the files are of"):
+    with pytest.raises(MetadataError, match="but the files are from"):
         open_fluxnet([write(), write(site="US-Ha1")], metadata=THARANDT)

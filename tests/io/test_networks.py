@@ -1,4 +1,4 @@
-"""Files are recognised by their names, and of several releases of a tower none is lost."""
+"""Recognition of files by their names, and sorting of the releases of a tower."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xcarbon.io.columns import Source
 from xcarbon.io.networks import newest_first, recognise, sources_in, walk
 from xcarbon.testing import synthetic_towers, write_release
 
-#: One tower in all products, from old to new, with their labels.
+#: File names of one tower in all products, from old to new, and the labels of the releases.
 AGES = {
     "AMF_BE-Bra_BASE_HH_2-5.csv": "AmeriFlux-BASE_2-5",
     "FLX_BE-Bra_FLUXNET2015_FULLSET_HH_1996-2014_2-4.csv": "FLUXNET2015_2-4",
@@ -28,7 +28,7 @@ AGES = {
 
 
 def of(*paths: str):
-    """Give the releases at paths, a zip's member after the zip."""
+    """Recognise the releases at paths, where the member of an archive follows its path."""
     parts = [path.partition(".zip/") for path in paths]
     return [recognise(Source(f"{head}.zip", member) if member else Source(head)) for head, _, member in parts]
 
@@ -71,7 +71,7 @@ def newest(*paths: str) -> list[str]:
         ),
     ],
 )
-def test_name_tells_the_release(name, site, label, resolution, subset):
+def test_release_is_recognised_by_name(name, site, label, resolution, subset):
     for folder in ("", "raw/AMF_XX-Xyz_FLUXNET_2000-2001_v1.0_r1/"):
         (release,) = of(folder + name)
         assert (release.site, release.label) == (site, label)
@@ -102,7 +102,7 @@ def test_name_tells_the_release(name, site, label, resolution, subset):
         "FLX_DE-Tha_FLUXNET2015_SUBSET_HH_1996-2014_1-4_edited.csv",
     ],
 )
-def test_what_is_no_file_of_a_tower_is_not_taken_for_one(name):
+def test_other_files_are_not_recognised(name):
     assert of(name) == [None]
 
 
@@ -184,7 +184,7 @@ def test_other_versions_years_and_towers_are_other_releases():
     assert sorted(newest(*names)) == sorted(names)
 
 
-def test_files_of_icos_that_bear_the_same_name_are_all_kept():
+def test_files_of_icos_with_the_same_name_are_all_kept():
     name = "ICOSETC_BE-Bra_FLUXNET_HH_L2.csv"
     paths = [f"2023-1/{name}", f"2024-1/{name}", f"2024-1/ICOSETC_BE-Bra_ARCHIVE_L2.zip/{name}"]
     assert sorted(newest(*paths)) == sorted(paths)
@@ -203,7 +203,7 @@ def test_towers_come_in_order_of_their_names():
 # Folders and archives
 
 
-def test_walk_goes_to_any_depth_and_keeps_what_is_named(tmp_path):
+def test_walk_goes_to_any_depth_and_keeps_given_files(tmp_path):
     for name in ("b/c/2.csv", "a.csv", "b/1.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
@@ -232,5 +232,5 @@ def test_archive_is_read_with_its_folders(tmp_path, monkeypatch):
 
 def test_damaged_archive_is_named(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
-    with pytest.raises(FileFormatError, match=r"a\.zip: truncated, or not a zip"):
+    with pytest.raises(FileFormatError, match=r"a\.zip: the file is truncated or not a zip archive"):
         sources_in(tmp_path / "a.zip")

@@ -1,4 +1,4 @@
-"""Which columns of a file hold which variable, its time stamps, and its values by the hour."""
+"""Columns, time stamps and hourly values of one tower file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BASE = "AMF_US-CRT_BASE_HH_2-5.csv"
 COMMENTS = "# Site: US-CRT\n# Version: 2-5\n"
 STAMPS = ["TIMESTAMP_START", "TIMESTAMP_END"]
 #: Added to small numbers, so that they are plausible.
-LEVEL = {"PA": 90, "CO2": 390, "LW_IN": 290, "LW_OUT": 290}
+LEVEL = {"PA": 60, "CO2": 390, "LW_IN": 290, "LW_OUT": 290}
 COLUMNS = [(code, column) for code, known in VARIABLES.items() for column in known.columns]
 
 
 def table(columns, start="1996-03-31", step=60):
-    """Make the text of a file; a column is a list of cells, numbers or text."""
+    """Create the text of a file; a column is a list of cells, numbers or text."""
     rows = len(next(iter(columns.values())))
     begin = pd.date_range(start, periods=rows, freq=f"{step}min")
     times = zip(STAMPS, (begin, begin + pd.Timedelta(minutes=step)), strict=True)
@@ -40,7 +40,7 @@ def table(columns, start="1996-03-31", step=60):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write text as a release: plain, or packed as its name says."""
+    """Write text as a release, plain or compressed by the extension of its name."""
 
     def _write(text, name=NAME):
         path = tmp_path / name
@@ -56,7 +56,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def read(write):
-    """Write columns as an hourly file, and read the values and codes of one variable."""
+    """Write columns as an hourly file, and read the values and quality flags of one variable."""
 
     def _read(code, **columns):
         columns = {"PPFD_OUT": [1] * len(next(iter(columns.values())))} | columns
@@ -70,13 +70,13 @@ def read(write):
 
 
 @pytest.mark.parametrize(("code", "column"), COLUMNS)
-def test_each_candidate_is_read_with_its_codes_or_without(read, code, column):
+def test_each_candidate_is_read_with_its_flags_or_without(read, code, column):
     one, two = (LEVEL.get(code, 0) + number for number in (1, 2))
     found = read(code, **{column: [one, two, -9999], quality_column(column): [0, 3, -9999]})
     np.testing.assert_array_equal(found.values, [one, two, np.nan])
-    np.testing.assert_array_equal(found.codes, [0, 3, -1])
+    np.testing.assert_array_equal(found.flags, [0, 3, -1])
     worst = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
-    np.testing.assert_array_equal(read(code, **{column: [one, -9999]}).codes, [worst, -1])
+    np.testing.assert_array_equal(read(code, **{column: [one, -9999]}).flags, [worst, -1])
 
 
 @pytest.mark.parametrize(
@@ -88,30 +88,30 @@ def test_each_candidate_is_read_with_its_codes_or_without(read, code, column):
         *dict.fromkeys(("TA", "RH", "NEE", "FCH4", "USTAR", "SW_IN_POT", "SWC_1", "G"), 0).items(),
     ],
 )
-def test_code_of_what_has_none(read, column, worst):
+def test_default_flag_of_a_column_without_flags(read, column, worst):
     (code,) = (code for code, known in COLUMNS if known == column)
     plausible = LEVEL.get(code, 0) + 1
-    assert read(code, **{column: [plausible, plausible]}).codes.tolist() == [worst, worst]
+    assert read(code, **{column: [plausible, plausible]}).flags.tolist() == [worst, worst]
 
 
 @pytest.mark.parametrize("code", [code for code, known in VARIABLES.items() if len(known.columns) > 1])
-def test_of_several_candidates_the_lowest_code_wins_and_of_equals_the_first(read, code):
-    """Each hour has other codes: every candidate is the best of all once, and all are equal once."""
+def test_of_several_candidates_the_lowest_flag_wins_and_of_equals_the_first(read, code):
+    """Each candidate has the lowest flag in one hour, and all flags are equal in another hour."""
     names = VARIABLES[code].columns
     level = LEVEL.get(code, 0)
     values = {name: [level + number] * (len(names) + 2) for number, name in enumerate(names)}
-    codes = {
+    flags = {
         quality_column(name): [*(0 if hour == number else 1 for hour in range(len(names))), 1, 2]
         for number, name in enumerate(names)
     }
-    values[names[0]][-1] = -9999  # missing never wins
-    found = read(code, **values, **codes)
+    values[names[0]][-1] = -9999  # a missing value never wins
+    found = read(code, **values, **flags)
     np.testing.assert_array_equal(found.values - level, [*range(len(names)), 0, 1])
-    np.testing.assert_array_equal(found.codes, [*[0] * len(names), 1, 2])
+    np.testing.assert_array_equal(found.flags, [*[0] * len(names), 1, 2])
 
 
-def test_measured_value_is_better_than_a_filled_one_without_codes(read):
-    """FLUXNET-CH4 has both beside each other."""
+def test_measured_value_is_better_than_a_filled_one_without_flags(read):
+    """Files of FLUXNET-CH4 contain both."""
     for code, filled, worst in [
         ("TA", "TA_F", 2),
         ("NEE", "NEE_F", 3),
@@ -120,19 +120,19 @@ def test_measured_value_is_better_than_a_filled_one_without_codes(read):
     ]:
         found = read(code, **{code: [1, -9999], filled: [5, 6]})
         np.testing.assert_array_equal(found.values, [1, 6])
-        np.testing.assert_array_equal(found.codes, [0, worst])
+        np.testing.assert_array_equal(found.flags, [0, worst])
 
 
 @pytest.mark.parametrize("column", ["GPP_DT_VUT_REF", "RECO_NT_VUT_REF", "NEE_VUT_REF_RANDUNC"])
-def test_what_is_derived_from_nee_has_its_codes(read, column):
+def test_variables_derived_from_nee_have_its_flags(read, column):
     (code,) = (code for code, known in COLUMNS if known == column)
     columns = {"NEE_VUT_REF": [1] * 5, "NEE_VUT_REF_QC": [0, 1, 2, 3, -9999]}
     found = read(code, **columns, **{column: [5, 6, -9999, 7, 8]})
     np.testing.assert_array_equal(found.values, [5, 6, np.nan, 7, 8])
-    np.testing.assert_array_equal(found.codes, [0, 1, -1, 3, 3])
+    np.testing.assert_array_equal(found.flags, [0, 1, -1, 3, 3])
 
 
-def test_audit_tells_how_many_hours_each_column_gave(write):
+def test_audit_counts_the_hours_of_each_column(write):
     columns = {"TA_F": [1, 2, 3, 4], "TA_F_QC": [0, 1, 2, -9999], "TA": [5, 6, -9999, -9999]}
     hours = read_hours(survey(write(table(columns))))
     assert hours.taken == {"TA": {"TA_F": 3, "TA": 1}}
@@ -184,9 +184,9 @@ def test_highest_sensor_counts_and_another_one_where_it_fails(write):
     record = survey(write(COMMENTS + table(columns), BASE))
     hours = read_hours(record)
     np.testing.assert_array_equal(hours.options["TA"].values, [5, 1, 5])
-    np.testing.assert_array_equal(hours.options["TA"].codes, [0, 0, 0])
+    np.testing.assert_array_equal(hours.options["TA"].flags, [0, 0, 0])
     np.testing.assert_array_equal(hours.options["NEE"].values, [2, np.nan, 3])
-    assert record.coded == []
+    assert record.flagged == []
     assert hours.taken["TA"] == {"TA_1_1_1": 2, "TA_1_2_1": 1}
 
 
@@ -196,14 +196,14 @@ def test_errors_name_the_line_in_spite_of_comments(write, start, line):
     wrong = [
         (text.replace(",3\n", ",wet\n"), FileFormatError, f"line {line}, column TA: 'wet'"),
         (text.replace("199603310200,", "199603310230,"), TimestampError, f"line {line}: TIMESTAMP_START"),
-        (text.replace(",3\n", "\n"), FileFormatError, f"line {line}: 2 cells under 3 columns"),
+        (text.replace(",3\n", "\n"), FileFormatError, f"line {line}: the line has 2 cells, but .* has 3"),
     ]
     for content, error, message in wrong:
         with pytest.raises(error, match=message):
             read_hours(survey(write(start + content, BASE)))
-    codes = table({"TA_F": [1] * 4, "TA_F_QC": [0, 1, 7, 0]})
-    with pytest.raises(FileFormatError, match=f"line {line}, column TA_F_QC: 7 is not a quality code"):
-        read_hours(survey(write(start + codes, BASE)))
+    flagged = table({"TA_F": [1] * 4, "TA_F_QC": [0, 1, 7, 0]})
+    with pytest.raises(FileFormatError, match=f"line {line}, column TA_F_QC: 7 is not a quality flag"):
+        read_hours(survey(write(start + flagged, BASE)))
 
 
 # Real headers
@@ -226,22 +226,22 @@ def test_real_fullset_header_serves_all_but_methane_and_water_table(real_data, t
         assert columns == tuple(name for name in VARIABLES[code].columns if name in header)
         for column in columns:
             expected = quality_column(column)
-            assert record.codes.get(column) == (expected if expected in header else None)
-    assert record.codes["RECO_DT_VUT_REF"] == record.codes["NEE_VUT_REF"] == "NEE_VUT_REF_QC"
+            assert record.flags.get(column) == (expected if expected in header else None)
+    assert record.flags["RECO_DT_VUT_REF"] == record.flags["NEE_VUT_REF"] == "NEE_VUT_REF_QC"
     hours = read_hours(record).options
     for code in set(ds.data_vars) & set(VARIABLES) - absent:
         np.testing.assert_allclose(hours[code].values, ds[code][0], rtol=1e-5, err_msg=code)
         if f"{code}{QC}" in ds:
-            np.testing.assert_array_equal(hours[code].codes, ds[f"{code}{QC}"][0], err_msg=code)
-    for code in {"SWC_1", "TS_5", "NEE_RANDUNC"}:  # in the header, but in no row
-        assert np.isnan(hours[code].values).all() and (hours[code].codes == -1).all()
+            np.testing.assert_array_equal(hours[code].flags, ds[f"{code}{QC}"][0], err_msg=code)
+    for code in {"SWC_1", "TS_5", "NEE_RANDUNC"}:  # in the header, but without values
+        assert np.isnan(hours[code].values).all() and (hours[code].flags == -1).all()
 
 
 def test_real_base_header(real_data, write):
     header, comments = real_header(real_data, "ameriflux_base_hh.txt")
     assert len(comments) == 2
     level = {name: LEVEL.get(name, 0) for name in header}
-    columns = {name: [level[name] + n] * 2 for n, name in enumerate(header) if name not in STAMPS}
+    columns = {name: [level[name] + n / 10] * 2 for n, name in enumerate(header) if name not in STAMPS}
     record = survey(write("\n".join([*comments, table(columns, step=30)]), BASE))
     hours = read_hours(record).options
     assert set(hours) == {
@@ -264,9 +264,9 @@ def test_real_base_header(real_data, write):
     }
     named = {"NEE": "NEE_PI", "SWC_1": "SWC", "TS_1": "TS_1_1_1", "G": "G_1_1_1"}
     for code, option in hours.items():
-        number = header.index(named.get(code, code)) + LEVEL.get(code, 0)
-        assert option.values.tolist() == [number * (2 if code == "P" else 1)]
-        assert option.codes.tolist() == [0]
+        number = header.index(named.get(code, code)) / 10 + LEVEL.get(code, 0)
+        assert option.values.tolist() == pytest.approx([number * (2 if code == "P" else 1)])
+        assert option.flags.tolist() == [0]
     assert record.columns["G"] == ("G_1_1_1", "G_2_1_1")
     assert record.columns["TS_1"] == ("TS_1_1_1", "TS_2_1_1")
 
@@ -276,14 +276,14 @@ def test_real_base_header(real_data, write):
 
 def same(one, other):
     assert (one.first, one.rows, one.step) == (other.first, other.rows, other.step)
-    assert (one.columns, one.codes) == (other.columns, other.codes)
+    assert (one.columns, one.flags) == (other.columns, other.flags)
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.gz", "a.zip"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("end", ["", "\n", "\n\n\n"])
 @pytest.mark.parametrize("start", ["", COMMENTS, "\ufeff"])
-def test_ends_tell_as_much_as_the_whole(write, name, ending, end, start):
+def test_ends_give_the_same_record_as_the_whole_file(write, name, ending, end, start):
     text = (
         start + table({"TA_F": range(7), "TA_F_QC": [0] * 7}, start="1999-12-31 22:30", step=30).strip() + end
     )
@@ -300,7 +300,7 @@ def test_ends_tell_as_much_as_the_whole(write, name, ending, end, start):
     rows=st.integers(2, 60),
     step=st.sampled_from([30, 60]),
 )
-def test_ends_tell_as_much_as_the_whole_at_any_time(write, first, rows, step):
+def test_ends_give_the_same_record_as_the_whole_file_at_any_time(write, first, rows, step):
     start = pd.Timestamp(first).floor(f"{step}min")
     release = write(table({"RH": [1] * rows}, start, step))
     same(survey(release, whole=False), survey(release))
@@ -316,7 +316,7 @@ STAMP = [f"19960331{hour:02}{minute:02}" for hour, minute in itertools.product(r
 
 @pytest.mark.parametrize("cut", range(2, 16))
 def test_file_that_breaks_off_in_its_last_line_is_refused(write, cut):
-    """Wherever it breaks off, but in its last cell, where nobody can tell."""
+    """A file that ends within its last cell cannot be distinguished from a complete one."""
     broken = text_of(STAMP)[: -cut - 1]
     assert broken.count("\n") == len(STAMP)
     with pytest.raises(TimestampError, match=r"is the file truncated\?"):
@@ -328,8 +328,8 @@ def test_file_that_breaks_off_in_its_last_line_is_refused(write, cut):
 @pytest.mark.parametrize(
     ("stamps", "message"),
     [
-        ([], "0 rows under the header; at least two are needed"),
-        (STAMP[:1], "1 rows under the header; at least two are needed"),
+        ([], "the file has 0 rows; at least two are needed"),
+        (STAMP[:1], "the file has 1 rows; at least two are needed"),
         ([*STAMP, STAMP[0]], "the last TIMESTAMP_START 199603310000 does not follow from 199603310000"),
         ([*STAMP, "199503310000"], "199503310000 does not follow"),
         ([*STAMP, "199603310515"], "199603310515 does not follow from 199603310000 in steps of 30 minutes"),
@@ -354,7 +354,7 @@ def test_wrong_ends_are_named(write, stamps, message):
 
 def test_short_first_line_is_named(write):
     text = "TA_F,TIMESTAMP_START\n1,199603310000\n2\n3,199603310100\n"
-    with pytest.raises(TimestampError, match="1 cells under 2 columns, in the line that starts with '2'"):
+    with pytest.raises(TimestampError, match="line that starts with '2' has 1 cells, but the header has 2"):
         survey(write(text), whole=False)
 
 
@@ -397,25 +397,41 @@ def test_share_of_equal_halves_is_that_of_what_was_measured(write, columns, shar
     assert np.isnan(read_hours(survey(write(table(columns, step=60)))).equal_halves)
 
 
-def test_code_of_an_hour_is_the_worse_of_its_halves_and_missing_with_its_value(write):
+def test_flag_of_an_hour_is_the_worse_of_its_halves_and_missing_with_its_value(write):
     columns = {"TA_F": [1, 2, 3, 4, -9999, 6], "TA_F_QC": [0, 2, 1, 0, 0, 0], "TA": [-9999, 9, 9, 9, 9, 9]}
     found = read_hours(survey(write(table(columns, step=30)))).options["TA"]
     np.testing.assert_array_equal(found.values, [1.5, 9, 9])
-    np.testing.assert_array_equal(found.codes, [2, 0, 0])
+    np.testing.assert_array_equal(found.flags, [2, 0, 0])
 
 
-def test_hour_without_a_value_has_no_code(write):
-    """Two opposite directions have no mean."""
+def test_hour_without_a_value_has_no_flag(write):
+    """Opposite wind directions have no mean."""
     columns = {"WD": [0, 180, 90, 90], "WD_QC": [0, 0, 0, 1]}
     found = read_hours(survey(write(table(columns, step=30)))).options["WD"]
     np.testing.assert_array_equal(found.values, [np.nan, 90])
-    np.testing.assert_array_equal(found.codes, [-1, 1])
+    np.testing.assert_array_equal(found.flags, [-1, 1])
 
 
 # Plausibility
 
 
-IMPLAUSIBLE = [9999, 9999.99, -999, -6999, 350, 1e20, 1e36, "inf", "-inf", "NA", "NaN", "nan", "", " ", "NULL"]
+IMPLAUSIBLE = [
+    9999,
+    9999.99,
+    -999,
+    -6999,
+    350,
+    1e20,
+    1e36,
+    "inf",
+    "-inf",
+    "NA",
+    "NaN",
+    "nan",
+    "",
+    " ",
+    "NULL",
+]
 
 
 @pytest.mark.parametrize("value", IMPLAUSIBLE)
@@ -425,7 +441,7 @@ def test_implausible_value_is_missing_and_enters_no_hour(write, value, step):
     found = read_hours(survey(write(table(columns, step=step)))).options["NEE"]
     expected = [2, np.nan, 6] if step == 30 else [1, 3, np.nan, 5, 6, 6]
     np.testing.assert_array_equal(found.values, expected)
-    np.testing.assert_array_equal(found.codes >= 0, ~np.isnan(found.values))
+    np.testing.assert_array_equal(found.flags >= 0, ~np.isnan(found.values))
 
 
 def test_another_column_replaces_an_implausible_value(read):
@@ -436,7 +452,7 @@ def test_another_column_replaces_an_implausible_value(read):
 @pytest.mark.parametrize("flag", [-9999, -6999, 9999, "NaN", ""])
 def test_missing_value_code_among_flags_is_no_flag(read, flag):
     found = read("NEE", NEE_VUT_REF=[1, 2], NEE_VUT_REF_QC=[0, flag])
-    np.testing.assert_array_equal(found.codes, [0, 3])
+    np.testing.assert_array_equal(found.flags, [0, 3])
 
 
 def test_precipitation_of_two_half_hours_is_plausible_as_a_sum(write):

@@ -1,4 +1,4 @@
-"""Plain data comes back from a pickle; nothing else runs, is imported or comes back."""
+"""Plain data is read from pickles; other pickles are rejected, and nothing in them runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATCHES = {
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Iterator[Path]:
-    """A file that appears if something runs that must not."""
+    """Path that is created if a pickle runs code."""
     path = tmp_path / "pwned"
     yield path
     assert not path.exists()
@@ -44,13 +44,13 @@ def load(folder: Path, content: bytes) -> Any:
     return unpickle.load(path)
 
 
-def assert_refused(folder: Path, content: bytes, what: str) -> None:
-    with pytest.raises(FileFormatError, match=rf"data\.pkl: refused, for it {what}"):
+def assert_rejected(folder: Path, content: bytes, what: str) -> None:
+    with pytest.raises(FileFormatError, match=rf"data\.pkl: rejected, because the pickle {what}"):
         load(folder, content)
 
 
 def same(one: Any, other: Any) -> bool:
-    """Compare values, their types, and those of all their parts."""
+    """Compare values and types recursively."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -62,7 +62,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-# What comes back
+# Accepted pickles
 
 scalars = st.one_of(
     st.none(),
@@ -114,11 +114,11 @@ def test_scalar_comes_back(tmp_path_factory, array, protocol):
 
 
 def pickle_as_numpy_1(data: Any, protocol: int) -> bytes:
-    """Pickle with the module names that numpy had before version 2."""
+    """Pickle with the module names of numpy before version 2."""
     content = pickle.dumps(data, protocol)
     if protocol < 4:
         return content.replace(b"numpy._core.", b"numpy.core.")
-    content = content[:2] + content[11:]  # without the frame, whose length would be another
+    content = content[:2] + content[11:]  # without the frame, whose length has changed
     for module in (b"multiarray", b"numeric"):
         old, new = b"numpy.core." + module, b"numpy._core." + module
         content = content.replace(bytes([len(new)]) + new, bytes([len(old)]) + old)
@@ -149,11 +149,11 @@ def test_an_array_is_shared_as_before(tmp_path):
     assert one is other
 
 
-# What does not
+# Rejected pickles
 
 
 class Call:
-    """Pickles to a call of a function."""
+    """Object whose pickle calls a function."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         self.call = function, args
@@ -163,7 +163,7 @@ class Call:
 
 
 class Stateful:
-    """Pickles to an instance with a state."""
+    """Object whose pickle creates an instance and sets its state."""
 
     def __setstate__(self, state: dict[str, str]) -> None:
         Path(state["path"]).touch()
@@ -173,11 +173,11 @@ class Stateful:
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_call_of_a_function_is_refused_before_it_runs(tmp_path, marker, protocol):
+def test_call_of_a_function_is_rejected_before_it_runs(tmp_path, marker, protocol):
     content = pickle.dumps([PATCHES, Call(os.mkdir, str(marker))], protocol)
     pickle.loads(content)
-    marker.rmdir()  # so it would run
-    assert_refused(tmp_path, content, rf"names {os.name}\.mkdir")
+    marker.rmdir()  # the pickle would otherwise run
+    assert_rejected(tmp_path, content, rf"names {os.name}\.mkdir")
 
 
 @pytest.mark.parametrize(
@@ -226,24 +226,24 @@ def test_only_exact_names_are_found(tmp_path, module, name, stacked):
         content = b"\x80\x04" + b"".join(texts) + pickle.STACK_GLOBAL
     else:
         content = b"\x80\x02" + f"c{module}\n{name}\n".encode()
-    assert_refused(tmp_path, content + b")R.", f"names {module}.{name}")
+    assert_rejected(tmp_path, content + b")R.", f"names {module}.{name}")
     assert set(sys.modules) == before
 
 
-def test_instance_of_a_class_is_refused(tmp_path):
+def test_instance_of_a_class_is_rejected(tmp_path):
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
-        assert_refused(
+        assert_rejected(
             tmp_path, pickle.dumps(Stateful(), protocol), r"names tests\.io\.test_unpickle\.Stateful"
         )
-    assert_refused(tmp_path, pickle.dumps({1, 2}), "does EMPTY_SET")
-    assert_refused(tmp_path, pickle.dumps(collections.defaultdict(list)), r"names collections\.defaultdict")
+    assert_rejected(tmp_path, pickle.dumps({1, 2}), "does EMPTY_SET")
+    assert_rejected(tmp_path, pickle.dumps(collections.defaultdict(list)), r"names collections\.defaultdict")
 
 
-def test_state_of_what_is_no_array_is_refused(tmp_path):
+def test_state_of_other_objects_is_rejected(tmp_path):
     names = b"\x80\x02ccollections\nOrderedDict\n"
-    assert_refused(tmp_path, names + b")R}b.", "sets the state of a OrderedDict")
-    assert_refused(tmp_path, b"\x80\x02c_codecs\nencode\n}b.", "sets the state of a function")
-    assert_refused(tmp_path, b"\x80\x02cdatetime\ndate\n}b.", "sets the state of a type")
+    assert_rejected(tmp_path, names + b")R}b.", "sets the state of a OrderedDict")
+    assert_rejected(tmp_path, b"\x80\x02c_codecs\nencode\n}b.", "sets the state of a function")
+    assert_rejected(tmp_path, b"\x80\x02cdatetime\ndate\n}b.", "sets the state of a type")
 
 
 @pytest.mark.parametrize(
@@ -263,16 +263,16 @@ def test_state_of_what_is_no_array_is_refused(tmp_path):
         (b"S'text'\n.", "STRING"),
     ],
 )
-def test_other_operations_are_refused(tmp_path, content, operation):
-    assert_refused(tmp_path, content, f"does {operation},")
+def test_other_operations_are_rejected(tmp_path, content, operation):
+    assert_rejected(tmp_path, content, f"does {operation},")
 
 
-def test_registered_extension_is_refused(tmp_path, marker):
+def test_registered_extension_is_rejected(tmp_path, marker):
     copyreg.add_extension("pathlib", "Path", 0x7001)
     try:
         content = pickle.dumps(Call(Path, str(marker)), 2)
         assert pickle.EXT2 in content
-        assert_refused(tmp_path, content, "does EXT2")
+        assert_rejected(tmp_path, content, "does EXT2")
     finally:
         copyreg.remove_extension("pathlib", "Path", 0x7001)
 
@@ -281,24 +281,24 @@ def test_registered_extension_is_refused(tmp_path, marker):
 @pytest.mark.parametrize(
     ("array", "what"),
     [
-        (np.array([Path("x")], object), "(names pathlib|has an array of type 'O8')"),
-        (np.array([None], object), "has an array of type 'O8'"),
-        (np.zeros(2, [("a", "f4")]), "has an array of type 'V4'"),
-        (np.zeros(2, "V4"), "has an array of type 'V4'"),
+        (np.array([Path("x")], object), "(names pathlib|contains an array of type 'O8')"),
+        (np.array([None], object), "contains an array of type 'O8'"),
+        (np.zeros(2, [("a", "f4")]), "contains an array of type 'V4'"),
+        (np.zeros(2, "V4"), "contains an array of type 'V4'"),
         (np.ma.masked_array([1.0]), r"names numpy\.ma"),
     ],
 )
-def test_other_arrays_are_refused(tmp_path, array, what, protocol):
-    assert_refused(tmp_path, pickle.dumps(array, protocol), what)
+def test_other_arrays_are_rejected(tmp_path, array, what, protocol):
+    assert_rejected(tmp_path, pickle.dumps(array, protocol), what)
 
 
-def test_time_zone_is_refused(tmp_path):
-    with pytest.raises(FileFormatError, match="refused"):
+def test_time_zone_is_rejected(tmp_path):
+    with pytest.raises(FileFormatError, match="rejected"):
         load(tmp_path, pickle.dumps(pd.Timestamp("2010-01-01", tz="UTC")))
 
 
 class Forged:
-    """An array or type as numpy pickles it, with another state."""
+    """Object whose pickle looks like an array or type of numpy with another state."""
 
     def __init__(self, value: Any, state: tuple[Any, ...]) -> None:
         self.value, self.state = value, state
@@ -316,7 +316,7 @@ DATE = np.dtype("M8[ns]")
     "forged",
     [
         Forged(FLOAT, (3, "<", None, ("a",), {"a": (FLOAT, 100)}, -1, -1, 0)),  # a field beyond the end
-        Forged(FLOAT, (3, "<", (FLOAT, (9,)), None, None, -1, -1, 0)),  # nine values in the place of one
+        Forged(FLOAT, (3, "<", (FLOAT, (9,)), None, None, -1, -1, 0)),  # nine values in the memory of one
         Forged(FLOAT, (3, "<", None, None, None, 400, -1, 0)),
         Forged(FLOAT, (3, "<", None, None, None, -1, -1, 63)),  # the flags of objects
         Forged(TEXT, (3, "<", None, None, None, 4000, 4, 8)),
@@ -327,7 +327,7 @@ DATE = np.dtype("M8[ns]")
     ],
 )
 def test_forged_state_never_reaches_numpy(tmp_path, forged):
-    assert_refused(tmp_path, pickle.dumps(forged, 4), "has ")
+    assert_rejected(tmp_path, pickle.dumps(forged, 4), "contains ")
 
 
 def test_shape_that_does_not_fit_is_damage(tmp_path):
@@ -341,7 +341,7 @@ def test_shape_that_does_not_fit_is_damage(tmp_path):
 def test_truncated_file_is_an_error_that_names_it(tmp_path, protocol):
     content = pickle.dumps(PATCHES, protocol)
     for size in (*range(0, 400, 7), len(content) // 2, len(content) - 1):
-        with pytest.raises(FileFormatError, match=r"data\.pkl: (truncated, damaged|refused)"):
+        with pytest.raises(FileFormatError, match=r"data\.pkl: (the file is truncated, damaged|rejected)"):
             load(tmp_path, content[:size])
 
 
@@ -355,10 +355,10 @@ def test_damaged_file_is_an_error_or_data(tmp_path_factory, noise, protocol, pla
         assert "data.pkl" in str(error)
 
 
-def test_what_is_no_pickle_is_an_error(tmp_path):
+def test_other_files_are_an_error(tmp_path):
     with io.BytesIO() as stream:
         np.save(stream, np.zeros(3))
-        with pytest.raises(FileFormatError, match="no pickle"):
+        with pytest.raises(FileFormatError, match="not a pickle"):
             load(tmp_path, stream.getvalue())
     with pytest.raises(FileNotFoundError):
         unpickle.load(tmp_path / "nothing.pkl")

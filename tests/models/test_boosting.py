@@ -1,4 +1,4 @@
-"""What trees know of an hour, beside a plain loop; and trees behind the interface of all models."""
+"""Features of trees compared with a plain loop, and trees with the interface of all models."""
 
 from __future__ import annotations
 

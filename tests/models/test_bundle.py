@@ -1,4 +1,4 @@
-"""A saved model of any kind predicts what it predicted, and a broken folder says why."""
+"""A saved model of any kind predicts the same after loading, and a broken folder raises an error."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from tests.models.test_boosting import grow
 from xcarbon.core.errors import ModelError
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
-from xcarbon.models.bundle import KINDS, SETTINGS, CarbonModel, Scaler
+from xcarbon.models.bundle import SETTINGS, CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import EcoPerceiverPredictor, StreamingPredictor
+from xcarbon.models.registry import KINDS, resolve
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
 VARIABLES = ("DOY", "TOD", "TA")
@@ -77,8 +78,10 @@ def test_save_and_load_round_trip(model, tmp_path):
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
 
 
-def test_kinds_are_where_they_are_looked_for(model):
-    assert KINDS[model.predictor.kind] == (type(model.predictor).__module__, type(model.predictor).__name__)
+def test_the_registry_lists_the_predictors(model):
+    entry = KINDS[model.predictor.kind]
+    assert resolve(entry.predictor) is type(model.predictor)
+    assert entry.name == model.predictor.name
 
 
 def test_predictions_are_in_units_of_the_target(model):
@@ -89,7 +92,7 @@ def test_predictions_are_in_units_of_the_target(model):
     np.testing.assert_allclose(found[1:], raw[1:] * 6.0 * 0.9, rtol=1e-5)
 
 
-def test_networks_are_there_and_trees_have_none(network, trees):
+def test_networks_have_the_attribute_network_and_trees_do_not(network, trees):
     hourly, wanted = series()
     windows = torch.from_numpy(hourly).unfold(0, 4, 1).transpose(1, 2)
     expected = network.network.eval()(windows)[:, -1].detach() * 6.0 - 1.5
@@ -152,7 +155,7 @@ def test_broken_folders_are_refused(model, tmp_path, broken):
         CarbonModel.load(path)
 
 
-def test_bounds_that_are_not_the_vocabulary_s_are_refused(model, tmp_path):
+def test_other_bounds_than_those_of_the_vocabulary_are_refused(model, tmp_path):
     path = model.save(tmp_path / "model")
     content = json.loads((path / SETTINGS).read_text())
     content["scaler"]["bounds"]["TA"] = [-100, 100]

@@ -1,4 +1,4 @@
-"""The weights that come with the package: found by name, small, described, and good at other towers."""
+"""The trained models of the package: loading, size, description, and scores at other towers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_is_found_by_name_by_folder_and_as_itself():
     assert model.outputs == ("NEE", "NEE_SE")
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_unknown_models_raise_errors(tmp_path):
     with pytest.raises(ModelError, match=f"nor one of the models .*{NAME}"):
         xcarbon.load("nee-fluxnet2051")
     with pytest.raises(ModelError, match="not a model folder"):
@@ -73,7 +73,7 @@ def test_the_card_is_that_of_the_model():
         assert said in card
 
 
-def test_predicts_without_being_chosen_and_says_so(tower, capsys):
+def test_is_the_default_and_is_named_in_the_output(tower, capsys):
     with xcarbon.set_options(progress=True), raise_on_compute():
         nee = tower.chunk().carbon.predict_nee()
     assert NAME in "".join(capsys.readouterr())
@@ -88,7 +88,7 @@ def test_predicts_without_being_chosen_and_says_so(tower, capsys):
 
 
 @pytest.mark.parametrize("kept", [["TA"], ["SW_IN"], ["VPD"], ["TA", "VPD"]])
-def test_does_with_any_of_its_inputs(tower, kept):
+def test_predicts_from_any_of_its_inputs(tower, kept):
     bare = tower[[*kept, "NEE"]].drop_vars(["igbp", "lat", "lon", "elevation"], errors="ignore")
     found = bare.carbon.predict_nee(NAME, spread=True).compute()
     known = bare[kept].to_array().notnull().any("variable")
@@ -96,8 +96,8 @@ def test_does_with_any_of_its_inputs(tower, kept):
     assert (abs(found["NEE"]).max() < 80) and (found["NEE_SE"].min() > 0)
 
 
-def test_knows_towers_that_it_has_not_seen(real_data):
-    """Three months of forests of its validation set; a mean of all hours has an efficiency of zero."""
+def test_predicts_towers_that_it_was_not_trained_on(real_data):
+    """Forests of the validation set in three months; a constant prediction has an NSE of at most 0."""
     ds = xcarbon.open_store(real_data / "fluxnet2015_hourly.zarr")
     model = xcarbon.load(NAME)
     forests = (ds["paper_split"] == "val") & ds["igbp"].isin(["DBF", "ENF", "MF"])

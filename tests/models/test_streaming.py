@@ -409,10 +409,10 @@ def test_a_flux_that_is_always_zero_does_not_drive_the_spread_to_nothing():
         ({"targets": ("NEE", "LE")}, r"not among them.*\('NEE', 'LE'\)"),
         ({"statics": ("igbp", "slope")}, r"out of \['igbp'.*'slope'"),
         ({"window": 0}, "window must be at least 1"),
-        ({"cross_blocks": 0}, "cross_blocks from 1 to layers"),
-        ({"cross_blocks": 7}, "cross_blocks from 1 to layers, found 32, 7 and 6"),
+        ({"cross_blocks": 0}, "cross_blocks must be at least 1"),
+        ({"cross_blocks": 7}, "cross_blocks must be at least 1 and at most 6, found 7"),
         ({"width": 24}, "multiple of 2 x 8"),
-        ({"dropout": 1.5}, r"dropouts must be in \[0, 1\]"),
+        ({"dropout": 1.5}, "dropout must be at least 0 and at most 1, found 1.5"),
     ],
 )
 def test_settings_that_cannot_be(wrong, message):

@@ -1,4 +1,4 @@
-"""Figures show the right hours and towers, with labels, and load no more than they show."""
+"""Tests of the content and the labels of figures, and of the data that they load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xcarbon.testing import raise_on_compute, synthetic_towers
 
 @pytest.fixture(autouse=True)
 def no_screen() -> Iterator[None]:
-    """Draw without a screen, and forget the figures."""
+    """Use a backend without a screen, and close the figures."""
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
@@ -185,7 +185,7 @@ def test_every_class_has_a_style_of_its_own() -> None:
 
 @pytest.fixture
 def explained() -> xr.Dataset:
-    """Losses of five variables in two classes, and in three bins of lags."""
+    """Return losses of five variables in two classes and three bins of lags."""
     everywhere, enf, gra = [0.1, 0.4, np.nan, -0.003, 0.0], [0.2, 0.4, np.nan, 0, 0], [0, 0.3, np.nan, 0.1, 0]
     attrs = {"long_name": "loss of Nash-Sutcliffe efficiency", "units": "1"}
     arrays = {
@@ -240,5 +240,5 @@ def test_importance_without_classes_or_lags_and_of_another_measure(explained: xr
     assert [tick.get_text() for tick in named.axes[1].get_xticklabels()] == ["GRA"]
     with pytest.raises(OptionError, match=r"'nse'.*nse_loss.*change"):
         plot.importance(explained, "nse")
-    with pytest.raises(OptionError, match="missing throughout"):
+    with pytest.raises(OptionError, match="are missing: no hour"):
         plot.importance(explained * np.nan)

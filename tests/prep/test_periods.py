@@ -1,4 +1,4 @@
-"""Kernels over periods do what pandas does."""
+"""Tests of the kernels over periods against pandas."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def test_periods_are_those_of_pandas(unit, frequency, stamps):
 
 @given(
     values=st.lists(st.sampled_from([np.nan, -1.0, 0.0, 2.5, 1e6]), min_size=1, max_size=20),
-    least=st.integers(0, 3),
+    min_count=st.integers(0, 3),
     seed=st.integers(0, 99),
 )
-def test_means_are_those_of_pandas(values, least, seed):
+def test_means_are_those_of_pandas(values, min_count, seed):
     index = np.random.default_rng(seed).integers(0, 4, len(values))
     pairs = np.stack([values, np.roll(values, 1)])
-    found = period_means(pairs, index, least)
+    found = period_means(pairs, index, min_count)
     table = pd.DataFrame(pairs.T, columns=["y", "x"]).assign(index=index).dropna()
     groups = table.groupby("index")
-    expected = groups.mean()[groups.size() >= least].reindex(range(found.shape[1]))
+    expected = groups.mean()[groups.size() >= min_count].reindex(range(found.shape[1]))
     np.testing.assert_allclose(found, expected.to_numpy().T)
 
 
@@ -53,7 +53,7 @@ def test_periods_may_need_different_numbers_of_values():
 def test_departures_are_from_the_mean_of_the_others_too():
     values, index = np.array([[1.0, 3.0, 7.0, np.nan]]), np.array([0, 0, 1, 1])
     np.testing.assert_array_equal(departures(values, index), [[-1, 1, np.nan, np.nan]])
-    np.testing.assert_array_equal(departures(values, index, least=1), [[-1, 1, 0, np.nan]])
+    np.testing.assert_array_equal(departures(values, index, min_count=1), [[-1, 1, 0, np.nan]])
 
 
 def test_departures_leave_no_rounding_error_and_no_infinity_out():

@@ -1,4 +1,4 @@
-"""Trees are trained, searched for, resumed and applied through the same door as EcoPerceiver."""
+"""Trees are trained, tuned, resumed and applied with the same functions as EcoPerceiver."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_defaults_are_the_paper_s():
     assert all(getattr(config, name) in values for name, values in SPACE.items())
 
 
-def test_fit_learns_and_remembers_where_it_comes_from(sets, model):
+def test_fit_reduces_the_error_and_records_the_provenance(sets, model):
     train, val = sets
     curve = model.provenance["curve"]
     assert [point["step"] for point in curve] == list(range(1, 13))
@@ -71,7 +71,7 @@ def test_fit_learns_and_remembers_where_it_comes_from(sets, model):
 
 
 def test_a_prediction_scores_as_in_training(sets, model):
-    """Hours are the same in training and afterwards, and so is what is known of them."""
+    """Training and prediction use the same hours and the same features."""
     train, val = sets
     for ds, name in ((train, "train_mse"), (val, "val_mse")):
         scores = ds.carbon.score(ds.carbon.predict_nee(model), by=None).compute()
@@ -84,7 +84,7 @@ def test_a_prediction_scores_as_in_training(sets, model):
         assert scores["rmse"] ** 2 / scale == pytest.approx(expected, rel=1e-5)
 
 
-def test_attributes_name_the_kind(sets, model):
+def test_attributes_contain_the_name_of_the_kind(sets, model):
     with raise_on_compute():
         prediction = sets[1].carbon.predict_nee(model)
     assert prediction.attrs["source"].startswith(f"XGBoost model {model.fingerprint()}, xcarbon")
@@ -92,7 +92,7 @@ def test_attributes_name_the_kind(sets, model):
 
 
 @pytest.mark.parametrize("chunks", [{"time": 3}, {"time": (5, 1, 66)}, {"site": -1, "day": 2}])
-def test_chunks_leave_no_trace(sets, model, chunks):
+def test_predictions_do_not_depend_on_the_chunking(sets, model, chunks):
     days = sets[1].isel(time=slice(72), day=slice(3)).load()
     expected = days.carbon.predict_nee(model).values
     np.testing.assert_array_equal(days.chunk(chunks).carbon.predict_nee(model), expected)
@@ -161,7 +161,7 @@ def test_towers_without_hours_are_left_out(sets, tmp_path):
 
 
 def test_towers_that_are_held_out_have_no_influence(sets):
-    """Their targets may be anything."""
+    """Other targets at held-out towers lead to the same trees."""
     train, _ = sets
     config = BoostedTreesConfig(("DOY", "TOD", "TA", "SW_IN"), (), CONTEXT)
     training = BoostingConfig(n_estimators=3, max_depth=3)
@@ -190,15 +190,15 @@ def test_early_stopping_keeps_the_best_trees(sets, tmp_path):
     assert found.predictor.booster.num_boosted_rounds() == np.argmin(scores) + 1 == len(scores) - 3
 
 
-def test_what_cannot_be_trained_is_said(sets, tmp_path):
+def test_trainings_that_are_not_possible_raise_errors(sets, tmp_path):
     train, _ = sets
     cases = {
-        r"unknown settings \['depth', 'network'\].*'scheduler', 'n_estimators', 'max_depth'": (
+        r"unknown settings \['depth', 'network'\].*'n_estimators', 'max_depth'": (
             train, {"depth": 3, "network": {}}
         ),
         "pass val": (train, {"early_stopping_rounds": 3}),
         "max_depth must be at least 1": (train, {"max_depth": 0}),
-        r"subsample must be in \(0, 1\]": (train, {"subsample": 1.5}),
+        "subsample must be greater than 0 and at most 1": (train, {"subsample": 1.5}),
         "there are no towers": (train.isel(site=[]), {}),
         "no reflectance": (train.drop_vars("reflectance"), {"bands": ("B1",)}),
         "none of 4 towers has an hour": (train.assign(NEE=train["NEE"] * np.nan), {}),
@@ -226,7 +226,7 @@ def test_resuming_a_finished_run_returns_its_model(sets, model, tmp_path):
         fit(train, "xgboost", run_dir=tmp_path / "new", resume=True, **settings)
 
 
-def test_a_search_goes_on_where_it_was_stopped(sets, tmp_path, monkeypatch):
+def test_a_search_continues_after_an_interruption(sets, tmp_path, monkeypatch):
     train, _ = sets
     grown = []
     original = LocalRows.train
@@ -275,6 +275,7 @@ def test_folds_are_by_site_and_keep_near_towers_together():
     groups = np.array([0, 1, 2, 2, 3, 4, 5, 2])
     fold = assign_folds(groups, 3, seed=1)
     assert set(fold) == {0, 1, 2} and len(set(fold[groups == 2])) == 1
+    assert np.bincount(assign_folds(np.arange(12), folds=5, seed=0)).tolist() == [3, 3, 2, 2, 2]
     np.testing.assert_array_equal(fold, assign_folds(groups, 3, seed=1))
     assert any((assign_folds(groups, 3, seed) != fold).any() for seed in range(2, 6))
 
@@ -302,14 +303,15 @@ def test_a_cluster_of_two_processes_grows_trees_as_good(sets, tmp_path):
     )
     quick = SEARCHED | {"points": 1}
     here = fit(train, "xgboost", run_dir=tmp_path / "here", **quick)
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
-        address = cluster.scheduler_address
-        there = fit(train, "xgboost", run_dir=tmp_path / "there", scheduler=address, **quick)
-        with distributed.Client(cluster):
-            found = fit(train.chunk(site=1), "xgboost", val=val, run_dir=tmp_path / "two", **QUICK)
-            prediction = val.carbon.predict_nee(found).compute()
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        there = fit(train, "xgboost", run_dir=tmp_path / "there", **quick)
+        found = fit(train.chunk(site=1), "xgboost", val=val, run_dir=tmp_path / "two", **QUICK)
+        prediction = val.carbon.predict_nee(found).compute()
     predictions = [val.carbon.predict_nee(each).compute() for each in (one, other, found)]
     seeds, places = (abs(predictions[0] - each).mean() for each in predictions[1:])
     assert places < 1.5 * seeds

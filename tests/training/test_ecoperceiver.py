@@ -18,6 +18,7 @@ from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.training import TrainingConfig, ecoperceiver, fit
 from xcarbon.training import run as runs
 from xcarbon.training.checkpoints import CHECKPOINT, MODEL, RUN
+from xcarbon.training.schedule import BETAS
 from xcarbon.training.windows import Batch, Windows
 
 TINY = {"width": 16, "heads": 2, "cross_blocks": 1, "self_layers": 1, "context": 8, "octaves": 4}
@@ -66,7 +67,7 @@ def interrupt_in(step: int, monkeypatch) -> None:
 def test_schedule_is_the_paper_s():
     config = TrainingConfig()
     assert (config.max_epochs, config.batch_size, config.learning_rate) == (20, 4096, 8e-5)
-    assert (config.weight_decay, config.betas, config.warmup_epochs) == (0.05, (0.9, 0.95), 1)
+    assert (config.weight_decay, BETAS, config.warmup_epochs) == (0.05, (0.9, 0.95), 1)
     total = config.total_steps(100)
     assert total == 2000
     rates = [config.rate(step, total) for step in range(total)]

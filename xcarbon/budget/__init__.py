@@ -1,4 +1,4 @@
-"""Gaps of a tower's flux: fill them, sum the years up with their uncertainty, and test how well it works."""
+"""Gap filling of fluxes, annual sums with their uncertainty, and artificial gaps to test the filling."""
 
 from xcarbon.budget.fill import gapfill
 from xcarbon.budget.gaps import artificial_gaps

@@ -1,4 +1,4 @@
-"""Measured hours as they are, and the others from a model."""
+"""Gap filling: measured hours are kept, other hours are predicted by a model."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from xcarbon.prep.quality import mask_quality
 from xcarbon.training import fit
 from xcarbon.training.checkpoints import RunFolder
 
-#: Quality codes of a filled series: those of marginal distribution sampling, and beyond every tolerance in
-#: use that of a model, so that no model is trained or scored on what another one has filled in.
+#: Quality flags of a filled series: those of marginal distribution sampling, and a higher one for models. It
+#: is above all tolerances in use, so that no model is trained or scored on values from another model.
 FILLED_QUALITY = QualityScheme("filled", (*MDS.flag_meanings, "filled_by_model"))
 BY_MODEL = len(FILLED_QUALITY.flag_meanings) - 1
-#: What the names of the other variables of a filled series end in.
+#: Suffixes of the other variables of a filled series.
 FILLED, MODEL, RANDOM = "_FILLED", "_MODEL", "_RANDUNC"
-#: Where predictions come from that are of more than one model.
+#: Source of predictions that are from more than one model.
 MODELS = "models fine-tuned on the measured hours of each tower"
 
 
@@ -51,51 +51,53 @@ def gapfill(
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``, with the target and predictors.
+        Towers on ``(site, time)``, or a single one on ``(time,)``, with the target and the predictors.
     target : str
         Code of the flux.
     model : CarbonModel, path-like or str, optional
-        A trained model, its folder, or the name of one that comes with the package, for all towers; or
-        ``"mds"`` for marginal distribution sampling, see :func:`xcarbon.budget.mds.sample`. By default
-        the model of the package is fine-tuned on the measured hours of each tower.
+        A trained model, its folder, or the name of a model in the package, which is used for all towers; or
+        ``"mds"`` for marginal distribution sampling, see :func:`xcarbon.budget.mds.sample`. By default the
+        pretrained model of the package is fine-tuned on the measured hours of each tower.
     max_qc : int
-        Highest quality code of the target that counts as measured; what is worse is filled anew. A value
-        without a code (-1, NaN, or no ``<target>_QC`` at all) is a measured one. The tolerance of predictors
-        is that of the model.
+        Highest quality flag of measured target values; values with a higher flag are replaced. Values without
+        a flag (-1, NaN, or no variable ``<target>_QC``) are regarded as measured. The tolerance for the
+        predictors is that of the model.
     run_dir : path-like, optional
-        Folder for the fine-tuned models, one in it for each tower; by default a new one under
-        ``xcarbon-runs``. Given the same folder again, a run that was stopped goes on, and one that was
-        finished is not repeated.
+        Folder for the fine-tuned models, with one subfolder per tower; by default a new folder in
+        ``xcarbon-runs``. With the same folder, an interrupted run is resumed and a finished one is not
+        repeated.
     **settings
-        Of the fine-tuning, as ``seed``, ``max_steps`` or ``start``: see :func:`xcarbon.training.fit`.
+        Settings of the fine-tuning such as ``seed``, ``max_steps`` or ``start``, see
+        :func:`xcarbon.training.fit`.
 
     Returns
     -------
     xarray.Dataset
-        On the dims of the target, with CF attributes; nothing but the fine-tuning is computed before it is
-        asked for, if ``ds`` is lazy:
+        Variables on the dimensions of the target, with CF attributes. If ``ds`` is lazy, only the fine-tuning
+        is computed immediately. For the target ``NEE`` the variables are:
 
-        - ``NEE``: measured hours unchanged, the others predicted; NaN where there is no prediction either,
-        - ``NEE_QC``: codes of measured hours, 1 to 3 of sampled ones, 4 of those that a model filled,
+        - ``NEE``: measured values in measured hours, predictions in the others; NaN without a prediction,
+        - ``NEE_QC``: original quality flags of measured hours, 1 to 3 for marginal distribution sampling, 4
+          for hours filled by a model,
         - ``NEE_FILLED``: 0 measured, 1 filled, -1 missing,
-        - ``NEE_SE``: standard error of an hour, ``NEE_RANDUNC`` of measured ones where ``ds`` has it,
-        - ``NEE_MODEL``, ``NEE_MODEL_SE``: the prediction of all hours, measured ones included, and its
+        - ``NEE_SE``: standard error of each hour; in measured hours ``NEE_RANDUNC`` if it is in ``ds``,
+        - ``NEE_MODEL``, ``NEE_MODEL_SE``: predictions for all hours, including measured ones, and their
           standard deviation.
 
-        A model that does not tell how uncertain it is leaves out ``NEE_SE`` and ``NEE_MODEL_SE``.
+        ``NEE_SE`` and ``NEE_MODEL_SE`` are absent if the model predicts no standard deviation.
 
     Raises
     ------
     VariableError
-        If the target is absent or no flux, or the model's predictors are absent.
+        If the target is absent or is no flux, or predictors of the model are absent.
     MetadataError
-        If the target says that it has other units than the vocabulary.
+        If the units of the target differ from those of the vocabulary.
     TimestampError
         If the time axis is not hourly.
     ModelError
-        If a model cannot be trained, which names the tower, or does not predict the target.
+        If a model cannot be trained (the message contains the tower), or does not predict the target.
     OptionError
-        If there are settings for a model that is not trained here.
+        If settings of the fine-tuning are passed together with a model.
 
     Examples
     --------
@@ -108,13 +110,17 @@ def gapfill(
     0
     """
     if not variable(target).is_target:
-        raise VariableError(f"{target} is not a flux that models predict, and is not filled here")
+        raise VariableError(
+            f"gaps of {target} cannot be filled: it is not one of the fluxes that models predict"
+        )
     check_variables(ds, (target,), "filling gaps")
     check_units(ds, (target,))
     check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     if model is not None and (settings or run_dir is not None):
         given = sorted([*settings, *(["run_dir"] if run_dir is not None else [])])
-        raise OptionError(f"{given} are for fine-tuning, but the model is given: leave out either of them")
+        raise OptionError(
+            f"{given} are settings of the fine-tuning, which is not done for a given model: remove them or it"
+        )
     measured = mask_quality(ds, [target], max_qc)[target]
     if model is None:
         prediction = _fine_tuned(ds, measured, _run_dir(run_dir, target), settings)
@@ -126,6 +132,7 @@ def gapfill(
 
 
 def _run_dir(run_dir: str | os.PathLike[str] | None, target: str) -> Path:
+    """Return the folder for the fine-tuned models."""
     if run_dir is not None:
         return Path(run_dir)
     return Path("xcarbon-runs") / f"gapfill-{target}-{dt.datetime.now():%Y%m%d-%H%M%S}"
@@ -134,9 +141,10 @@ def _run_dir(run_dir: str | os.PathLike[str] | None, target: str) -> Path:
 def _fine_tuned(
     ds: xr.Dataset, measured: xr.DataArray, run_dir: Path, settings: dict[str, Any]
 ) -> xr.Dataset:
-    """Predict each tower with a model of its own."""
+    """Predict each tower with a model that is fine-tuned on its measured hours."""
     target = str(measured.name)
-    # Without its codes: the tolerance of the target is applied already, that of fit is left to predictors.
+    # The flags are dropped because the tolerance of the target is applied already; fit has one for
+    # predictors.
     known = ds.assign({target: measured}).drop_vars(f"{target}{QC}", errors="ignore")
     if "site" not in ds.dims:
         return _predicted(known, target, _tower_model(known, target, run_dir, settings))
@@ -149,16 +157,16 @@ def _fine_tuned(
 
 
 def _tower_model(tower: xr.Dataset, target: str, run_dir: Path, settings: dict[str, Any]) -> CarbonModel:
-    """Fine-tune a model on one tower, or go on with that, or load what has been trained."""
+    """Fine-tune a model on one tower, resume its training, or load it if it is complete."""
     site = str(tower["site"].values.item()) if "site" in tower.coords else "tower"
     folder, training = RunFolder(run_dir / site), RunFolder(run_dir / site / "training")
-    # A model that has learnt from other hours, such as those of an artificial gap, is not to be used.
+    # A model that was trained on other hours, for example without artificial gaps, must not be reused.
     measured = hashlib.sha256(tower[target].values.tobytes()).hexdigest()
-    asked = {"target": target, "measured": measured}
+    inputs = {"target": target, "measured": measured}
     try:
-        folder.check(asked, resume=folder.exists)
+        folder.check(inputs, resume=folder.exists)
         if not folder.exists:
-            folder.begin(asked)
+            folder.begin(inputs)
         if not folder.model.exists():
             model = fit(
                 tower, "pretrained", target=target, run_dir=training.path, resume=training.exists, **settings
@@ -170,7 +178,7 @@ def _tower_model(tower: xr.Dataset, target: str, run_dir: Path, settings: dict[s
 
 
 def _predicted(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[str]) -> xr.Dataset:
-    """Predict all hours, and how uncertain that is where the model knows."""
+    """Predict all hours, with the spread if the model predicts it."""
     model = pretrained.load(model)
     if model.has_spread:
         return predict(ds, target, model, spread=True)
@@ -178,12 +186,12 @@ def _predicted(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLi
 
 
 def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.Dataset:
-    """Take measured hours where there are any, and predicted ones elsewhere."""
+    """Combine measured values with predictions for the other hours."""
     target = str(measured.name)
     bare = {str(name): array.reset_coords(drop=True) for name, array in prediction.data_vars.items()}
     observed, predicted = measured.reset_coords(drop=True), bare[target]
     known = observed.notnull()
-    codes = bare.get(f"{target}{QC}", xr.full_like(predicted, BY_MODEL, dtype=np.int8))
+    flags = bare.get(f"{target}{QC}", xr.full_like(predicted, BY_MODEL, dtype=np.int8))
     if f"{target}{QC}" in ds:
         original = ds[f"{target}{QC}"].reset_coords(drop=True)
         own = original.where(original > 0, 0)
@@ -192,7 +200,7 @@ def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.
     nothing = ~known & predicted.isnull()
     series = {
         target: observed.where(known, predicted),
-        f"{target}{QC}": own.where(known, codes).where(~nothing, MISSING_FLAG).astype("int8"),
+        f"{target}{QC}": own.where(known, flags).where(~nothing, MISSING_FLAG).astype("int8"),
         f"{target}{FILLED}": (~known).astype("int8").where(~nothing, MISSING_FLAG),
         f"{target}{MODEL}": predicted,
     }
@@ -223,7 +231,7 @@ def _describe(filled: xr.Dataset, target: str, provenance: dict[str, Any]) -> No
     }
     of_hours = {
         "long_name": f"standard error of {name}",
-        "comment": "measured hours: random uncertainty where it is known; filled ones: spread of the model",
+        "comment": "measured hours: random uncertainty if available; filled hours: spread of the model",
     }
     of_model = {"long_name": f"standard deviation of the error of predicted {name}"}
     model = {"source": MODELS, **flux, **provenance, "long_name": f"predicted {name}"}

@@ -1,4 +1,4 @@
-"""Artificial gaps: measured hours that are hidden, to see how well they are filled."""
+"""Artificial gaps: measured hours that are hidden to test how well they are filled."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ def artificial_gaps(
     seed: int = 0,
     max_qc: int = 0,
 ) -> xr.DataArray:
-    """Choose measured hours to hide, in gaps as long as real ones, lazily.
+    """Choose measured hours to hide, in gaps with typical lengths, lazily.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``.
+        Towers on ``(site, time)``, or a single one on ``(time,)``.
     kind : {"short", "day", "week", "month"}
-        Gaps of 1 to 4 hours, 1.5 days or 12 days, as of [1]_, or of 30 days, for the long ones of [2]_.
+        Length of the gaps: 1 to 4 hours, 1.5 days or 12 days as in [1]_, or 30 days as the long gaps in [2]_.
     target : str
         Code of the flux.
     share : float
-        Of the measured hours of a tower [1], in (0, 1); gaps are planted until they hide as much, so that it
-        is a little more, or up to a month more of a short record. Less if there is no room.
+        Share of a tower's measured hours to hide [1], in (0, 1). Gaps are added until this share is reached,
+        so that the hidden share is larger by up to one gap. It is smaller if no further gap fits in.
     seed : int
-        Of the places; a tower's gaps do not depend on the other towers.
+        Random seed for the positions of the gaps; the gaps of a tower do not depend on the other towers.
     max_qc : int
-        Highest quality code that counts as measured.
+        Highest quality flag of measured values.
 
     Returns
     -------
     xarray.DataArray
-        Bool, on the dims of the target: the measured hours in the gaps, for
-        ``ds["NEE"].where(~artificial_gaps(ds, "week"))``. Every gap has a measured hour at its start, and
-        gaps neither overlap nor touch.
+        Bool, on the dimensions of the target: True in the measured hours to hide, as in
+        ``ds["NEE"].where(~artificial_gaps(ds, "week"))``. Every gap starts with a measured hour; gaps neither
+        overlap nor touch.
 
     Raises
     ------
     OptionError
-        If there is no such kind, or the share is not between 0 and 1.
+        If the kind does not exist, or the share is not between 0 and 1.
     VariableError
         If the target is absent.
 
@@ -77,15 +77,14 @@ def artificial_gaps(
     0.1
     """
     if kind not in KINDS:
-        raise OptionError(f"there are no gaps of kind {kind!r}; the kinds are {list(KINDS)}")
+        raise OptionError(f"kind must be one of {list(KINDS)}, found {kind!r}")
     if not 0 < share < 1:
-        raise OptionError(f"the share of hours to hide must be between 0 and 1, found {share}")
-    check_variables(ds, (target,), "planting gaps")
+        raise OptionError(f"share must be between 0 and 1, found {share}")
+    check_variables(ds, (target,), "the choice of artificial gaps")
     measured = mask_quality(ds, [target], max_qc)[target].notnull()
-    series = measured.reset_coords(drop=True)
     hidden = map_towers(
         lambda hours: plant(hours, kind, share, seed),
-        series.chunk(time=-1) if series.chunks else series,
+        measured.reset_coords(drop=True),
         sizes={"time": ds.sizes["time"]},
         dtype=np.bool_,
     )
@@ -94,20 +93,7 @@ def artificial_gaps(
 
 
 def plant(measured: Mask, kind: str, share: float, seed: int) -> Mask:
-    """Choose the measured hours of one tower that lie in artificial gaps.
-
-    Parameters
-    ----------
-    measured : numpy.ndarray
-        Whether there is a measured value, bool, shape ``(hours,)``.
-    kind, share, seed
-        As for :func:`artificial_gaps`.
-
-    Returns
-    -------
-    numpy.ndarray
-        Bool, shape ``(hours,)``.
-    """
+    """Choose the measured hours of one tower to hide: bool ``(hours,)`` to bool ``(hours,)``."""
     rng = np.random.default_rng(seed)
     shortest, longest = KINDS[kind]
     wanted = share * measured.sum()

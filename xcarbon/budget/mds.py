@@ -1,8 +1,8 @@
-"""Marginal distribution sampling: the mean flux of hours that are near in time and alike in weather."""
+"""Marginal distribution sampling: the mean flux of hours near in time with similar weather."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -11,21 +11,20 @@ from numpy.typing import NDArray
 from xcarbon._version import __version__
 from xcarbon.core import conventions
 from xcarbon.core.validation import check_hourly, check_units, check_variables
-from xcarbon.prep.periods import map_towers
+from xcarbon.prep.periods import Array, map_towers
 from xcarbon.prep.quality import mask_quality
 
-Array = NDArray[np.floating[Any]]
 Index = NDArray[np.intp]
 
-#: By how much similar hours differ at most [W m-2, degC, hPa].
+#: Maximum difference between similar hours [W m-2, degC, hPa].
 TOLERANCES = {"SW_IN": 50.0, "TA": 2.5, "VPD": 5.0}
-#: In the dark radiation has to be as near as this [W m-2].
+#: Minimum tolerance of the radiation, which applies in the dark [W m-2].
 DARK_TOLERANCE = 20.0
-#: Fewest similar hours that make a mean.
-LEAST = 2
+#: Minimum number of similar hours for a mean.
+MIN_SIMILAR = 2
 
 _WEATHER, _LIGHT, _TIME_OF_DAY = ("SW_IN", "TA", "VPD"), ("SW_IN",), ()
-#: What has to be alike, within how many days, and the quality of the mean (1, 2, 3: A, B, C), in turn.
+#: Steps of the search: similar variables, days before and after, quality of the mean (1, 2, 3: A, B, C).
 STEPS: tuple[tuple[tuple[str, ...], int, int], ...] = (
     (_WEATHER, 7, 1),
     (_WEATHER, 14, 1),
@@ -38,19 +37,21 @@ STEPS: tuple[tuple[tuple[str, ...], int, int], ...] = (
     *((_TIME_OF_DAY, days, 3) for days in range(7, 211, 7)),
 )
 
-#: Pairs of hours that are compared at once, for some 100 MB of memory.
+#: Number of pairs of hours that are compared at once, for about 100 MB of memory.
 _PAIRS = 2**21
 
 
 class Sample(NamedTuple):
-    """What similar hours tell of each hour.
+    """Estimates from similar hours.
 
     Attributes
     ----------
     mean, std : numpy.ndarray
-        Of the flux in similar hours, in its units, float64, shape ``(hours,)``; NaN where there are too few.
+        Mean and standard deviation of the flux in similar hours, in units of the flux, float64, shape
+        ``(hours,)``; NaN where there are too few similar hours.
     quality : numpy.ndarray
-        1 good (A), 2 medium (B), 3 poor (C), -1 where there are too few, int8, shape ``(hours,)``.
+        1 good (A), 2 medium (B), 3 poor (C), -1 where there are too few similar hours, int8, shape
+        ``(hours,)``.
     """
 
     mean: Array
@@ -64,25 +65,26 @@ def mds(ds: xr.Dataset, target: str = "NEE", *, max_qc: int = 0) -> xr.Dataset:
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``, with ``target``, ``SW_IN``, ``TA`` and ``VPD``.
+        Towers on ``(site, time)``, or a single one on ``(time,)``, with ``target``, ``SW_IN``, ``TA`` and
+        ``VPD``.
     target : str
         Code of the flux.
     max_qc : int
-        Highest quality code of the flux that counts as measured.
+        Highest quality flag of measured values of the flux.
 
     Returns
     -------
     xarray.Dataset
-        ``target`` and ``<target>_SE``, mean and standard deviation of the similar hours in units of the
-        target, float32, and ``<target>_QC``, int8: see :func:`sample`. The hour's own value is never used, so
-        that the estimate of a measured hour is independent of its measurement.
+        ``target`` and ``<target>_SE``, mean and standard deviation of the flux in similar hours, in units of
+        the target, float32, and quality flags ``<target>_QC``, int8; see :func:`sample`. The value of the
+        hour itself is never used, so that estimates of measured hours are independent of their measurements.
 
     Raises
     ------
     VariableError
         If one of the four variables is absent.
     MetadataError
-        If one of them says that it has other units than the vocabulary.
+        If the units of one of them differ from those of the vocabulary.
     TimestampError
         If the time axis is not hourly.
 
@@ -99,8 +101,6 @@ def mds(ds: xr.Dataset, target: str = "NEE", *, max_qc: int = 0) -> xr.Dataset:
     check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     flux, weather = mask_quality(ds, [target], max_qc)[target], mask_quality(ds, codes)
     series = [array.reset_coords(drop=True) for array in (flux, *weather.data_vars.values())]
-    if any(array.chunks for array in series):
-        series = [array.chunk(time=-1) for array in series]
     sizes = {"part": 3, "time": ds.sizes["time"]}
     parts = map_towers(_stacked_sample, *series, sizes=sizes, dtype=np.float32)
     mean, std, quality = (parts.isel(part=part).transpose(*flux.dims) for part in range(3))
@@ -113,36 +113,37 @@ def mds(ds: xr.Dataset, target: str = "NEE", *, max_qc: int = 0) -> xr.Dataset:
 
 
 def sample(flux: Array, sw_in: Array, ta: Array, vpd: Array, per_day: int = 24) -> Sample:
-    """Average the measured flux of the hours that are similar to each hour.
+    """Estimate a flux in each hour as the mean of the measured flux in similar hours.
 
     Parameters
     ----------
     flux : numpy.ndarray
-        Measured values, NaN where there is none, shape ``(hours,)``, consecutive.
+        Measured flux in consecutive hours, NaN where missing, shape ``(hours,)``.
     sw_in, ta, vpd : numpy.ndarray
         Incoming shortwave radiation [W m-2], air temperature [degC], vapour pressure deficit [hPa], NaN where
         missing, shape ``(hours,)``.
     per_day : int
-        24 for hours, 48 for half-hours.
+        Number of time steps per day: 24 for hours, 48 for half-hours.
 
     Returns
     -------
     Sample
+        Mean, standard deviation and quality of each hour.
 
     Notes
     -----
-    One step follows the other until an hour has two similar ones, itself left out [1]_:
+    The steps are tried in turn until an hour has two similar hours besides itself [1]_:
 
     1. radiation, temperature and vapour pressure deficit differ by less than 50 W m-2, 2.5 degC and 5 hPa,
        within 7 and 14 days (quality A);
-    2. radiation alone does, within 7 days (A);
-    3. the same time of day, or up to an hour beside it, on the same day (A), within 1 and 2 days (B);
+    2. only the radiation is compared, within 7 days (A);
+    3. the time of day differs by at most one hour, on the same day (A), within 1 and 2 days (B);
     4. as in 1, within 21 and 28 days (B), then 35, 42 .. 70 days (C);
     5. as in 2, within 14 days (B), then 21, 28 .. 70 days (C);
     6. as in 3, within 7, 14 .. 210 days (C).
 
-    Where the radiation is less than 50 W m-2 it is the tolerance itself, but no less than 20 W m-2; this and
-    the windows of steps 4 to 6 are those of the implementation in general use [2]_.
+    Where the radiation is less than 50 W m-2, the tolerance is equal to the radiation, but at least 20 W m-2.
+    This rule and the windows of steps 4 to 6 follow the implementation in general use [2]_.
 
     References
     ----------
@@ -159,13 +160,13 @@ def sample(flux: Array, sw_in: Array, ta: Array, vpd: Array, per_day: int = 24) 
     array([2.5, 2. , 1.5, 2. , nan])
     """
     farthest = max(days for _, days, _ in STEPS) * per_day + per_day // 24
-    reach = max(1, min(farthest, flux.size))  # hours before and after the record are there, and missing
+    reach = max(1, min(farthest, flux.size))  # the record is padded with missing hours
     known = np.pad(flux.astype(float), reach, constant_values=np.nan)
     weather, tolerance = {}, {}
     for code, values in {"SW_IN": sw_in, "TA": ta, "VPD": vpd}.items():
         weather[code] = np.pad(values.astype(float), reach, constant_values=np.nan)
-        least = DARK_TOLERANCE if code == "SW_IN" else TOLERANCES[code]
-        tolerance[code] = np.clip(weather[code], least, TOLERANCES[code])
+        lowest = DARK_TOLERANCE if code == "SW_IN" else TOLERANCES[code]
+        tolerance[code] = np.clip(weather[code], lowest, TOLERANCES[code])
     mean, std = np.full((2, known.size), np.nan)
     quality = np.full(known.size, -1, np.int8)
     left = np.arange(reach, reach + flux.size)
@@ -178,7 +179,7 @@ def sample(flux: Array, sw_in: Array, ta: Array, vpd: Array, per_day: int = 24) 
                 values = weather[code]
                 difference = np.abs(values[other] - values[hours, np.newaxis])
                 similar &= difference < tolerance[code][hours, np.newaxis]
-            enough = similar.sum(axis=1) >= LEAST
+            enough = similar.sum(axis=1) >= MIN_SIMILAR
             mean[hours[enough]], std[hours[enough]] = _moments(known[other[enough]], similar[enough])
             quality[hours[enough]] = grade
         left = left[quality[left] < 0]
@@ -187,12 +188,13 @@ def sample(flux: Array, sw_in: Array, ta: Array, vpd: Array, per_day: int = 24) 
 
 
 def _stacked_sample(flux: Array, sw_in: Array, ta: Array, vpd: Array) -> Array:
+    """Return the parts of :func:`sample` as one array ``(3, hours)``."""
     mean, std, quality = sample(flux, sw_in, ta, vpd)
     return np.stack([mean, std, quality.astype(float)])
 
 
 def _offsets(days: int, per_day: int, reach: int, *, whole_days: bool) -> Index:
-    """Hours to compare an hour with, relative to it: all of some days, or those near the same time of day."""
+    """Return offsets of the hours to compare an hour with: whole days, or the same time of day."""
     if whole_days:
         offsets = np.arange(-days * per_day, days * per_day + 1)
     else:
@@ -202,19 +204,19 @@ def _offsets(days: int, per_day: int, reach: int, *, whole_days: bool) -> Index:
 
 
 def _near_known(hours: Index, known: Array, offsets: Index) -> Index:
-    """Keep the hours that have enough measured ones around them to be worth a search."""
+    """Select the hours with enough measured hours around them for a search."""
     before = np.concatenate([[0], np.cumsum(np.isfinite(known))])
-    return hours[before[hours + offsets[-1] + 1] - before[hours + offsets[0]] >= LEAST]
+    return hours[before[hours + offsets[-1] + 1] - before[hours + offsets[0]] >= MIN_SIMILAR]
 
 
 def _blocks(hours: Index, width: int) -> list[Index]:
-    """Cut hours into blocks that are compared at once, each with ``width`` others."""
+    """Split hours into blocks that are compared at once, each hour with ``width`` others."""
     size = max(1, _PAIRS // width)
     return [hours[start : start + size] for start in range(0, hours.size, size)]
 
 
 def _moments(values: Array, chosen: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Mean and sample standard deviation of the chosen values of each row."""
+    """Compute mean and sample standard deviation of the chosen values of each row."""
     count = chosen.sum(axis=1)
     mean = np.where(chosen, values, 0).sum(axis=1) / count
     deviation = np.where(chosen, values - mean[:, np.newaxis], 0)

@@ -1,4 +1,4 @@
-"""Annual sums of a filled flux, and how uncertain they are."""
+"""Annual sums of a filled flux with their uncertainty."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ CARBON_MASS = 12.011
 #: Amount of carbon in the unit of a flux [mol].
 MOLES = {"umol m-2 s-1": 1e-6, "nmol m-2 s-1": 1e-9}
 SECONDS = 3600
-#: Errors further apart than this are taken as independent [hours].
+#: Lag beyond which errors are regarded as independent [hours].
 LONGEST_LAG = 15 * 24
 
 Flags = NDArray[np.int8]
 
 
 def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | None = None) -> xr.Dataset:
-    r"""Sum a filled flux up over calendar years, with the uncertainty of the sum, lazily.
+    r"""Sum a filled flux over calendar years, with the uncertainty of the sums, lazily.
 
     Parameters
     ----------
     filled : xarray.Dataset
-        From :func:`~xcarbon.budget.gapfill`.
+        Filled flux from :func:`~xcarbon.budget.gapfill`.
     target : str
         Code of the flux.
     trial : xarray.Dataset, optional
-        The same towers, filled in the same way after some measured hours were hidden by
-        :func:`~xcarbon.budget.artificial_gaps`. The errors in these hours tell how errors are correlated
-        within gaps. By default those in all measured hours do, which is right for a model that has not seen
-        them, and too little for one that was fitted to them.
+        The same towers, filled in the same way after hiding some measured hours with
+        :func:`~xcarbon.budget.artificial_gaps`. The correlation of the model's errors is estimated in the
+        hidden hours. By default it is estimated in all measured hours, which is correct for a model that was
+        not trained on them and underestimates the errors of a model that was.
 
     Returns
     -------
     xarray.Dataset
-        Along ``year`` and the dims of ``filled`` besides ``time``, lazily, one task for each tower:
+        Variables along ``year`` and the dimensions of ``filled`` besides ``time``, lazy with one task for
+        each tower. For the target ``NEE`` they are:
 
-        - ``NEE``: the sum of carbon [g m-2 year-1], NaN for a year with hours that are missing,
-        - ``NEE_SE``: its standard error; NaN where the model does not tell how uncertain filled hours are, or
-          where nothing is known of the uncertainty of any hour,
-        - ``share_filled``, ``share_missing``: of the hours of the calendar year [1].
+        - ``NEE``: sum of carbon [g m-2 year-1], NaN for years with missing hours,
+        - ``NEE_SE``: standard error of the sum [g m-2 year-1]; NaN if the model predicts no spread, or if the
+          uncertainty of all hours is unknown,
+        - ``share_filled``, ``share_missing``: shares of the hours of the calendar year [1].
 
     Raises
     ------
     VariableError
-        If ``filled`` or ``trial`` is not a filled Dataset.
+        If ``filled`` or ``trial`` is not a result of ``gapfill``.
     OptionError
         If ``trial`` has other towers or hours.
 
@@ -62,20 +63,22 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
 
     .. math:: V = \sum_{i,j\,filled} s_i s_j\, \gamma(|i - j|) + \sum_{i\,measured} s_i^2,
 
-    since errors of measurement are taken as independent, and those of a model in hours near each other are
-    not. :math:`\gamma` is estimated for each tower, over all years, from the errors :math:`e` in hours that
-    were measured,
+    because errors of measurements are regarded as independent, whereas those of a model are correlated
+    between neighbouring hours. :math:`\gamma` is estimated for each tower, over all years, from the errors
+    :math:`e` in measured hours:
 
     .. math:: \gamma(k) = \left(1 - \frac{k}{K + 1}\right) \frac{\sum_i e_i e_{i+k}}{\sum_i s_i s_{i+k}},
 
-    the least-squares form of the autocorrelation of :math:`e / s`, without its sensitivity to hours with a
-    small :math:`s`. :math:`\gamma(0)` is 1 if the model's errors are as large as it says, and corrects them
-    if they are not. All sums run over the pairs that exist and are computed by fast Fourier transforms.
+    This is the least-squares form of the autocorrelation of :math:`e / s`, which is less sensitive to hours
+    with a small :math:`s`. :math:`\gamma(0)` is 1 if the spread of the model is as large as its errors, and
+    corrects the spread otherwise. All sums are over existing pairs and are computed by fast Fourier
+    transforms.
 
-    Up to :math:`K` of 15 days: slower errors are hardly seen in the gaps of a year or two, and their noise
-    makes variances negative. The taper keeps what is believed of long lags in proportion to what can be known
-    of them. Errors that would cancel are not believed at all: the variance is that of independent hours at
-    least. Systematic errors of measurement, and those of the threshold of friction velocity, are not in it.
+    The longest lag :math:`K` is 15 days: slower errors cannot be estimated from the gaps of one or two years,
+    and their noise would make variances negative. The taper reduces the weight of long lags, which are less
+    well known. The variance is at least that of independent hours, so that negative correlations do not
+    reduce it. Systematic errors of measurement, including those of the friction velocity threshold, are not
+    included.
 
     Examples
     --------
@@ -93,13 +96,13 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
     names = [target + ending for ending in ("", FILLED, MODEL)]
     absent = [name for name in names if name not in filled or name not in source]
     if absent:
-        raise VariableError(f"{absent} are not there: annual sums need what gapfill(ds, {target!r}) gives")
+        raise VariableError(
+            f"annual sums need the result of gapfill(ds, {target!r}): the variables {absent} are missing"
+        )
     try:
         filled, source = xr.align(filled, source, join="exact")
     except ValueError as found:
-        raise OptionError(
-            f"the trial has other towers or hours than what is to be summed up: {found}"
-        ) from found
+        raise OptionError(f"trial must have the same towers and hours as filled: {found}") from found
     tested = filled[target + FILLED] == 0
     if trial is not None:
         tested &= source[target + FILLED] == 1
@@ -113,8 +116,6 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
         source.get(target + MODEL + SPREAD, unknown),
     ]
     series = [array.reset_coords(drop=True) for array in series]
-    if any(array.chunks for array in series):
-        series = [array.chunk(time=-1) for array in series]
     stamps = filled["time"].values
     calendar = periods(stamps, "Y").start.astype("datetime64[Y]").astype(int) + 1970
     parts = map_towers(
@@ -133,7 +134,11 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
             "share_missing": share_missing,
         }
     )
-    seen = "measured hours, which the model may have seen" if trial is None else "hours hidden from the model"
+    seen = (
+        "measured hours, on which the model may have been trained"
+        if trial is None
+        else "hours hidden from the model"
+    )
     _describe(sums, target, seen)
     known = {name: c for name, c in filled.coords.items() if set(c.dims) <= {"site"}}
     years = xr.DataArray(calendar, dims="year", attrs={"long_name": "calendar year", "units": "1"})
@@ -142,47 +147,23 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
 
 
 def lagged_products(series: Array, longest: int) -> Array:
-    """Sum the products of values that are some steps apart.
-
-    Parameters
-    ----------
-    series : numpy.ndarray
-        Finite values, shape ``(steps,)``.
-    longest : int
-        Longest lag [steps].
-
-    Returns
-    -------
-    numpy.ndarray
-        ``sum_i x_i x_(i + k)`` for lags k of 0 to ``longest``, shape ``(longest + 1,)``.
+    """Compute ``sum_i x_i x_(i + k)`` of a finite series for lags k of 0 to ``longest``: ``(longest + 1,)``.
 
     Examples
     --------
     >>> lagged_products(np.array([1.0, 2.0, 3.0]), 3).round(6) + 0.0
     array([14.,  8.,  3.,  0.])
     """
-    size = series.size + longest  # zeros behind the series: the transform takes it as a circle
+    size = series.size + longest  # padding with zeros, because the transform is periodic
     spectrum = np.abs(np.fft.rfft(series, size)) ** 2
     return np.fft.irfft(spectrum, size)[: longest + 1]
 
 
 def error_correlation(error: Array, spread: Array, longest: int = LONGEST_LAG) -> Array:
-    """Estimate how the errors of a model are correlated in time, in units of its spread.
+    r"""Estimate the correlation of errors ``(hours,)`` of a model, relative to its spread ``(hours,)``.
 
-    Parameters
-    ----------
-    error : numpy.ndarray
-        Observation less prediction, NaN where not known, shape ``(hours,)``.
-    spread : numpy.ndarray
-        Standard deviation that the model gives it, in the same units, shape ``(hours,)``.
-    longest : int
-        Longest lag [hours].
-
-    Returns
-    -------
-    numpy.ndarray
-        Of :func:`annual_sums` [1], shape ``(longest + 1,)``; 0 at lags at which there is no pair, NaN where
-        nothing is known.
+    Returns :math:`\gamma` of :func:`annual_sums` [1], ``(longest + 1,)``: 0 at lags without a pair, NaN if
+    no error is known.
     """
     known = np.isfinite(error) & (spread > 0)
     if not known.any():
@@ -195,19 +176,9 @@ def error_correlation(error: Array, spread: Array, longest: int = LONGEST_LAG) -
 
 
 def variance_of_sum(spread: Array, correlation: Array) -> float:
-    """Give the variance of a sum of hours with correlated errors.
+    """Compute the variance of a sum of hours with a spread (0 outside the sum) and correlated errors.
 
-    Parameters
-    ----------
-    spread : numpy.ndarray
-        Standard error of each hour, 0 of hours that are not in the sum, shape ``(hours,)``.
-    correlation : numpy.ndarray
-        From :func:`error_correlation`.
-
-    Returns
-    -------
-    float
-        In units of the flux squared; that of independent errors at least. 0 for a sum of no hours.
+    It is at least the variance of independent errors, and 0 for a sum of no hours.
     """
     if not spread.any():
         return 0.0
@@ -216,7 +187,7 @@ def variance_of_sum(spread: Array, correlation: Array) -> float:
 
 
 def _tower_sums(flux: Array, flag: Flags, se: Array, error: Array, error_se: Array, stamps: Stamps) -> Array:
-    """Sum, its standard error, share filled, share missing of each year of a tower: ``(4, years)``."""
+    """Compute sum, standard error, share filled and share missing of each year of a tower: ``(4, years)``."""
     correlation = error_correlation(error.astype(float), error_se.astype(float))
     calendar = periods(stamps, "Y")
     edges = np.searchsorted(calendar.number, np.arange(calendar.hours.size + 1))
@@ -246,7 +217,7 @@ def _describe(sums: xr.Dataset, target: str, seen: str) -> None:
     sums[target + SPREAD].attrs = {
         "long_name": f"standard error of {name}",
         "units": "g m-2 year-1",
-        "comment": f"errors of filled hours are correlated as in {seen}",
+        "comment": f"correlation of errors in filled hours estimated from {seen}",
     }
     sums["share_filled"].attrs = {"long_name": "share of hours that are filled", "units": "1"}
     sums["share_missing"].attrs = {"long_name": "share of hours that are missing", "units": "1"}

@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xcarbon.core.errors import MetadataError, TimestampError, VariableError
+from xcarbon.core.errors import MetadataError, ModelError, TimestampError, VariableError, XCarbonError
 from xcarbon.core.variables import IGBP_CLASSES, VARIABLES
+
+_LIMITS = {
+    "ge": ("at least", operator.ge),
+    "gt": ("greater than", operator.gt),
+    "le": ("at most", operator.le),
+    "lt": ("less than", operator.lt),
+}
+
+
+def check_range(
+    owner: object,
+    *names: str,
+    optional: bool = False,
+    error: type[XCarbonError] = ModelError,
+    **limits: float,
+) -> None:
+    """Check that attributes are numbers within the limits ge, gt, le and lt, or None if ``optional``.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> check_range(SimpleNamespace(dropout=1.5), "dropout", ge=0, lt=1)
+    Traceback (most recent call last):
+    ...
+    xcarbon.core.errors.ModelError: dropout must be at least 0 and less than 1, found 1.5
+    """
+    for name in names:
+        value = getattr(owner, name)
+        if optional and value is None:
+            continue
+        if not isinstance(value, Real) or not all(_LIMITS[key][1](value, limits[key]) for key in limits):
+            allowed = " and ".join(f"{_LIMITS[key][0]} {limit}" for key, limit in limits.items())
+            none = " or None" if optional else ""
+            raise error(f"{name} must be {allowed}{none}, found {value!r}")
 
 
 def check_hourly(time: xr.DataArray, where: str) -> None:
-    """Make sure that a time axis is hourly, sorted and without gaps.
-
-    Parameters
-    ----------
-    time : xarray.DataArray
-        Time stamps, dims ``(time,)``.
-    where : str
-        What to call the data in the error.
-
-    Raises
-    ------
-    TimestampError
-        Naming the first stamp that is not one hour after the one before it.
-    """
+    """Raise a TimestampError that names the data (``where``) unless its time axis is hourly without gaps."""
     steps = np.diff(time.values)
     wrong = np.flatnonzero(steps != np.timedelta64(1, "h"))
     if wrong.size:
@@ -38,26 +61,14 @@ def check_hourly(time: xr.DataArray, where: str) -> None:
 
 
 def check_igbp(igbp: str, site: str) -> str:
-    """Return the IGBP class if it is one.
-
-    Raises
-    ------
-    MetadataError
-        If ``igbp`` is not among the seventeen classes.
-    """
+    """Return an IGBP class; raise a MetadataError if it is not one of the seventeen."""
     if igbp not in IGBP_CLASSES:
         raise MetadataError(f"{site}: unknown IGBP class {igbp!r}; the classes are {', '.join(IGBP_CLASSES)}")
     return igbp
 
 
 def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> None:
-    """Make sure that a Dataset holds some variables.
-
-    Raises
-    ------
-    VariableError
-        Naming what is absent, what is there and what it is needed for.
-    """
+    """Raise a VariableError if variables are absent from a Dataset; the purpose begins the message."""
     absent = [code for code in codes if code not in ds]
     if absent:
         have = [str(name) for name in ds.data_vars if name in VARIABLES]
@@ -65,13 +76,9 @@ def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> Non
 
 
 def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
-    """Make sure that variables do not say that they have other units than the vocabulary.
+    """Raise a MetadataError if the attribute ``units`` of a variable is not that of the vocabulary.
 
-    Raises
-    ------
-    MetadataError
-        Naming the variable and both units. A wrong unit would otherwise put every value out of
-        bounds and silently erase the variable. No units at all pass.
+    With wrong units, all values would be out of bounds and count as missing. Variables without units pass.
     """
     for code in codes:
         units = ds[code].attrs.get("units", VARIABLES[code].units)

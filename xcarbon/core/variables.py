@@ -363,6 +363,8 @@ REFLECTANCE_BANDS: dict[str, tuple[int, int]] = {
 }  # fmt: skip
 #: Channels of a patch: the reflectance bands, then the flags of MCD43A2.
 PATCH_BANDS: tuple[str, ...] = (*REFLECTANCE_BANDS, "snow", "water")
+#: Pixels along each side of a patch.
+PATCH_PIXELS = 8
 
 #: IGBP land cover classes.
 IGBP_CLASSES: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""Test a prediction harder than one pooled score does: by condition, time scale and tower."""
+"""Scores of predictions by condition, time scale and tower, and published benchmarks."""
 
 from xcarbon.evaluation.coverage import coverage
 from xcarbon.evaluation.hours import conditions, score_conditions

@@ -1,8 +1,9 @@
-"""Simple predictions that every model has to beat: the mean diurnal cycle, and a ridge regression."""
+"""Baselines that a model should outperform: the mean diurnal cycle and a ridge regression."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -10,6 +11,7 @@ import xarray as xr
 from xcarbon.core import conventions
 from xcarbon.core.variables import PAPER_INPUTS, VARIABLES, present
 from xcarbon.prep.inputs import model_inputs
+from xcarbon.prep.periods import map_towers, period_sums
 from xcarbon.prep.quality import MAX_QC
 
 MONTHS, HOURS = 12, 24
@@ -23,21 +25,21 @@ def diurnal_cycle(
     Parameters
     ----------
     train : xarray.Dataset
-        Towers to learn from; their targets are read once, tower by tower.
+        Training towers; their targets are read once, tower by tower.
     ds : xarray.Dataset
         Towers to predict, with the coordinate ``by``.
     target : str
         Code of the variable to predict.
     by : str
-        Coordinate on ``site`` that holds the class. Towers of a class that ``train`` lacks get the
-        mean over all classes.
+        Coordinate on ``site`` with the class of each tower. The mean over all classes is used for classes
+        that are absent from ``train``.
     max_qc : int
-        Highest quality code that counts.
+        Highest quality flag of the observations that are used.
 
     Returns
     -------
     xarray.DataArray
-        Named ``target``, ``(site, time)``, in units of the target.
+        Prediction ``(site, time)`` named ``target``, in units of the target, lazy.
 
     Examples
     --------
@@ -48,20 +50,9 @@ def diurnal_cycle(
     """
     observed = model_inputs(train, present(PAPER_INPUTS, train), target=target, max_qc=max_qc)["target"]
     slots = xr.DataArray(_slot(train["time"]), dims="time")
-    sums = xr.apply_ufunc(
-        _sum_by_slot,
-        observed,
-        slots,
-        input_core_dims=[["time"], ["time"]],
-        output_core_dims=[["moment", "slot"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={
-            "output_sizes": {"moment": 2, "slot": MONTHS * HOURS},
-            "allow_rechunk": True,
-        },
-    ).values  # (site, 2, slot)
-    overall = _mean(sums.sum(0), np.zeros(MONTHS * HOURS))
+    kernel, size = partial(period_sums, size=MONTHS * HOURS), MONTHS * HOURS
+    sums = map_towers(kernel, observed, slots, sizes={"moment": 2, "slot": size}).values  # (site, 2, slot)
+    overall = _mean(sums.sum(0), np.zeros(size))
     classes = np.atleast_1d(train[by].values)
     table = {name: _mean(sums[classes == name].sum(0), overall) for name in set(classes)}
     rows = np.stack([table.get(name, overall) for name in np.atleast_1d(ds[by].values)])
@@ -87,26 +78,26 @@ def ridge(
     max_qc: int = MAX_QC,
     penalty: float = 1.0,
 ) -> xr.DataArray:
-    """Predict with a ridge regression on the predictors of the current hour.
+    """Predict a flux by ridge regression on the predictors of the same hour.
 
     Parameters
     ----------
     train, ds : xarray.Dataset
-        Towers to learn from, read once, and towers to predict.
+        Training towers, which are read once, and towers to predict.
     target : str
         Code of the variable to predict.
     variables : sequence of str, optional
-        Predictors; by default those of the paper's 21 that ``train`` has. Cyclic ones enter as sine and
-        cosine, the others scaled, with a second feature that tells whether they are missing.
+        Predictors; by default those of the paper's 21 that ``train`` contains. Cyclic predictors enter as
+        sine and cosine. The others enter scaled, with a second feature that marks missing values.
     max_qc : int
-        Highest quality code that counts.
+        Highest quality flag of the values that are used.
     penalty : float
-        On the squared coefficients of the scaled predictors.
+        Weight of the squared coefficients of the features in the loss.
 
     Returns
     -------
     xarray.DataArray
-        Named ``target``, ``(site, time)``, in units of the target, lazy.
+        Prediction ``(site, time)`` named ``target``, in units of the target, lazy.
 
     Examples
     --------
@@ -139,30 +130,18 @@ def ridge(
 
 
 def _slot(time: xr.DataArray) -> np.ndarray:
-    """Number of the month and hour, 0 to 287, ``(time,)``."""
+    """Return the number of the month and hour of each time stamp, 0 to 287, ``(time,)``."""
     return ((time.dt.month - 1) * HOURS + time.dt.hour).values
 
 
-def _sum_by_slot(values: np.ndarray, slots: np.ndarray) -> np.ndarray:
-    """Sum and number of the values in each slot, ``(sites, time) -> (sites, 2, slots)``."""
-    known = np.isfinite(values)
-    size = MONTHS * HOURS
-    return np.stack(
-        [
-            [np.bincount(slots[k], row[k], size), np.bincount(slots[k], minlength=size)]
-            for row, k in zip(values, known, strict=True)
-        ]
-    )
-
-
 def _mean(moments: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Mean from sum and number ``(2, slots)``; ``otherwise`` where there are no values."""
-    total, count = moments
+    """Return means from number and sum ``(2, slots)``; ``otherwise`` where there are no values."""
+    count, total = moments
     return np.where(count > 0, total / np.maximum(count, 1), otherwise)
 
 
 def _features(hourly: np.ndarray, codes: Sequence[str]) -> np.ndarray:
-    """Regression features of scaled predictors, ``(..., V) -> (..., features)``; the first is 1."""
+    """Compute regression features of scaled predictors, ``(..., V) -> (..., features)``; the first is 1."""
     columns = [np.ones(hourly.shape[:-1])]
     for number, code in enumerate(codes):
         values = np.asarray(hourly[..., number], float)
@@ -170,13 +149,13 @@ def _features(hourly: np.ndarray, codes: Sequence[str]) -> np.ndarray:
             columns += [np.nan_to_num(np.sin(np.pi * values)), np.nan_to_num(np.cos(np.pi * values))]
         else:
             known = np.isfinite(values)
-            # A missing value is told apart from a low one by a feature of its own.
+            # The second feature separates missing values from values of 0.
             columns += [np.where(known, values, 0.0), (~known).astype(float)]
     return np.stack(columns, axis=-1)
 
 
 def _label(prediction: xr.DataArray, ds: xr.Dataset, target: str, source: str) -> xr.DataArray:
-    """Give a reference the labels of the Dataset that it predicts."""
+    """Assign name, attributes and the coordinates of ``ds`` to the prediction of a baseline."""
     coords = {name: c for name, c in ds.coords.items() if set(c.dims) <= {"site", "time"}}
     prediction = prediction.drop_vars(list(prediction.coords)).assign_coords(coords).rename(target)
     return prediction.assign_attrs(conventions.variable_attrs(target) | {"source": source})

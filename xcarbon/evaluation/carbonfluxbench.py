@@ -1,8 +1,8 @@
-"""CarbonFluxBench: daily fluxes of towers that a model has not seen, drawn by vegetation or by climate.
+"""CarbonFluxBench: daily fluxes at held-out towers, stratified by vegetation or by climate.
 
-The benchmark of Rozanov et al. (2026, arXiv:2603.09868, there still named CarbonBench), after its code
-(https://github.com/alexxxroz/CarbonFluxBench): split, quality, scores and summary are theirs. Where it does
-not say how something is done, the functions below say so.
+This module follows the benchmark of Rozanov et al. (2026, arXiv:2603.09868, there named CarbonBench) and its
+code (https://github.com/alexxxroz/CarbonFluxBench) in split, quality, scores and summary. The functions below
+document what the benchmark does not define.
 """
 
 from __future__ import annotations
@@ -19,58 +19,58 @@ from xcarbon.evaluation.scores import pair
 from xcarbon.prep.periods import Array, Stamps, map_towers, period_means, periods
 from xcarbon.prep.quality import MAX_QC
 
-#: Seed of the split: with another one, scores cannot be compared.
+#: Seed of the benchmark's split; scores with other seeds are not comparable.
 SEED = 56
-#: Share of the towers of a class that is tested, and size up to which half of a vegetation class is.
+#: Share of the towers of a class in the test set, and size up to which half of a vegetation class is tested.
 TEST_SHARE, RARE = 0.2, 10
-#: Quantiles over towers that are reported.
+#: Quantiles over towers in the summary.
 QUANTILES = (0.25, 0.5, 0.75)
-#: Hours that a day needs: all of them, measured or filled with good quality.
+#: Minimum number of hours of a daily mean: all hours, measured or filled with good quality.
 _WHOLE_DAY = 24
-#: From umol m-2 s-1 to gC m-2 day-1.
+#: Factor from umol m-2 s-1 to gC m-2 day-1.
 GRAMS_PER_DAY = 12.011e-6 * 86400
 _SCORES = {
     "r2": ("coefficient of determination", "1"),
-    "rmse": ("root mean square error, of carbon", "g m-2 day-1"),
-    "rae": ("mean absolute error over that of the tower's mean", "1"),
-    "nmae": ("mean absolute error over the absolute value of the tower's mean", "1"),
+    "rmse": ("root mean square error of the carbon flux", "g m-2 day-1"),
+    "rae": ("mean absolute error divided by that of the tower's mean", "1"),
+    "nmae": ("mean absolute error divided by the absolute value of the tower's mean", "1"),
     "n": ("number of days", "1"),
 }
 
 
 class Holdout(NamedTuple):
-    """Towers to train on, and to report."""
+    """Training towers and test towers."""
 
     train: xr.Dataset
     test: xr.Dataset
 
 
 def split(ds: xr.Dataset, by: Literal["igbp", "koppen"] = "igbp") -> Holdout:
-    """Draw the towers to test on, as the benchmark does.
+    """Split towers into training and test towers as the benchmark does.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Towers along ``site``, with the coordinate ``by``.
     by : {"igbp", "koppen"}
-        ``"igbp"``: one fifth of the towers, stratified by vegetation class, but half, rounded down, of each
-        class of 10 towers or fewer. ``"koppen"``: one fifth, stratified by climate class, of which the first
-        letter counts, ``"A"`` to ``"E"``.
+        ``"igbp"``: test on one fifth of the towers, stratified by vegetation class, but on half (rounded
+        down) of each class of 10 towers or fewer. ``"koppen"``: test on one fifth, stratified by the first
+        letter of the climate class, ``"A"`` to ``"E"``.
 
     Returns
     -------
     Holdout
-        ``train`` and ``test``, lazy selections of ``ds``. Of the same towers with the same classes they are
-        the very towers of the benchmark. It chooses a model by the last fifth of each training tower's days;
-        here this is left to training. Towers next to each other may be on both sides: with
-        :func:`xcarbon.prep.split.split` they are not.
+        ``train`` and ``test``, lazy selections of ``ds``. For the towers and classes of the benchmark the
+        split is identical to the benchmark's. The benchmark validates models on the last fifth of each
+        training tower's days; here the validation data is chosen in training. Neighbouring towers may be in
+        different sets, unlike with :func:`xcarbon.prep.split.split`.
 
     Raises
     ------
     MetadataError
-        If a tower has no class, or a class too few towers to be on both sides.
+        If a tower has no class, or a class has too few towers for both sets.
     OptionError
-        If ``by`` is neither of the two, or scikit-learn is not installed.
+        If ``by`` is another value, or scikit-learn is not installed.
 
     Examples
     --------
@@ -98,17 +98,17 @@ def site_scores(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_Q
     Parameters
     ----------
     ds, prediction, max_qc
-        As for :func:`xcarbon.evaluation.scores.score`; of GPP, respiration or NEE [umol m-2 s-1].
+        As for :func:`xcarbon.evaluation.scores.score`, for GPP, respiration or NEE [umol m-2 s-1].
 
     Returns
     -------
     xarray.Dataset
-        Along ``site``, lazily, one task for each tower; of the days :math:`y` observed and :math:`x`
-        predicted in which all 24 hours are there and good, as the quality of 1 that the benchmark asks of a
-        day:
+        Scores along ``site``, lazy with one task for each tower. They are computed from observed daily means
+        :math:`y` and predicted daily means :math:`x` of the days in which all 24 hours have sufficient
+        quality, which corresponds to the daily quality of 1 that the benchmark requires:
 
-        - ``r2`` [1]: :math:`1 - \sum (y - x)^2 / \sum (y - \bar y)^2`; NaN where observations do not vary,
-          where theirs is 0 or 1,
+        - ``r2`` [1]: :math:`1 - \sum (y - x)^2 / \sum (y - \bar y)^2`; NaN where the observations do not
+          vary, where the benchmark has 0 or 1,
         - ``rmse`` [gC m-2 day-1],
         - ``rae`` [1]: :math:`\sum |y - x| / \sum |y - \bar y|`,
         - ``nmae`` [1]: :math:`\overline{|y - x|} / (|\bar y| + 10^{-9})`,
@@ -117,14 +117,16 @@ def site_scores(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_Q
     Raises
     ------
     VariableError
-        If the prediction has no name, or ``ds`` does not have the observations.
+        If the prediction has no name, or ``ds`` does not contain the observations.
     OptionError
-        If the target has other units.
+        If the units of the target are not umol m-2 s-1.
     """
     observed, predicted = pair(ds, prediction, max_qc=max_qc)
     units = observed.attrs["units"]
     if units != "umol m-2 s-1":
-        raise OptionError(f"the benchmark has targets in umol m-2 s-1, and {prediction.name} is in {units}")
+        raise OptionError(
+            f"the benchmark needs a target in umol m-2 s-1, but {prediction.name} is in {units}"
+        )
     stamps = xr.DataArray(observed["time"].values, dims="time")
     stacked = map_towers(_tower_scores, observed, predicted, stamps, sizes={"score": len(_SCORES)})
     scores = xr.Dataset({name: stacked.isel(score=number) for number, name in enumerate(_SCORES)})
@@ -140,41 +142,43 @@ def score(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC) -> 
     Parameters
     ----------
     ds : xarray.Dataset
-        The test part of :func:`split`.
+        Test towers from :func:`split`.
     prediction, max_qc
         As for :func:`site_scores`.
 
     Returns
     -------
     xarray.Dataset
-        Quartiles over towers of :func:`site_scores`, along ``quantile``, lazily; the median ``r2`` is the
-        benchmark's first figure.
+        Quartiles over towers of the scores of :func:`site_scores`, along ``quantile``, lazy. The median
+        ``r2`` is the main score of the benchmark.
 
     Examples
     --------
     >>> from xcarbon.testing import synthetic_towers
     >>> towers = synthetic_towers(3, patches=False)
     >>> scores = score(towers, towers["NEE"] + 1)
-    >>> float(scores["rmse"].sel(quantile=0.5).round(4))  # of 1 umol m-2 s-1
+    >>> float(scores["rmse"].sel(quantile=0.5).round(4))  # 1 umol m-2 s-1
     1.0378
     """
     return site_quantiles(site_scores(ds, prediction, max_qc=max_qc), QUANTILES)
 
 
 def _classes(ds: xr.Dataset, by: str) -> pd.Series[str]:
-    """Class of each tower, sorted by the towers' names, as the benchmark has them."""
+    """Return the class of each tower, sorted by the names of the towers, as in the benchmark."""
     if by not in ds.coords:
-        more = "; assign it, as from a map of Beck et al. 2018, doi:10.1038/sdata.2018.214" * (by == "koppen")
-        raise MetadataError(f"the Dataset has no coordinate {by!r} on site to split by{more}")
+        more = ", for example from the map of Beck et al. 2018, doi:10.1038/sdata.2018.214" * (by == "koppen")
+        raise MetadataError(f"the Dataset has no coordinate {by!r} on site to split by: assign it{more}")
     classes = pd.Series(ds[by].values.astype(str), index=ds["site"].values.astype(str)).sort_index()
     missing = classes.index[classes.isin(["", "nan", "None"])]
     if len(missing):
-        raise MetadataError(f"no {by} for {list(missing)}: the benchmark needs the class of all towers")
+        raise MetadataError(
+            f"the coordinate {by} is empty for {list(missing)}: the benchmark needs the class of all towers"
+        )
     return classes.str[0] if by == "koppen" else classes
 
 
 def _stratified(classes: pd.Series[str]) -> list[str]:
-    """Draw a share of each class, by the same random numbers as the benchmark."""
+    """Draw a share of each class with the random numbers of the benchmark."""
     if classes.empty:
         return []
     try:
@@ -188,12 +192,12 @@ def _stratified(classes: pd.Series[str]) -> list[str]:
         )
     except ValueError as error:
         counts = classes.value_counts().to_dict()
-        raise MetadataError(f"towers of the classes {counts} cannot be drawn: {error}") from error
+        raise MetadataError(f"the classes {counts} cannot be split: {error}") from error
     return [str(tower) for tower in test]
 
 
 def _tower_scores(observed: Array, predicted: Array, stamps: Stamps) -> Array:
-    """Kernel of :func:`site_scores`: ``(time,)`` each to ``(score,)``; 0 without a day."""
+    """Score one tower: ``(time,)`` each to ``(score,)``; 0 without a complete day."""
     hours = np.stack([observed, predicted]).astype("float64") * GRAMS_PER_DAY
     days = period_means(hours, periods(stamps, "D").number, _WHOLE_DAY)
     y, x = days[:, ~np.isnan(days[0])]
@@ -201,8 +205,8 @@ def _tower_scores(observed: Array, predicted: Array, stamps: Stamps) -> Array:
         return np.zeros(())
     mean = y.mean()
     error, naive = np.abs(x - y), np.abs(y - mean)
-    spread, total = (naive**2).sum(), naive.sum()
-    varies = spread > y.size * (1e-12 * mean) ** 2
-    r2 = 1 - (error**2).sum() / spread if varies else np.nan
+    sst, total = (naive**2).sum(), naive.sum()
+    varies = sst > y.size * (1e-12 * mean) ** 2
+    r2 = 1 - (error**2).sum() / sst if varies else np.nan
     rae = error.sum() / total if varies else np.inf
     return np.array([r2, np.sqrt((error**2).mean()), rae, error.mean() / (abs(mean) + 1e-9), y.size])

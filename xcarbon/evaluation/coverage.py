@@ -1,4 +1,4 @@
-"""Whether observations lie as far from their predictions as these say."""
+"""Coverage: the share of the observations within the intervals of a prediction."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from statistics import NormalDist
 import xarray as xr
 
 from xcarbon.core.variables import SPREAD
-from xcarbon.evaluation.scores import flux_with_spread, pair
+from xcarbon.evaluation.scores import flux_with_spread, members, pair
 from xcarbon.prep.quality import MAX_QC
 
-#: Shares of the observations that are looked at: the middle half, and all but the tails.
+#: Default levels of the intervals: shares of a normal distribution.
 LEVELS = (0.5, 0.9)
 
 
@@ -23,34 +23,36 @@ def coverage(
     levels: Sequence[float] = LEVELS,
     max_qc: int = MAX_QC,
 ) -> xr.Dataset:
-    r"""Count the observations within the intervals that predictions give.
+    r"""Compute the share of the observations within the intervals of a prediction.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Observations on ``(site, time)`` or ``(time,)``, with their quality codes.
+        Observations on ``(site, time)`` or ``(time,)``, with their quality flags.
     prediction : xarray.Dataset
-        From ``ds.carbon.predict_nee(model, spread=True)``: a flux and its standard deviation.
+        A flux and its standard deviation, from ``ds.carbon.predict_nee(model, spread=True)``.
     by : str or None
-        A coordinate on ``site``, ``"site"`` for one value per tower, None for one over all hours.
+        A coordinate on ``site``, ``"site"`` for one value per tower, None for one value over all hours.
     levels : sequence of float
-        Shares of a normal distribution that intervals should hold.
+        Shares of a normal distribution within the intervals, between 0 and 1.
     max_qc : int
-        Highest quality code of an observation that counts.
+        Highest quality flag of the observations that are used.
 
     Returns
     -------
     xarray.Dataset
-        Along ``level`` and ``by``, lazily: ``coverage`` [1], the share of the hours within
+        Along ``level`` and ``by``, lazy: ``coverage`` [1], the share of the hours with
 
         .. math:: |y - x| \le \sigma\, \Phi^{-1}\left(\frac{1 + level}{2}\right),
 
-        and ``n``, the number of hours.
+        and ``n``, the number of hours. The coverage of a calibrated prediction is equal to ``level``.
 
     Raises
     ------
     VariableError
-        If the prediction has no spread, or ``ds`` does not have the observations.
+        If the prediction has no spread, or ``ds`` does not contain the observations.
+    OptionError
+        If ``by`` is not a coordinate on ``site``.
 
     Examples
     --------
@@ -65,10 +67,8 @@ def coverage(
     limit = xr.DataArray(limits, dims="level", coords={"level": list(levels)})
     within = (abs(error) <= limit).sum("time").rename("within")
     sums = xr.Dataset({"within": within, "n": error.notnull().sum("time")})
-    if by is None:
-        sums = sums.sum("site")
-    elif by != "site":
-        sums = sums.groupby(by).sum("site")
+    if by != "site":
+        sums = sums.where(members(error, by), 0).sum("site")
     share = sums["within"] / sums["n"].where(sums["n"] > 0)
     share.attrs = {"long_name": "share of the observations within the interval", "units": "1"}
     sums["n"].attrs = {"long_name": "number of hours", "units": "1"}
@@ -76,23 +76,7 @@ def coverage(
 
 
 def standardised_error(ds: xr.Dataset, prediction: xr.Dataset, *, max_qc: int = MAX_QC) -> xr.DataArray:
-    """Divide the errors of a prediction by the standard deviation that it gives.
-
-    Parameters
-    ----------
-    ds, prediction, max_qc
-        As for :func:`coverage`.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``(y - x) / s`` [1] on ``(site, time)``, lazily; NaN where one of them is missing.
-
-    Raises
-    ------
-    VariableError
-        As for :func:`coverage`.
-    """
+    """Compute errors divided by the spread of the prediction, ``(site, time)`` [1], NaN where missing."""
     target = flux_with_spread(prediction)
     observed, predicted = pair(ds, prediction[target], max_qc=max_qc)
     _, spread = pair(ds, prediction[target + SPREAD].rename(target), max_qc=max_qc)

@@ -1,8 +1,8 @@
-"""FLUXtrapolation: hourly fluxes of later years, of other towers, and of warmer towers.
+"""FLUXtrapolation: hourly fluxes in later years, at other towers, and at warmer towers.
 
-The benchmark of Fries et al. (2026, arXiv:2605.19812), after its paper's abstract and its code
-(https://github.com/anyafries/FLUXtrapolation and its leaderboard): lists of towers, periods, scales,
-thresholds and summary are theirs. Where neither says how something is done, the functions below say so.
+This module follows the benchmark of Fries et al. (2026, arXiv:2605.19812), its abstract and its code
+(https://github.com/anyafries/FLUXtrapolation and its leaderboard), in the lists of towers, periods, scales,
+thresholds and summary. The functions below document what neither of them defines.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from xcarbon.prep.split import Split
 
 Scenario = Literal["temporal", "spatial", "temperature"]
 
-#: Time scales: hours, weeks, the mean year by day of year, days less that, years less their mean, the mean.
+#: Time scales, see :func:`score`.
 SCALES = ("hourly", "weekly", "seasonal", "anom", "iav", "site-mean")
-#: Quantiles over towers (or tower-years) that are reported.
+#: Quantiles over towers (or tower-years) in the summary.
 QUANTILES = (0.5, 0.9)
-#: Test data is scored in every hour, whatever its quality code.
+#: Highest quality flag of the test data: all hours are scored.
 ANY_QC = 3
 
-#: Scales of which, in the temporal scenario, each year of a tower makes an error of its own.
+#: Scales that are scored for each year of a tower in the temporal scenario.
 _WITHIN_A_YEAR = ["hourly", "weekly", "site-mean"]
-#: Fewest hours of a day, days of a week, days of a year, and years for a day of the mean year.
+#: Minimum number of hours of a day, days of a week, days of a year, and years for a day of the mean year.
 _HOURS, _WEEK, _YEAR, _YEARS = 12, 4, 183, 2
 
-#: Towers to test on: 40 drawn from all climates, and the 40 of the warmer south.
+#: Test towers: 40 towers from all climates, and 40 towers in warmer climates.
 TEST_TOWERS: dict[str, tuple[str, ...]] = {
     "spatial": (
         "AR-CCg", "AU-Dry", "AU-GWW", "AU-Whr", "BE-Dor", "BE-Maa", "BE-Vie", "CA-TP3", "CH-Cha", "CL-SDF",
@@ -49,7 +49,7 @@ TEST_TOWERS: dict[str, tuple[str, ...]] = {
         "US-SRM", "US-SRS", "US-Ton", "US-Whs", "US-Wkg", "US-xDL", "US-xDS", "US-xJE", "US-xJR", "US-xTA",
     ),
 }  # fmt: skip
-#: Towers to choose a model by.
+#: Validation towers.
 VALIDATION_TOWERS: dict[str, tuple[str, ...]] = {
     "spatial": (
         "AU-Cum", "AU-Rgf", "CA-ARF", "CA-SCC", "CA-TP1", "CA-TPD", "CZ-Lnz", "DE-Tha", "DK-Vng", "ES-Agu",
@@ -63,37 +63,38 @@ VALIDATION_TOWERS: dict[str, tuple[str, ...]] = {
 
 
 def split(ds: xr.Dataset, scenario: Scenario, *, target: str = "NEE", year: int = 2018) -> Split:
-    """Split towers, or years, as the benchmark does.
+    """Split towers or years as the benchmark does.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, named as in FLUXNET.
+        Towers on ``(site, time)`` with FLUXNET site identifiers.
     scenario : {"temporal", "spatial", "temperature"}
-        ``"temporal"``: train on the years before ``year``, choose by it, test on those after it, all of the
-        same towers. ``"spatial"`` and ``"temperature"``: test on :data:`TEST_TOWERS`, choose by
-        :data:`VALIDATION_TOWERS`, train on all others.
+        ``"temporal"``: train on the years before ``year``, validate on ``year`` and test on the years after
+        it, all at the same towers. ``"spatial"`` and ``"temperature"``: test on :data:`TEST_TOWERS`, validate
+        on :data:`VALIDATION_TOWERS` and train on all other towers.
     target : str
-        What is predicted; read in ``year`` for ``"temporal"``, and not at all for the others.
+        Code of the predicted variable. For ``"temporal"`` its values in ``year`` are read.
     year : int
-        The benchmark's, or another one for older data.
+        Validation year; by default that of the benchmark.
 
     Returns
     -------
     Split
-        ``train``, ``val`` and ``test``, lazy selections of ``ds``. Their list of towers of the temporal
-        scenario, of those "with 2018", is not public; here they are the towers that have the target in
-        ``year``. Of the lists of towers, ``ds`` may have a part: the 207 of the benchmark are not all in any
-        one release. The temperature scenario's list has 40 towers, though the text with it says 25.
+        ``train``, ``val`` and ``test``, lazy selections of ``ds``. The benchmark's list of towers for the
+        temporal scenario, those "with 2018", is not public; here it consists of the towers with the target in
+        ``year``. ``ds`` may contain a part of the listed towers only, since no single release contains all
+        207 towers of the benchmark. The list of the temperature scenario has 40 towers, although the
+        accompanying text states 25.
 
     Raises
     ------
     OptionError
-        If there is no such scenario.
+        If the scenario does not exist.
     MetadataError
-        If nothing is left to train on, to choose by or to test on.
+        If one of the three sets is empty.
     VariableError
-        If ``ds`` lacks the target, for ``"temporal"``.
+        If ``ds`` lacks the target in the scenario ``"temporal"``.
 
     Examples
     --------
@@ -105,13 +106,15 @@ def split(ds: xr.Dataset, scenario: Scenario, *, target: str = "NEE", year: int 
     _check_scenario(scenario)
     parts = _by_year(ds, target, year) if scenario == "temporal" else _by_tower(ds, scenario)
     needs = (
-        f"years before, in and after {year}" if scenario == "temporal" else "towers of both lists and others"
+        f"years before, in and after {year}"
+        if scenario == "temporal"
+        else "towers in TEST_TOWERS, in VALIDATION_TOWERS and in neither of them"
     )
     for name, part in parts._asdict().items():
         if not part.sizes["site"] or not part.sizes["time"]:
             raise MetadataError(
-                f"nothing is left for {name}: the {scenario} scenario needs {needs}, and the Dataset has "
-                f"{ds.sizes['site']} towers in the years {_years(ds)}"
+                f"nothing is left for {name}: the {scenario} scenario needs {needs}, but the Dataset "
+                f"contains {ds.sizes['site']} towers in the years {_years(ds)}"
             )
     return parts
 
@@ -124,43 +127,45 @@ def score(
     Parameters
     ----------
     ds : xarray.Dataset
-        The test part of :func:`split`.
+        Test data from :func:`split`.
     prediction : xarray.DataArray
-        Named by the code of what it predicts, on the same dims.
+        Prediction on the same dimensions, named by the code of the predicted variable.
     scenario : {"temporal", "spatial", "temperature"}
         As for :func:`split`.
     max_qc : int
-        Highest quality code of an observation that counts; by default, as there, all do.
+        Highest quality flag of the observations that are scored; by default all, as in the benchmark.
 
     Returns
     -------
     xarray.Dataset
-        Lazily:
+        Lazy, with the variables:
 
-        - ``rmse (scale, quantile)`` in units of the target: median and 90 % quantile over towers of the root
-          mean square error of a tower,
+        - ``rmse (scale, quantile)`` in units of the target: median and 90 % quantile over towers of each
+          tower's root mean square error,
         - ``n (scale)``: number of towers.
 
         In the temporal scenario, each year of a tower counts as a tower for ``hourly``, ``weekly`` and
-        ``site-mean``. The scales, of one tower:
+        ``site-mean``. The scales of a tower are:
 
-        - ``hourly``: every hour,
-        - ``weekly``: means from Monday to Sunday of at least 4 daily means, these of at least 12 hours,
+        - ``hourly``: hourly values,
+        - ``weekly``: means over Monday to Sunday of at least 4 daily means, which have at least 12 hours
+          each,
         - ``seasonal``: the mean of daily means by day of year, over at least 2 years,
-        - ``anom``: daily means less that,
-        - ``iav``: yearly means of at least 183 daily means less their mean over years; a tower with a single
-          year has an error of 0, as there,
-        - ``site-mean``: the mean of yearly means, here of as little as one daily mean.
+        - ``anom``: daily means minus the seasonal means,
+        - ``iav``: yearly means of at least 183 daily means, minus their mean over years; a tower with a
+          single year has an error of 0, as in the benchmark,
+        - ``site-mean``: the mean of yearly means, here of years with at least one daily mean.
 
-        There predictions are averaged over all hours of a period, also those without an observation; here
-        over the hours in which both are there. Their test data has no gaps, for which the two are the same.
+        The benchmark averages predictions over all hours of a period; here they are averaged over the hours
+        that also have an observation. The two are equal for the test data of the benchmark, which has no
+        gaps.
 
     Raises
     ------
     OptionError
-        If there is no such scenario, or the towers have no names.
+        If the scenario does not exist, or ``ds`` has no coordinate ``site``.
     VariableError
-        If the prediction has no name, or ``ds`` does not have the observations.
+        If the prediction has no name, or ``ds`` does not contain the observations.
 
     Examples
     --------
@@ -183,23 +188,25 @@ def score(
 
 
 def _check_scenario(scenario: str) -> None:
+    """Raise an OptionError if the scenario does not exist."""
     if scenario not in get_args(Scenario):
         raise OptionError(f"there is no scenario {scenario!r}; the scenarios are {list(get_args(Scenario))}")
 
 
 def _years(ds: xr.Dataset) -> list[int]:
+    """Return the calendar years of the time axis."""
     return [int(year) for year in np.unique(ds["time"].dt.year.values)]
 
 
 def _by_tower(ds: xr.Dataset, scenario: str) -> Split:
-    """Select the towers of the lists."""
+    """Split towers by the lists of a scenario."""
     names = ds["site"].values
     test, val = np.isin(names, TEST_TOWERS[scenario]), np.isin(names, VALIDATION_TOWERS[scenario])
     return Split(*(ds.isel(site=np.flatnonzero(side)) for side in (~test & ~val, val, test)))
 
 
 def _by_year(ds: xr.Dataset, target: str, year: int) -> Split:
-    """Select the years of the towers that have a target in the middle one."""
+    """Split the years of the towers that have the target in the validation year."""
     check_variables(ds, (target,), "the temporal scenario")
     there = ds[target].sel(time=slice(str(year), str(year))).notnull().any("time").values
     towers = ds.isel(site=np.flatnonzero(there))
@@ -209,13 +216,13 @@ def _by_year(ds: xr.Dataset, target: str, year: int) -> Split:
 
 
 def _errors(ds: xr.Dataset, prediction: xr.DataArray, max_qc: int) -> xr.DataArray:
-    """Root mean square error of each tower, ``(site, scale)``; NaN where there is none."""
+    """Compute the root mean square error of each tower, ``(site, scale)``; NaN without common hours."""
     towers = moments_by_scale(*pair(ds, prediction, max_qc=max_qc), _scales, SCALES)
     return pooled(towers, by="site")["rmse"]
 
 
 def _summary(errors: xr.DataArray) -> xr.Dataset:
-    """Quantiles over all dims but ``scale``."""
+    """Compute quantiles over all dimensions except ``scale``."""
     over = [dim for dim in errors.dims if dim != "scale"]
     errors = errors.chunk(-1) if errors.chunks else errors
     rmse = errors.quantile(QUANTILES, dim=over, keep_attrs=True)
@@ -224,7 +231,7 @@ def _summary(errors: xr.DataArray) -> xr.Dataset:
 
 
 def _scales(pairs: Array, stamps: Stamps) -> Sequence[Array]:
-    """Series of :data:`SCALES`, from complete pairs ``(2, hours)``."""
+    """Compute the series of :data:`SCALES` from complete pairs ``(2, hours)``."""
     day = periods(stamps, "D")
     daily = period_means(pairs, day.number, _HOURS)
     week, year = periods(day.start, "W").number, periods(day.start, "Y").number
@@ -236,6 +243,6 @@ def _scales(pairs: Array, stamps: Stamps) -> Sequence[Array]:
         weekly,
         period_means(daily, of_year, _YEARS),
         departures(daily, of_year, _YEARS),
-        departures(yearly, all_years, least=1),
-        period_means(period_means(daily, year, least=1), all_years, least=1),
+        departures(yearly, all_years, min_count=1),
+        period_means(period_means(daily, year, min_count=1), all_years, min_count=1),
     )

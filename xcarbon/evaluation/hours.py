@@ -1,4 +1,4 @@
-"""Hours in which models fail: the hottest, driest and darkest, spring and autumn, and those after a gap."""
+"""Conditions in which models have large errors: extreme weather, spring and autumn, hours after a gap."""
 
 from __future__ import annotations
 
@@ -19,62 +19,63 @@ from xcarbon.prep.sun import sine_of_elevation
 
 Mask = NDArray[np.bool_]
 
-#: What :func:`conditions` tells, in its order.
+#: Names of the conditions of :func:`conditions`, in its order.
 CONDITIONS = ("hottest", "driest", "darkest", "spring", "autumn", "after_gap")
 
-#: An extreme hour is above this quantile of a tower's own hours.
+#: Quantile of a tower's own hours above which an hour is extreme.
 _EXTREME = 0.95
-#: A gap of this many hours is one, and the hours after it are this many.
+#: Minimum length of a gap, and number of hours after it that belong to ``after_gap`` [hours].
 _GAP = 24
 _HALF_HOUR = np.timedelta64(30, "m")
 _DAYS = 366
-#: Moving average over the mean year [days], as of Knauer et al. 2018.
+#: Width of the moving average over the mean year [days], as in Knauer et al. 2018.
 _SMOOTHING = 15
-#: Hours without which a day, and days without which a year does not count.
-_LEAST_HOURS, _LEAST_DAYS = 12, 183
-#: A transition lasts from three weeks before its middle to three weeks after it [days].
+#: Minimum number of hours of a daily mean, and of days of a mean year.
+_MIN_HOURS, _MIN_DAYS = 12, 183
+#: Half of the length of a transition, spring or autumn [days].
 _TRANSITION = 21
 
 
 def conditions(ds: xr.Dataset, *, max_qc: int = MAX_QC) -> xr.DataArray:
-    """Find the hours under which models are known to fail.
+    """Find the hours in which models are known to have large errors.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``, with at least one predictor.
+        Towers on ``(site, time)``, or a single one on ``(time,)``, with at least one predictor.
     max_qc : int
-        Highest quality code of a value that counts.
+        Highest quality flag of the values that are used.
 
     Returns
     -------
     xarray.DataArray
-        Bool, ``(condition, site, time)``, or ``(condition, time)`` for a single tower; lazy if ``ds`` is, one
-        task for each tower. The conditions are, relative to the tower's own hours in ``ds``:
+        Bool, ``(condition, site, time)``, or ``(condition, time)`` for a single tower; lazy if ``ds`` is
+        lazy, with one task for each tower. The conditions are relative to the tower's own hours in ``ds``:
 
         - ``hottest``: ``TA`` is at or above its 95 % quantile,
-        - ``driest``: ``VPD`` is. The dryness of the air stands for that of the soil: it limits stomata by
-          itself [1]_, is measured at almost every tower and in one way, whereas soil water content is
-          measured at some, at depths and with calibrations of their own,
-        - ``darkest``: ``SW_IN`` is at or below the 5 % quantile of the hours of day, which are those with
-          ``SW_IN_POT`` or, without it, with the sun above the horizon in the middle of the hour. They are the
-          dullest of days, and dawn and dusk,
-        - ``spring``, ``autumn``: within three weeks of the day of the year on which the tower's mean year of
-          GPP rises, or falls, through the middle between its minimum and its maximum [2]_ [3]_. The mean year
-          is the mean of daily means (of at least 12 hours) by day of year, smoothed over 15 days [4]_; where
-          GPP covers less than half of the year, that of ``TA``. So the seasons of the south are its own, a
-          tower may have two springs, and where there is hardly a season these are the weeks around what there
-          is of it,
-        - ``after_gap``: the first 24 hours after a gap of at least 24 hours, between two known hours, in
-          which all predictors are missing that ``ds`` has of the paper's 21. A model that sees a day and a
-          half has nothing but these hours to see.
+        - ``driest``: ``VPD`` is at or above its 95 % quantile. VPD is used rather than soil water content
+          because dry air by itself closes stomata [1]_, and because VPD is measured in the same way at almost
+          every tower, whereas soil water content is available at fewer towers, at different depths and with
+          different calibrations,
+        - ``darkest``: ``SW_IN`` is at or below the 5 % quantile of the daylight hours. Daylight hours are
+          those with ``SW_IN_POT`` above 0 or, without this variable, those with the sun above the horizon in
+          the middle of the hour. The condition includes overcast days, dawn and dusk,
+        - ``spring``, ``autumn``: within three weeks of the day of year on which the tower's mean year of GPP
+          rises above, or falls below, the middle between its minimum and its maximum [2]_ [3]_. The mean year
+          is the mean of daily means (of at least 12 hours) by day of year, smoothed over 15 days [4]_. ``TA``
+          is used where GPP covers less than half of the year. The seasons are therefore correct for the
+          southern hemisphere, and a tower may have two springs. Where the seasonal cycle is weak, the
+          condition contains the weeks around its weak transitions,
+        - ``after_gap``: the first 24 hours after a gap of at least 24 hours between two hours with data. In a
+          gap all of the paper's 21 predictors that are in ``ds`` are missing. In these hours a model with a
+          context of one or two days has little input.
 
-        No hour is in a condition that needs a variable, or the place of the tower, that ``ds`` lacks.
+        A condition contains no hours if ``ds`` lacks its variable or the coordinates of the tower.
 
     Raises
     ------
     VariableError
-        If ``ds`` has no predictor.
+        If ``ds`` contains no predictor.
 
     References
     ----------
@@ -100,44 +101,41 @@ def conditions(ds: xr.Dataset, *, max_qc: int = MAX_QC) -> xr.DataArray:
     """
     predictors = [code for code in present(PAPER_INPUTS, ds) if code not in TIME_FEATURES]
     if not predictors:
-        raise VariableError(f"conditions need at least one predictor, but the Dataset has {list(ds)}")
+        raise VariableError(f"conditions need at least one predictor, but the Dataset contains {list(ds)}")
     gpp = "GPP_NT" if "GPP_NT" in ds else "GPP_DT"
     good = mask_quality(ds, [code for code in (*predictors, gpp) if code in ds], max_qc)
-    good = good.reset_coords(drop=True)  # in chunks, they would be computed where two arrays meet
+    good = good.reset_coords(drop=True)  # lazy coordinates would be computed when arrays are combined
     gap = functools.reduce(operator.and_, (good[code].isnull() for code in predictors))
     unknown = xr.full_like(gap, np.nan, dtype=np.float32)
     arrays = [gap, _daylight(ds), *(good.get(code, unknown) for code in ("TA", "VPD", "SW_IN", gpp))]
-    if any(array.chunks for array in arrays):
-        arrays = [array.chunk(time=-1) for array in arrays]
     stamps = xr.DataArray(ds["time"].values, dims="time")
     sizes = {"condition": len(CONDITIONS), "time": ds.sizes["time"]}
     found = map_towers(_tower_conditions, *arrays, stamps, sizes=sizes, dtype=np.bool_)
     found = found.transpose("condition", ..., "time").assign_coords(condition=list(CONDITIONS))
-    return found.rename("conditions").assign_attrs(long_name="whether the hour is under the condition")
+    return found.rename("conditions").assign_attrs(long_name="whether the hour is in the condition")
 
 
 def score_conditions(
     ds: xr.Dataset, prediction: xr.DataArray, by: str | None = None, *, max_qc: int = MAX_QC
 ) -> xr.Dataset:
-    """Score a prediction in the hours in which models are known to fail.
+    """Score a prediction in each of the conditions of :func:`conditions`.
 
     Parameters
     ----------
     ds, prediction, by, max_qc
-        As for :func:`xcarbon.evaluation.scores.score`; ``max_qc`` counts for predictors, too.
+        As for :func:`xcarbon.evaluation.scores.score`; ``max_qc`` applies to predictors, too.
 
     Returns
     -------
     xarray.Dataset
-        The scores of :func:`xcarbon.evaluation.scores.score`, along ``condition`` and ``by``, lazily: ``all``
-        hours,
-        then those of :func:`conditions`. An efficiency is relative to the variance within the condition,
-        which is often less than that of all hours; compare ``rmse``, too.
+        The scores of :func:`xcarbon.evaluation.scores.score` along ``condition`` and ``by``, lazy. The first
+        condition is ``all`` hours, followed by those of :func:`conditions`. An efficiency is relative to the
+        variance within the condition, which is often smaller than that of all hours; compare ``rmse``, too.
 
     Raises
     ------
     VariableError
-        If the prediction has no name, or ``ds`` has neither the observations nor any predictor.
+        If the prediction has no name, or ``ds`` lacks the observations or contains no predictor.
     OptionError
         If ``by`` is not a coordinate on ``site``.
 
@@ -158,7 +156,7 @@ def score_conditions(
 
 
 def _daylight(ds: xr.Dataset) -> xr.DataArray:
-    """Tell in which hours the sun is up; in none where it cannot be told."""
+    """Return the hours in which the sun is up, ``([site,] time)``; none where this is unknown."""
     if "SW_IN_POT" in ds:
         return ds["SW_IN_POT"].reset_coords(drop=True) > 0
     stamps = xr.DataArray(ds["time"].values, dims="time")
@@ -180,7 +178,7 @@ def _daylight(ds: xr.Dataset) -> xr.DataArray:
 
 
 def _sun_is_up(stamps: Stamps, lat: Any, lon: Any, utc_offset: Any) -> Mask:
-    """Kernel of :func:`_daylight`: ``(time,)`` and places ``(...)`` to ``(..., time)``."""
+    """Return whether the sun is up in mid-hour: ``(time,)`` and places ``(...)`` to ``(..., time)``."""
     lat, lon, utc_offset = (values[..., np.newaxis] for values in (lat, lon, utc_offset))
     known = np.isfinite(lat + lon + utc_offset)
     ahead = (np.where(known, utc_offset, 0) * 3600).astype("timedelta64[s]")
@@ -190,20 +188,20 @@ def _sun_is_up(stamps: Stamps, lat: Any, lon: Any, utc_offset: Any) -> Mask:
 def _tower_conditions(
     gap: Mask, daylight: Mask, ta: Array, vpd: Array, sw_in: Array, gpp: Array, stamps: Stamps
 ) -> Mask:
-    """Kernel of :func:`conditions`: ``(time,)`` each to ``(condition, time)``."""
+    """Find the conditions of one tower: series ``(time,)`` each to ``(condition, time)``."""
     darkness = np.where(daylight, -sw_in, np.nan)
     spring, autumn = _transitions(gpp, ta, stamps)
     return np.stack([_highest(ta), _highest(vpd), _highest(darkness), spring, autumn, _after_gaps(gap)])
 
 
 def _highest(series: Array) -> Mask:
-    """Hours at or above the quantile of those that are known."""
+    """Find the hours at or above the extreme quantile of the series."""
     known = series[~np.isnan(series)]
     return series >= np.quantile(known, _EXTREME) if known.size else np.zeros(series.shape, bool)
 
 
 def _after_gaps(gap: Mask) -> Mask:
-    """First hours after each gap; before the first known hour and after the last one there is none."""
+    """Find the first hours after each gap; times before and after the record are no gaps."""
     after = np.zeros(gap.shape, bool)
     known = np.flatnonzero(~gap)
     for hour in known[1:][np.diff(known) > _GAP]:
@@ -212,14 +210,14 @@ def _after_gaps(gap: Mask) -> Mask:
 
 
 def _transitions(gpp: Array, ta: Array, stamps: Stamps) -> tuple[Mask, Mask]:
-    """Hours of spring and of autumn."""
+    """Find the hours of spring and of autumn, ``(time,)`` each."""
     day = periods(stamps, "D")
     of_year = day_of_year(day.start)
     for series in (gpp, ta):
-        daily = period_means(series[np.newaxis], day.number, _LEAST_HOURS)
+        daily = period_means(series[np.newaxis], day.number, _MIN_HOURS)
         year = np.full(_DAYS, np.nan)
-        year[: of_year.max() + 1] = period_means(daily, of_year, least=1)[0]
-        if np.isfinite(year).sum() >= _LEAST_DAYS:
+        year[: of_year.max() + 1] = period_means(daily, of_year, min_count=1)[0]
+        if np.isfinite(year).sum() >= _MIN_DAYS:
             above = _above_half(year)
             before = np.roll(above, 1)
             spring, autumn = _near(above & ~before), _near(before & ~above)
@@ -228,7 +226,7 @@ def _transitions(gpp: Array, ta: Array, stamps: Stamps) -> tuple[Mask, Mask]:
 
 
 def _above_half(year: Array) -> Mask:
-    """Days on which the smoothed mean year is above the middle between its minimum and its maximum."""
+    """Find the days on which the smoothed mean year is above the middle of its range."""
     known = np.flatnonzero(np.isfinite(year))
     year = np.interp(np.arange(_DAYS), known, year[known], period=_DAYS)
     around = np.pad(year, _SMOOTHING // 2, mode="wrap")
@@ -237,6 +235,6 @@ def _above_half(year: Array) -> Mask:
 
 
 def _near(event: Mask) -> Mask:
-    """Days of the year within a transition's half length of any event."""
+    """Find the days of the year within half the length of a transition of any event."""
     apart = np.abs(np.arange(_DAYS)[:, np.newaxis] - np.flatnonzero(event))
     return (np.minimum(apart, _DAYS - apart) <= _TRANSITION).any(axis=1)

@@ -1,4 +1,4 @@
-"""What the noise of the observations leaves to a perfect model."""
+"""Score of a perfect model, limited by the random uncertainty of the observations."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from xcarbon.prep.quality import MAX_QC
 
 
 def noise_ceiling(ds: xr.Dataset, by: str | None = "igbp", *, max_qc: int = MAX_QC) -> xr.Dataset:
-    r"""Tell how well a perfect model of NEE would score, given the random uncertainty of the observations.
+    r"""Estimate the score of a perfect model of NEE from the random uncertainty of the observations.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``NEE`` and ``NEE_RANDUNC``, its random uncertainty as one standard deviation, on
-        ``(site, time)`` or ``(time,)``. Towers are read with it by ``uncertainty=True``.
+        Towers on ``(site, time)`` or ``(time,)`` with ``NEE`` and ``NEE_RANDUNC``, its random uncertainty as
+        one standard deviation [umol m-2 s-1]. The readers of towers include it with ``uncertainty=True``.
     by, max_qc
-        As for :func:`xcarbon.evaluation.scores.score`, and to be the same as there. The uncertainty
-        of filled hours is that of similar measured ones; ``max_qc=0`` leaves them out.
+        As for :func:`xcarbon.evaluation.scores.score`; use the values that the model is scored with. The
+        uncertainty of gap-filled hours is that of similar measured hours; ``max_qc=0`` excludes them.
 
     Returns
     -------
     xarray.Dataset
-        Along ``by``, lazily: ``nse`` [1] and ``rmse`` [umol m-2 s-1] that a perfect model is expected to
-        reach, and ``n``, the number of hours that have both. NaN for a class that carries no uncertainty.
+        Along ``by``, lazy: the expected ``nse`` [1] and ``rmse`` [umol m-2 s-1] of a perfect model, and
+        ``n``, the number of hours with both variables. NaN for a class without ``NEE_RANDUNC``.
 
     Raises
     ------
     VariableError
-        If ``ds`` lacks either of them.
+        If ``ds`` does not contain both variables.
     OptionError
         If ``by`` is not a coordinate on ``site``.
 
     Notes
     -----
-    An observation is the true flux and a random error, :math:`y_i = t_i + \varepsilon_i`, with
+    An observation is the sum of the true flux and a random error, :math:`y_i = t_i + \varepsilon_i`, with
     :math:`E\,\varepsilon_i = 0` and :math:`E\,\varepsilon_i^2 = \sigma_i^2`. The perfect model
-    :math:`x_i = t_i` is left with the errors alone,
+    :math:`x_i = t_i` has these errors only,
 
     .. math:: E \sum_i (y_i - x_i)^2 = E \sum_i \varepsilon_i^2 = \sum_i \sigma_i^2,
 
-    whatever their distribution, which is closer to a double exponential than to a Gaussian [1]_ [2]_, and
-    whether or not they are correlated. The spread of the observations, the denominator of the efficiency, is
-    measured and holds the noise already. Over many hours both sums are close to their expectations, so
+    for any distribution of the errors, which is closer to a double exponential than to a Gaussian [1]_ [2]_,
+    and whether or not they are correlated. The sum of squares of the observations, the denominator of the
+    efficiency, includes the noise. Over many hours both sums are close to their expectations, hence
 
     .. math::
 
         NSE_{max} = 1 - \frac{\sum_i \sigma_i^2}{\sum_i (y_i - \bar y)^2}
                   = 1 - \frac{\overline{\sigma^2}}{\mathrm{var}(y)}.
 
-    Systematic errors (of the friction velocity filter, of advection) are not in it; a model that learns them
-    with the fluxes is not above the ceiling for that. The predictors' own errors make a real ceiling lower.
+    Systematic errors (friction velocity filter, advection) are not included; a model that reproduces them
+    does not exceed the ceiling for that reason. Errors of the predictors lower the ceiling of real models.
 
     References
     ----------
@@ -71,7 +71,8 @@ def noise_ceiling(ds: xr.Dataset, by: str | None = "igbp", *, max_qc: int = MAX_
     array([0.97, 0.96])
     """
     check_variables(ds, ("NEE", "NEE_RANDUNC"), "the noise ceiling")
-    # A model that is off by one standard deviation every hour has the squared errors of a perfect one.
+    # A prediction with an error of one standard deviation in every hour has the expected sum of squared
+    # errors.
     off = ds["NEE"].astype("float64") + ds["NEE_RANDUNC"]
     ceiling = score(ds, off.rename("NEE"), by, max_qc=max_qc).drop_vars("bias")
     ceiling["nse"].attrs["long_name"] = "Nash-Sutcliffe efficiency of a perfect model"

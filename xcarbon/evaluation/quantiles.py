@@ -1,4 +1,4 @@
-"""How scores differ from tower to tower."""
+"""Distribution of scores over towers."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from xcarbon.core.errors import OptionError
 
 
 def site_quantiles(scores: xr.Dataset, q: Sequence[float] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)) -> xr.Dataset:
-    """Give quantiles of scores over towers: the tail, which a mean hides.
+    """Compute quantiles of scores over towers, which show the towers with the worst predictions.
 
     Parameters
     ----------
     scores : xarray.Dataset
-        A score for each tower along ``site``, as ``score(..., by="site")`` gives it, with other dims or
-        without; ``n`` need not be there.
+        Scores of each tower along ``site``, as returned by ``score(..., by="site")``, with or without other
+        dimensions; ``n`` is optional.
     q : sequence of float
         Quantiles in [0, 1].
 
     Returns
     -------
     xarray.Dataset
-        Each score along ``quantile`` and the dims besides ``site``, over the towers that have it, lazily;
-        between two towers linear. In the place of ``n`` stands ``towers``, the number that have the first of
-        the scores. Bad towers are in the low quantiles of an efficiency, and in the high ones of an error.
+        Quantiles of each score along ``quantile`` and the dimensions besides ``site``, lazy, over the towers
+        that have the score, with linear interpolation. ``n`` is replaced by ``towers``, the number of towers
+        that have the first score. The worst towers are in the low quantiles of an efficiency and in the high
+        quantiles of an error.
 
     Raises
     ------
     OptionError
-        If the scores are not by tower.
+        If ``scores`` has no dimension ``site``.
 
     Examples
     --------
@@ -39,11 +40,13 @@ def site_quantiles(scores: xr.Dataset, q: Sequence[float] = (0.05, 0.1, 0.25, 0.
     array([0.2, 0.7])
     """
     if "site" not in scores.dims:
-        raise OptionError(f"quantiles over towers need scores by 'site', found dims {tuple(scores.dims)}")
+        raise OptionError(
+            f"quantiles over towers need the dimension 'site', found {tuple(scores.dims)}: use by='site'"
+        )
     each = scores.drop_vars("n", errors="ignore").reset_coords(drop=True)
     if each.chunks:
         each = each.chunk(site=-1)
     towers = next(iter(each.data_vars.values())).notnull().sum("site")
-    known = each.notnull().any("site")  # of nothing at all numpy would warn
+    known = each.notnull().any("site")  # numpy warns of empty slices
     quantiles = each.where(known, 0).quantile(list(q), dim="site", keep_attrs=True).where(known)
     return quantiles.assign(towers=towers.assign_attrs(long_name="number of towers", units="1"))

@@ -1,11 +1,10 @@
-"""What a prediction would score if its amplitude and mean were right: what is left are errors of timing."""
+"""Scores of a prediction with its amplitude and mean corrected, which leaves the errors of timing."""
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 
-from xcarbon.evaluation.scores import check_group, pair
+from xcarbon.evaluation.scores import moments, pool, pooled, varies
 from xcarbon.prep.quality import MAX_QC
 
 _NAMES = {
@@ -20,7 +19,7 @@ _NAMES = {
 def score_rescaled(
     ds: xr.Dataset, prediction: xr.DataArray, by: str | None = "igbp", *, max_qc: int = MAX_QC
 ) -> xr.Dataset:
-    r"""Score a prediction, and the straight lines through it that would have suited best.
+    r"""Score a prediction before and after rescaling it with a fitted straight line.
 
     Parameters
     ----------
@@ -30,27 +29,29 @@ def score_rescaled(
     Returns
     -------
     xarray.Dataset
-        Along ``by``, lazily:
+        Scores along ``by``, lazy:
 
-        - ``slope`` [1] and ``intercept``, in units of the target, of :math:`y = intercept + slope\, x`, least
-          squares over the hours of the group. A slope above 1 says that predicted fluxes vary too little,
-        - ``nse`` [1]: efficiency of the prediction as it is,
-        - ``nse_group`` [1]: with the line of the group, which is the squared correlation,
-        - ``nse_tower`` [1]: with a line for each tower.
+        - ``slope`` [1] and ``intercept``, in units of the target, of :math:`y = intercept + slope\, x`,
+          fitted by least squares over the hours of the group. A slope above 1 means that the predicted fluxes
+          vary too little,
+        - ``nse`` [1]: efficiency of the prediction itself,
+        - ``nse_group`` [1]: efficiency after rescaling with the line of the group, which is the squared
+          correlation,
+        - ``nse_tower`` [1]: efficiency after rescaling each tower with a line of its own.
 
         NaN where observations or predictions do not vary.
 
     Raises
     ------
     VariableError
-        If the prediction has no name, or ``ds`` does not have the observations.
+        If the prediction has no name, or ``ds`` does not contain the observations.
     OptionError
         If ``by`` is not a coordinate on ``site``.
 
     Notes
     -----
-    The lines are fitted to the observations that they are scored by. What they gain is what a model lacks of
-    its towers, no score that it could reach.
+    The lines are fitted to the same observations that they are scored with. The gain in efficiency therefore
+    shows how large the errors of amplitude and mean are; it is not a score that the model could reach.
 
     Examples
     --------
@@ -60,46 +61,23 @@ def score_rescaled(
     >>> float(flat["slope"].round(3)), float(flat["nse_group"].round(3))
     (2.0, 1.0)
     """
-    observed, predicted = pair(ds, prediction, max_qc=max_qc)
-    check_group(observed, by)
-    towers = _moments(observed.astype(np.float64), predicted.astype(np.float64))
-    scores = _scores(towers) if by is None else towers.groupby(by).map(_scores)
-    for name, long_name in _NAMES.items():
-        units = observed.attrs["units"] if name == "intercept" else "1"
-        scores[name].attrs = {"long_name": long_name, "units": units}
-    return scores
-
-
-def _moments(observed: xr.DataArray, predicted: xr.DataArray) -> xr.Dataset:
-    """Number, means and sums of products about them, of the hours of each tower ``(site,)``."""
-    both = observed.notnull() & predicted.notnull()
-    y, x = observed.where(both), predicted.where(both)
-    means = {"y": y.mean("time"), "x": x.mean("time")}
-    y, x = y - means["y"], x - means["x"]
-    products = {"yy": y * y, "xx": x * x, "xy": x * y}
-    sums = {name: product.sum("time") for name, product in products.items()}
-    return xr.Dataset({"n": both.sum("time"), **means, **sums}).drop_attrs()
-
-
-def _scores(towers: xr.Dataset) -> xr.Dataset:
-    """Pool the towers of a group."""
-    towers = towers.fillna(0)  # means of towers without hours
-    total = towers["n"].sum("site")
-    mean = {name: (towers["n"] * towers[name]).sum("site") / total.where(total > 0) for name in ("y", "x")}
-    apart = {name: towers[name] - mean[name] for name in mean}
-    yy, xx, xy = (
-        (towers[a + b] + towers["n"] * apart[a] * apart[b]).sum("site") for a, b in ("yy", "xx", "xy")
-    )
-    varies = (yy > 0) & (xx > 0)
-    slope = (xy / xx).where(varies)
-    squared = yy - 2 * xy + xx + total * (mean["y"] - mean["x"]) ** 2
-    explained = (towers["xy"] ** 2 / towers["xx"].where(towers["xx"] > 0)).fillna(0).sum("site")
-    return xr.Dataset(
+    towers = moments(ds, prediction, max_qc=max_qc)
+    explained = (towers["sxy"] ** 2 / towers["ssp"].where(towers["ssp"] > 0)).fillna(0)
+    group = pool(towers.assign(residual=towers["sst"] - explained), by)
+    predicted_mean = group["mean"] + group["error"] / group["n"]
+    is_line = varies(group["sst"], group["n"], group["mean"])
+    is_line &= varies(group["ssp"], group["n"], predicted_mean)
+    sst, slope = group["sst"].where(is_line), (group["sxy"] / group["ssp"]).where(is_line)
+    scores = xr.Dataset(
         {
             "slope": slope,
-            "intercept": mean["y"] - slope * mean["x"],
-            "nse": 1 - squared / yy.where(varies),
-            "nse_group": slope * xy / yy,
-            "nse_tower": 1 - (towers["yy"].sum("site") - explained) / yy.where(varies),
+            "intercept": group["mean"] - slope * predicted_mean,
+            "nse": pooled(towers, by)["nse"].where(is_line),
+            "nse_group": slope * group["sxy"] / sst,
+            "nse_tower": 1 - group["residual"] / sst,
         }
     )
+    for name, long_name in _NAMES.items():
+        units = towers["mean"].attrs["units"] if name == "intercept" else "1"
+        scores[name].attrs = {"long_name": long_name, "units": units}
+    return scores

@@ -1,4 +1,4 @@
-"""Compare predictions with observations, lazily."""
+"""Scores of predictions against observations: Nash-Sutcliffe efficiency, root mean square error and bias."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import xarray as xr
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.core.validation import check_variables
 from xcarbon.core.variables import SPREAD, VARIABLES
+from xcarbon.prep.periods import map_towers
 from xcarbon.prep.quality import MAX_QC, mask_quality
 
-#: Number and mean of a tower's observations, sums of squares about it, of squared errors, of errors.
-MOMENTS = ("n", "mean", "spread", "squared", "error")
+#: Names of the moments of a tower, see :func:`moments`.
+MOMENTS = ("n", "mean", "error", "sse", "sst", "ssp", "sxy")
 
 
 def score(
@@ -22,29 +23,31 @@ def score(
     Parameters
     ----------
     ds : xarray.Dataset
-        Observations on ``(site, time)`` or ``(time,)``, with their quality codes.
+        Observations on ``(site, time)`` or ``(time,)``, with their quality flags.
     prediction : xarray.DataArray
-        Named by the code of what it predicts, on the same dims; aligned with ``ds`` by label.
+        Prediction on the same dimensions, named by the code of the predicted variable. It is aligned with
+        ``ds`` by label.
     by : str or None
-        ``"igbp"`` or any other coordinate on ``site`` for a score per class, ``"site"`` for one per
-        tower, None for one over all hours.
+        ``"igbp"`` or any other coordinate on ``site`` for one score per class, ``"site"`` for one score per
+        tower, None for one score over all hours.
     max_qc : int
-        Highest quality code of an observation that counts.
+        Highest quality flag of the observations that are scored.
 
     Returns
     -------
     xarray.Dataset
-        Along ``by``, lazily, pooled over the hours of the class where both are there:
+        Scores along ``by``, lazy, pooled over the hours of each class that have both an observation and a
+        prediction:
 
-        - ``nse`` [1]: Nash-Sutcliffe efficiency ``1 - sum (y - x)^2 / sum (y - mean y)^2``; NaN where
+        - ``nse`` [1]: Nash-Sutcliffe efficiency ``1 - sum (y - x)^2 / sum (y - mean y)^2``; NaN where the
           observations do not vary,
-        - ``rmse`` and ``bias`` (prediction less observation) in units of the target,
+        - ``rmse`` and ``bias`` (prediction minus observation) in units of the target,
         - ``n``: number of hours.
 
     Raises
     ------
     VariableError
-        If the prediction has no name, or ``ds`` does not have the observations.
+        If the prediction has no name, or ``ds`` does not contain the observations.
     OptionError
         If ``by`` is not a coordinate on ``site``.
 
@@ -59,26 +62,30 @@ def score(
 
 
 def moments(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC) -> xr.Dataset:
-    """Sum up each tower's hours: five numbers from which the scores of any group of towers follow.
+    """Compute the moments of each tower, from which the scores of any group of towers follow.
 
     Parameters
     ----------
     ds, prediction, max_qc
-        As for :func:`score`. Dims besides ``site`` and ``time`` stay.
+        As for :func:`score`. Dimensions of the prediction besides ``site`` and ``time`` are kept.
 
     Returns
     -------
     xarray.Dataset
-        Along ``site``, lazily, one task for each tower, with the coordinates of ``ds`` on ``site``:
+        Moments along ``site``, lazy with one task for each tower, with the coordinates of ``ds`` on ``site``.
+        They are computed over the hours that have both an observation and a prediction:
 
-        - ``n``: number of hours where both are there,
-        - ``mean`` of their observations in units of the target, ``spread``: sum of squares about it,
-        - ``squared`` and ``error``: sums of squared errors and of errors (prediction less observation).
+        - ``n``: number of hours,
+        - ``mean``: mean of the observations, in units of the target,
+        - ``error``: sum of the errors (prediction minus observation),
+        - ``sse``: sum of the squared errors,
+        - ``sst``, ``ssp``: sums of squares of the observations and of the predictions, each about their mean,
+        - ``sxy``: sum of products of their deviations from these means.
 
     Raises
     ------
     VariableError
-        If the prediction has no name, or ``ds`` does not have the observations.
+        If the prediction has no name, or ``ds`` does not contain the observations.
 
     Examples
     --------
@@ -91,63 +98,89 @@ def moments(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC) -
     1.0
     """
     observed, predicted = pair(ds, prediction, max_qc=max_qc)
-    stacked = xr.apply_ufunc(
-        tower_moments,
-        observed,
-        predicted,
-        input_core_dims=[["time"], ["time"]],
-        output_core_dims=[["moment"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"moment": len(MOMENTS)}},
-        keep_attrs=False,
-    )
+    stacked = map_towers(tower_moments, observed, predicted, sizes={"moment": len(MOMENTS)})
     return label_moments(stacked, observed)
 
 
 def pooled(moments: xr.Dataset, by: str | None = None) -> xr.Dataset:
-    """Score groups of towers by what :func:`moments` tells of each.
+    """Score groups of towers from the moments of each tower.
 
     Parameters
     ----------
     moments : xarray.Dataset
-        Of towers along ``site``; a tower may be there more than once.
+        Moments along ``site`` from :func:`moments`. A tower may occur more than once.
     by : str or None
         As for :func:`score`.
 
     Returns
     -------
     xarray.Dataset
-        As :func:`score` gives it; dims besides ``site`` stay.
+        Scores as returned by :func:`score`; dimensions besides ``site`` are kept.
 
     Raises
     ------
     OptionError
         If ``by`` is not a coordinate on ``site``.
     """
-    check_group(moments, by)
-    towers, units = moments.reset_coords(drop=True), moments["mean"].attrs.get("units", "1")
+    groups, units = pool(moments, by), moments["mean"].attrs.get("units", "1")
+    scores = xr.Dataset(
+        {
+            "nse": 1
+            - groups["sse"] / groups["sst"].where(varies(groups["sst"], groups["n"], groups["mean"])),
+            "rmse": (groups["sse"] / groups["n"].where(groups["n"] > 0)) ** 0.5,
+            "bias": groups["error"] / groups["n"].where(groups["n"] > 0),
+            "n": groups["n"],
+        }
+    )
+    scores["nse"].attrs = {"long_name": "Nash-Sutcliffe efficiency", "units": "1"}
+    scores["rmse"].attrs = {"long_name": "root mean square error", "units": units}
+    scores["bias"].attrs = {"long_name": "mean of prediction minus observation", "units": units}
+    scores["n"].attrs = {"long_name": "number of hours", "units": "1"}
+    return scores
+
+
+def pool(towers: xr.Dataset, by: str | None) -> xr.Dataset:
+    """Pool moments ``(site,)`` over groups, lazily; variables that are no moments are summed."""
+    member, towers = members(towers, by), towers.reset_coords(drop=True)
     if by == "site":
-        return _scores(towers, units)
-    if by is None:
-        return _scores(_pool(towers, xr.DataArray(True)), units)
-    labels = moments[by].values
-    names = np.unique(labels)
-    member = xr.DataArray(labels == names[:, None], dims=(by, "site"), coords={by: names})
-    return _scores(_pool(towers, member), units)
+        return towers
+    sums = towers.drop_vars(["mean", "sst", "ssp", "sxy"], errors="ignore").where(member, 0).sum("site")
+    n = sums["n"].where(sums["n"] > 0)
+    mean = (towers["n"] * towers["mean"]).where(member, 0).sum("site") / n
+    # Deviations of each tower's means of observations (y) and predictions (x) from those of the group.
+    y = towers["mean"] - mean
+    x = y + towers["error"] / towers["n"].clip(min=1) - sums["error"] / n
+    between = {"sst": y * y, "ssp": x * x, "sxy": x * y}
+    within = {
+        name: towers[name] + towers["n"] * product for name, product in between.items() if name in towers
+    }
+    total = {name: each.where(member, 0).sum("site") for name, each in within.items()}
+    return sums.assign(total | {"mean": mean})
 
 
-def check_group(towers: xr.Dataset | xr.DataArray, by: str | None) -> None:
-    """Raise an OptionError if ``by`` is neither None nor a coordinate on ``site``."""
+def members(towers: xr.Dataset | xr.DataArray, by: str | None) -> xr.DataArray:
+    """Return which towers belong to which group: bool ``(by, site)``, or True for a single group."""
     on_site = [str(name) for name, coordinate in towers.coords.items() if coordinate.dims == ("site",)]
     if by is not None and by not in on_site:
-        raise OptionError(f"by must be None or a coordinate on site, found {by!r}; there are {on_site}")
+        raise OptionError(
+            f"by must be None or a coordinate on site, found {by!r}; the coordinates on site are {on_site}"
+        )
+    if by is None or by == "site":
+        return xr.DataArray(True)
+    labels = towers[by].values
+    names = np.unique(labels)
+    return xr.DataArray(labels == names[:, None], dims=(by, "site"), coords={by: names})
+
+
+def varies(squares: xr.DataArray, n: xr.DataArray, mean: xr.DataArray) -> xr.DataArray:
+    """Return whether a sum of squares about a mean is more than the rounding error of the mean."""
+    return squares > n * (1e-12 * mean) ** 2
 
 
 def pair(
     ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Put the observations that count and a prediction of them side by side.
+    """Align the observations of sufficient quality with a prediction of them.
 
     Parameters
     ----------
@@ -157,16 +190,18 @@ def pair(
     Returns
     -------
     observed, predicted : xarray.DataArray
-        On the same labels of ``(site, time)``, a single tower, too, in one chunk along ``time`` if lazy.
-        ``observed`` has the units of the target and the coordinates of ``ds``.
+        Arrays with the same labels of ``(site, time)``, also for a single tower, in one chunk along ``time``
+        if lazy. ``observed`` has the units of the target and the coordinates of ``ds``.
 
     Raises
     ------
     VariableError
-        If the prediction has no name, or ``ds`` does not have the observations.
+        If the prediction has no name, or ``ds`` does not contain the observations.
     """
     if prediction.name is None:
-        raise VariableError("the prediction has no name: name it by what it predicts, as in .rename('NEE')")
+        raise VariableError(
+            "the prediction has no name: rename it to the variable that it predicts, as in .rename('NEE')"
+        )
     target = str(prediction.name)
     check_variables(ds, (target,), "scoring")
     observed = mask_quality(ds, [target], max_qc)[target]
@@ -174,7 +209,7 @@ def pair(
         observed, prediction = _with_site(observed), _with_site(prediction)
     observed, predicted = xr.align(observed, prediction.reset_coords(drop=True), join="inner")
     if observed.chunks or predicted.chunks:
-        # Coordinates stay in memory.
+        # chunk() makes coordinates lazy, too; here they stay in memory.
         observed = observed.chunk(time=-1).assign_coords(observed.coords)
         predicted = predicted.chunk(time=-1)
     units = VARIABLES[target].units if target in VARIABLES else "1"
@@ -182,97 +217,41 @@ def pair(
 
 
 def flux_with_spread(prediction: xr.Dataset) -> str:
-    """Find the flux that a prediction with ``spread=True`` is of.
-
-    Parameters
-    ----------
-    prediction : xarray.Dataset
-        A flux and its standard deviation, as ``NEE`` and ``NEE_SE``.
-
-    Returns
-    -------
-    str
-        The name of the flux.
-
-    Raises
-    ------
-    VariableError
-        If there is none with its standard deviation, or several.
-    """
+    """Return the name of the flux in a prediction with a flux and its spread (``NEE``, ``NEE_SE``)."""
     names = [str(name) for name in prediction.data_vars]
     fluxes = [name for name in names if name + SPREAD in names]
     if len(fluxes) != 1:
-        raise VariableError(f"a prediction has a flux and its {SPREAD}, found {names}: ask for spread=True")
+        raise VariableError(
+            f"the prediction must contain one flux and its {SPREAD}, found {names}: predict with spread=True"
+        )
     return fluxes[0]
 
 
 def _with_site(array: xr.DataArray) -> xr.DataArray:
-    """Give a single tower, and what is known of it, the dim ``site``."""
+    """Add the dimension ``site`` to a single tower and to its scalar coordinates."""
     if "site" in array.dims:
         return array
-    known = {name: c.variable.set_dims(["site"]) for name, c in array.coords.items() if not c.dims}
-    return array.drop_vars(known).expand_dims("site").assign_coords(known)
+    scalars = {name: c.variable.set_dims(["site"]) for name, c in array.coords.items() if not c.dims}
+    return array.drop_vars(scalars).expand_dims("site").assign_coords(scalars)
 
 
 def label_moments(stacked: xr.DataArray, observed: xr.DataArray) -> xr.Dataset:
-    """Name moments along a dim ``moment``, and give them the coordinates of their observations.
-
-    Parameters
-    ----------
-    stacked : xarray.DataArray
-        From :func:`tower_moments`, with dims ``site`` and ``moment``.
-    observed : xarray.DataArray
-        The first of :func:`pair`.
-
-    Returns
-    -------
-    xarray.Dataset
-        As :func:`moments` gives it.
-    """
+    """Return moments ``(..., moment)`` as a Dataset with the coordinates on ``site`` of ``observed``."""
     towers = xr.Dataset({name: stacked.isel(moment=number) for number, name in enumerate(MOMENTS)})
-    known = {name: c for name, c in observed.coords.items() if c.dims == ("site",)}
-    towers = towers.assign(n=towers["n"].astype("int64")).reset_coords(drop=True).assign_coords(known)
+    on_site = {name: c for name, c in observed.coords.items() if c.dims == ("site",)}
+    towers = towers.assign(n=towers["n"].astype("int64")).reset_coords(drop=True).assign_coords(on_site)
     towers["mean"].attrs["units"] = observed.attrs["units"]
     return towers
 
 
 def tower_moments(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Kernel of :func:`moments`: ``(..., time) -> (..., moment)`` as in :data:`MOMENTS`, in float64."""
+    """Compute :data:`MOMENTS` of one tower in float64: ``(time,)`` each to ``(moment,)``."""
     both = ~np.isnan(observed) & ~np.isnan(predicted)
-    y = np.where(both, observed, 0).astype("float64")
-    error = np.where(both, predicted, 0).astype("float64") - y
-    n = both.sum(axis=-1)
-    mean = y.sum(axis=-1) / np.maximum(n, 1)
-    # About the mean: a difference of two large sums would lose the digits that matter.
-    deviation = np.where(both, y - mean[..., np.newaxis], 0)
-    return np.stack(
-        [n, mean, *((x**2).sum(axis=-1) for x in (deviation, error)), error.sum(axis=-1)], axis=-1
-    )
-
-
-def _pool(towers: xr.Dataset, member: xr.DataArray) -> xr.Dataset:
-    """Moments of groups of towers, without computing anything."""
-    sums = towers[["n", "error", "squared"]].where(member, 0).sum("site")
-    mean = (towers["n"] * towers["mean"]).where(member, 0).sum("site") / sums["n"].where(sums["n"] > 0)
-    spread = towers["spread"] + towers["n"] * (towers["mean"] - mean) ** 2
-    return sums.assign(mean=mean, spread=spread.where(member, 0).sum("site"))
-
-
-def _scores(moments: xr.Dataset, units: str) -> xr.Dataset:
-    """From moments to scores."""
-    n = moments["n"].where(moments["n"] > 0)
-    # What is left of the mean's rounding error is no spread.
-    varies = moments["spread"] > n * (1e-12 * moments["mean"]) ** 2
-    scores = xr.Dataset(
-        {
-            "nse": 1 - moments["squared"] / moments["spread"].where(varies),
-            "rmse": (moments["squared"] / n) ** 0.5,
-            "bias": moments["error"] / n,
-            "n": moments["n"],
-        }
-    )
-    scores["nse"].attrs = {"long_name": "Nash-Sutcliffe efficiency", "units": "1"}
-    scores["rmse"].attrs = {"long_name": "root mean square error", "units": units}
-    scores["bias"].attrs = {"long_name": "mean of prediction less observation", "units": units}
-    scores["n"].attrs = {"long_name": "number of hours", "units": "1"}
-    return scores
+    y, x = (np.where(both, series, 0).astype("float64") for series in (observed, predicted))
+    n, error = both.sum(), x - y
+    means = [series.sum() / max(n, 1) for series in (y, x)]
+    # Deviations from the mean: a difference of two large sums would lose significant digits.
+    with np.errstate(invalid="ignore"):  # infinite predictions
+        dy, dx = (np.where(both, series - mean, 0) for series, mean in zip((y, x), means, strict=True))
+        sums = [product.sum() for product in (error, error**2, dy**2, dx**2, dx * dy)]
+    return np.array([n, means[0], *sums])

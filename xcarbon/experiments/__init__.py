@@ -1,7 +1,7 @@
-"""Comparisons of models that end in a report.
+"""Comparisons of models with a report.
 
-:func:`run` does what is missing of an experiment: it trains, predicts, scores and reports. What to compare is
-written in a TOML file (:func:`read_experiment`) or in Python (:class:`Experiment`, :class:`Model`).
+:func:`run` trains, predicts, scores and reports; it skips what has been done before. An experiment is
+described in a TOML file (:func:`read_experiment`) or in Python (:class:`Experiment`, :class:`Model`).
 """
 
 from xcarbon.experiments.comparison import run

@@ -1,4 +1,4 @@
-"""An experiment from the store to the report, as far as it is not done already."""
+"""Run an experiment: train, predict, score and report."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from xcarbon.core.workers import cluster
 from xcarbon.experiments import results
 from xcarbon.experiments.config import Experiment
 from xcarbon.experiments.report import report
-from xcarbon.experiments.runs import Plan, perform, plan
+from xcarbon.experiments.runs import RunList, perform, plan
 from xcarbon.io.store import open_store
 
 
 def run(experiment: Experiment) -> xr.Dataset:
-    """Do what is missing of an experiment, and write its results and report.
+    """Run an experiment and write its results and report. Steps that have been done before are skipped.
 
     Parameters
     ----------
     experiment : Experiment
-        What to compare.
+        Models, towers and settings to compare.
 
     Returns
     -------
     xarray.Dataset
-        What ``results.nc`` holds, see :func:`xcarbon.experiments.results.collect`.
+        Content of ``results.nc``, see :func:`xcarbon.experiments.results.collect`.
 
     Raises
     ------
     XCarbonError
         If the store cannot be opened, matplotlib is missing, or a model cannot be trained.
     KeyboardInterrupt
-        On Ctrl-C; the same call goes on.
+        On Ctrl-C; the same call continues the experiment.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def run(experiment: Experiment) -> xr.Dataset:
     {'model': 2, 'seed': 1}
     """
     if find_spec("matplotlib") is None:
-        raise XCarbonError("an experiment ends with figures: pip install 'xcarbon[plot]'")
+        raise XCarbonError("the report of an experiment needs matplotlib: pip install 'xcarbon[plot]'")
     with cluster(experiment.scheduler):
         todo = plan(experiment, open_store(experiment.store))
         _perform_all(experiment, todo)
@@ -63,8 +63,8 @@ def run(experiment: Experiment) -> xr.Dataset:
     return found
 
 
-def _perform_all(experiment: Experiment, todo: Plan) -> None:
-    """All runs one after the other: training takes all cores."""
+def _perform_all(experiment: Experiment, todo: RunList) -> None:
+    """Perform all runs one after the other, because training uses all cores."""
     labels = {each.name: label for (label, _), runs in todo.runs.items() for each in runs}
     progress = tqdm(todo.distinct.values(), "runs", unit="run", disable=not OPTIONS["progress"])
     for number, each in enumerate(progress, start=1):
@@ -74,4 +74,4 @@ def _perform_all(experiment: Experiment, todo: Plan) -> None:
             perform(each, todo, experiment.runs)
         except KeyboardInterrupt:
             where = f"run {number} of {len(todo.distinct)}, {what}"
-            raise KeyboardInterrupt(f"stopped in {where}; the same command goes on from here") from None
+            raise KeyboardInterrupt(f"stopped in {where}; the same command continues from here") from None

@@ -1,4 +1,4 @@
-"""What to compare: models, seeds, towers and hours, as frozen dataclasses that refuse nonsense early."""
+"""Configuration of an experiment: models, seeds, towers and hours, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -7,38 +7,49 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xarray as xr
 
 from xcarbon.core.errors import ModelError, OptionError, VariableError
+from xcarbon.core.validation import check_range
 from xcarbon.core.variables import PAPER_INPUTS, variable
 from xcarbon.evaluation.baselines import diurnal_cycle, ridge
+from xcarbon.models import registry
 from xcarbon.prep.quality import MAX_QC
+from xcarbon.training.task import configure
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of model: its name for people, and the settings of an experiment that it takes over."""
+class Baseline(NamedTuple):
+    """A simple comparison model: its name for people, and its function of training and scored towers."""
 
     name: str
-    shared: tuple[str, ...]
+    predict: Callable[..., xr.DataArray]
+
+    @property
+    def settings(self) -> list[str]:
+        """Names of the keyword arguments of the function."""
+        parameters = inspect.signature(self.predict).parameters.values()
+        return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
-KINDS: dict[str, Kind] = {
-    "ecoperceiver": Kind("EcoPerceiver", ("variables", "bands", "max_qc")),
-    "streaming": Kind("streaming EcoPerceiver", ("variables", "bands", "max_qc")),
-    "xgboost": Kind("XGBoost", ("variables", "bands", "max_qc")),
-    "ridge": Kind("ridge regression", ("variables", "max_qc")),
-    "diurnal_cycle": Kind("mean diurnal cycle", ("max_qc",)),
+BASELINES = {
+    "ridge": Baseline("ridge regression", ridge),
+    "diurnal_cycle": Baseline("mean diurnal cycle", diurnal_cycle),
 }
-#: Those that are functions of training towers and towers to predict; the others are trained by ``fit``.
-REFERENCES: dict[str, Callable[..., xr.DataArray]] = {"ridge": ridge, "diurnal_cycle": diurnal_cycle}
-
 SPLITS = ("paper", "random")
 HOURS = ("all", "best-year")
-#: What scores of the predictions can be asked for beside those by class and tower.
+#: Scores that can be computed in addition to those by class and tower.
 EVALUATIONS = ("extremes", "time-scales")
+#: Settings of an experiment that are also settings of its models.
+_SHARED = ("variables", "bands", "max_qc")
+#: Fields of dataclasses of settings that ``fit`` sets, with values for the check.
+_SET_BY_FIT = {"seed": 0, "variables": PAPER_INPUTS, "bands": (), "targets": ("NEE",)}
+
+
+def kinds() -> list[str]:
+    """Return the kinds of models that can be compared: trained ones that can be saved, and baselines."""
+    return [*(kind for kind in registry.trainable() if registry.KINDS[kind].predictor), *BASELINES]
 
 
 @dataclass(frozen=True)
@@ -47,25 +58,26 @@ class Model:
 
     Attributes
     ----------
-    kind : {"ecoperceiver", "streaming", "xgboost", "ridge", "diurnal_cycle"}
-        What ``Dataset.carbon.fit`` trains, or :func:`~xcarbon.evaluation.baselines.ridge` or
-        :func:`~xcarbon.evaluation.baselines.diurnal_cycle`.
+    kind : {"ecoperceiver", "streaming", "xgboost", "ridge", "diurnal_cycle"} or str
+        Kind of model that ``Dataset.carbon.fit`` trains, which may be one that was added with
+        :func:`xcarbon.models.registry.register`; or one of the baselines
+        :func:`~xcarbon.evaluation.baselines.ridge` and :func:`~xcarbon.evaluation.baselines.diurnal_cycle`.
     label : str
-        Its name in the results; by default that of the kind.
+        Name of the model in the results; by default the name of the kind.
     by_class : bool
-        Train a model for each IGBP class on the towers of the class alone.
+        Whether to train one model for each IGBP class, on the towers of this class only.
     max_seeds : int or None
-        Train with the first seeds of the experiment alone, where all of them would take too long.
+        Number of seeds of the experiment that are used, for models whose training takes long; None for all.
     share : float
-        Part of the towers to learn from that are given to it, drawn at random with the seed; a larger part
-        holds the towers of a smaller one.
+        Share of the training towers, in (0, 1], drawn at random with the seed. A larger share contains the
+        towers of a smaller one.
     settings : mapping
-        Keyword arguments of ``fit`` or of the reference.
+        Keyword arguments of ``fit`` or of the baseline.
 
     Raises
     ------
     OptionError
-        If the kind or a setting does not exist, or the value of one is not allowed.
+        If the kind or a setting does not exist, or the value of a setting is not allowed.
 
     Examples
     --------
@@ -81,26 +93,36 @@ class Model:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_one_of("kind", self.kind, list(KINDS))
+        _check_one_of("kind", self.kind, kinds())
         if not isinstance(self.by_class, bool):
             raise OptionError(f"by_class must be true or false, found {self.by_class!r}")
         if self.max_seeds is not None and (type(self.max_seeds) is not int or self.max_seeds < 1):
             raise OptionError(f"max_seeds must be a whole number of 1 or more, found {self.max_seeds!r}")
-        if not isinstance(self.share, int | float) or not 0 < self.share <= 1:
-            raise OptionError(f"share must be a number in (0, 1], found {self.share!r}")
-        object.__setattr__(self, "label", self.label or KINDS[self.kind].name)
+        check_range(self, "share", gt=0, le=1, error=OptionError)
+        object.__setattr__(self, "label", self.label or self.kind_name)
         object.__setattr__(self, "settings", _frozen(self.settings))
         _check_settings(self)
 
     @property
+    def kind_name(self) -> str:
+        """Name of the kind for people."""
+        return (BASELINES.get(self.kind) or registry.KINDS[self.kind]).name
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of the settings of an experiment that the model takes over."""
+        if self.kind not in BASELINES:
+            return _SHARED
+        return tuple(name for name in _SHARED if name in BASELINES[self.kind].settings)
+
+    @property
     def uses_seed(self) -> bool:
-        """Whether it would be another model with another seed."""
-        return self.kind not in REFERENCES
+        """Whether the model depends on the seed."""
+        return self.kind not in BASELINES
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Model:
-        """Take over settings where it has none, key by key within ``network``."""
-        both = merge(defaults, self.settings)
-        return dataclasses.replace(self, settings=both)
+        """Return the model with further settings where it has none, key by key within ``network``."""
+        return dataclasses.replace(self, settings=merge(defaults, self.settings))
 
 
 @dataclass(frozen=True)
@@ -112,35 +134,35 @@ class Experiment:
     store : str
         Path or URL of a Zarr store of towers.
     out : pathlib.Path
-        Folder to write: ``runs``, ``results.nc``, ``report.md`` and ``report.html``.
+        Folder for ``runs``, ``results.nc``, ``report.md`` and ``report.html``.
     models : tuple of Model
-        The first is the one that the others are compared with.
+        Models to compare; the others are compared with the first.
     protocol : str or None
-        Name of the protocol that the models come from.
+        Name of the protocol that lists the models.
     seeds : tuple of int
-        Of training, and of the split if it is random.
+        Random seeds of the training, and of the split if it is random.
     target : str
         Code of the variable to predict.
     variables, bands : tuple of str or None
         Predictors and patch bands; by default all of the paper's that the store has.
     max_qc : int
-        Highest quality code that counts, in training and in scoring.
+        Highest quality flag of the hours that are used, in training and in scoring.
     split : {"paper", "random"}
-        Coordinate ``paper_split`` of the store, or else the paper's lists of towers; or
-        ``Dataset.carbon.split(seed)``.
+        ``"paper"`` uses the coordinate ``paper_split`` of the store or, without it, the paper's lists of
+        towers; ``"random"`` uses ``Dataset.carbon.split(seed)``.
     hours : {"all", "best-year"}
-        Score all hours of a tower, or those of its calendar year with most observations.
+        Score all hours of a tower, or the calendar year with the most observations.
     evaluate : tuple of {"extremes", "time-scales"}
         Further scores.
     draw : tuple of str
-        Towers to draw a week of; by default those with most hours of the largest classes.
+        Towers of which the report shows a week; by default those with the most hours in the largest classes.
     scheduler : str or None
-        Address of a Dask cluster that predicts; by default this machine.
+        Address of a Dask cluster for predictions and XGBoost; None for this machine.
 
     Raises
     ------
     OptionError
-        If a value is not allowed.
+        If the value of a setting is not allowed.
     VariableError
         If a variable is unknown.
 
@@ -166,7 +188,8 @@ class Experiment:
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out).absolute())  # workers may stand elsewhere
+        # Workers of a cluster may run in another folder.
+        object.__setattr__(self, "out", Path(self.out).absolute())
         _check_one_of("split", self.split, SPLITS)
         _check_one_of("hours", self.hours, HOURS)
         _check_list("seeds", self.seeds, int)
@@ -177,14 +200,14 @@ class Experiment:
         if isinstance(self.max_qc, bool) or not isinstance(self.max_qc, int) or self.max_qc < 0:
             raise OptionError(f"max_qc must be a whole number of 0 or more, found {self.max_qc!r}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise OptionError(f"seeds must be different numbers, at least one, found {list(self.seeds)}")
+            raise OptionError(f"seeds must be one or more different numbers, found {list(self.seeds)}")
         if not variable(self.target).is_target:
             raise VariableError(f"{self.target} is a predictor and cannot be the target")
         for code in self.variables or ():
             variable(code)
         labels = [model.label for model in self.models]
         if not labels or len(set(labels)) < len(labels):
-            raise OptionError(f"models must have different labels, at least one, found {labels}")
+            raise OptionError(f"models must be at least one, with different labels, found {labels}")
 
     @property
     def runs(self) -> Path:
@@ -197,13 +220,13 @@ class Experiment:
         return self.out / "results.nc"
 
     def complete(self, model: Model) -> Model:
-        """Give a model the settings that it takes over from the experiment."""
-        shared = {name: getattr(self, name) for name in KINDS[model.kind].shared}
+        """Return a model with the settings that it takes over from the experiment."""
+        shared = {name: getattr(self, name) for name in model.shared}
         return model.with_defaults({name: value for name, value in shared.items() if value is not None})
 
 
 def merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay settings over defaults; tables such as ``network`` key by key.
+    """Return defaults updated with a model's own settings; tables such as ``network`` key by key.
 
     Examples
     --------
@@ -218,24 +241,20 @@ def merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 
 
 def check_known(found: Iterable[str], known: Collection[str], where: str) -> None:
-    """Refuse names that do not exist, and list those that do.
-
-    Raises
-    ------
-    OptionError
-        With both.
-    """
+    """Raise an OptionError for names that do not exist; it lists the names that do."""
     unknown = sorted(set(found) - set(known))
     if unknown:
-        raise OptionError(f"{where}: unknown {unknown}; there are {sorted(known)}")
+        raise OptionError(f"{where}: unknown {unknown}; the known names are {sorted(known)}")
 
 
 def _check_one_of(name: str, value: object, allowed: Collection[str]) -> None:
+    """Raise an OptionError for a value that is not allowed."""
     if value not in allowed:
         raise OptionError(f"{name} must be one of {list(allowed)}, found {value!r}")
 
 
 def _check_list(name: str, values: object, kind: type) -> None:
+    """Raise an OptionError unless values are None or a list of integers or texts."""
     if values is None:
         return
     wrong = isinstance(values, str) or not isinstance(values, tuple | list)
@@ -245,46 +264,34 @@ def _check_list(name: str, values: object, kind: type) -> None:
 
 
 def _frozen(value: Any) -> Any:
-    """Lists become tuples: the same setting from TOML and from Python is the same."""
+    """Replace lists by tuples, so that settings from TOML and from Python are equal."""
     if isinstance(value, Mapping):
         return {str(name): _frozen(inner) for name, inner in value.items()}
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _check_settings(model: Model) -> None:
-    """Find a misspelt setting before hours of training, not after."""
-    where, settings = f"settings of {model.label!r}", dict(model.settings)
-    if model.kind in REFERENCES:
-        parameters = inspect.signature(REFERENCES[model.kind]).parameters.values()
-        check_known(settings, [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], where)
+    """Raise an OptionError for settings that ``fit`` or the baseline would refuse after hours of training."""
+    where = f"settings of {model.label!r}"
+    if model.kind in BASELINES:
+        check_known(model.settings, BASELINES[model.kind].settings, where)
         return
-    own = {name: value for name, value in settings.items() if name not in KINDS[model.kind].shared}
+    entry, also = registry.KINDS[model.kind], list(model.shared)
     try:
-        _check_training(model.kind, own)
+        if entry.network is not None:
+            _build(entry.network, dict(model.settings.get("network", {})))
+            also.append("network")
+        own = {name: value for name, value in model.settings.items() if name not in also}
+        if entry.training is not None:
+            _build(entry.training, own, also)
+        else:
+            check_known(own, also, where)
     except (ModelError, TypeError) as error:
         raise OptionError(f"{where}: {error}") from error
 
 
-def _check_training(kind: str, settings: dict[str, Any]) -> None:
-    """Build the classes that ``fit`` builds."""
-    from xcarbon.training.task import configure
-
-    reads = {"variables": PAPER_INPUTS, "bands": ()}
-    if kind == "xgboost":
-        from xcarbon.training.boosting_config import BoostingConfig
-
-        configure(BoostingConfig, settings, seed=0)
-        return
-    network = dict(settings.pop("network", {}))
-    if kind == "streaming":
-        from xcarbon.models.streaming import StreamingConfig
-        from xcarbon.training.streaming import FIXED, StreamingTraining
-
-        configure(StreamingTraining, settings, also=["network"], seed=0, **FIXED)
-        configure(StreamingConfig, network, **reads, targets=("NEE",), spread=False)
-        return
-    from xcarbon.models.ecoperceiver import EcoPerceiverConfig
-    from xcarbon.training import TrainingConfig
-
-    configure(TrainingConfig, settings, also=["network"], seed=0)
-    configure(EcoPerceiverConfig, network, **reads)
+def _build(reference: type[Any] | str, settings: dict[str, Any], also: Collection[str] = ()) -> None:
+    """Build a dataclass of settings as ``fit`` does."""
+    cls = registry.resolve(reference)
+    names = {each.name for each in dataclasses.fields(cls)}
+    configure(cls, settings, list(also), **{name: _SET_BY_FIT[name] for name in names & set(_SET_BY_FIT)})

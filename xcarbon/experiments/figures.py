@@ -1,4 +1,4 @@
-"""Figures of a comparison; what is drawn of single towers is left to ``Dataset.carbon.plot``."""
+"""Figures of an experiment; figures of single towers use ``Dataset.carbon.plot``."""
 
 from __future__ import annotations
 
@@ -7,39 +7,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xcarbon.plotting.style import pretty
+from xcarbon.plotting.style import QUIET, pretty, strip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours of models in turn, of Okabe and Ito, for all kinds of colour vision.
+#: Colours of models in turn, from the palette of Okabe and Ito for colour vision deficiency.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
-_QUIET = "#999999"
-#: Efficiencies below are marked at the edge: one of them would press all others together.
-_LOWEST = -1.0
+#: Lower end of axes of the efficiency; smaller values are written at the edge.
+LOWEST = -1.0
 _WIDTH = 9.0
-#: Letters of a legend that have room in this width.
+#: Number of characters of a legend that fit in this width.
 _LEGEND = 90
-#: Of fewer seeds a box would say more than there is.
-_FEWEST = 5
+#: Minimum number of seeds for a box.
+_MIN_SEEDS = 5
 
 
 def boxes(scores: xr.DataArray, overall: xr.DataArray | None = None, lowest: float = -np.inf) -> Figure:
-    """Draw a box over seeds for each model and group, or a point where there is one seed.
+    """Plot scores ``(model, seed, group)`` as points and boxes over seeds.
 
-    Parameters
-    ----------
-    scores : xarray.DataArray
-        ``(model, seed, group)``, the group under any name, with ``long_name`` and ``units``.
-    overall : xarray.DataArray, optional
-        ``(model, seed)``, drawn behind the groups as "all".
-    lowest : float
-        Where the axis ends at the latest; what is below is written at the edge.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    ``overall`` ``(model, seed)`` is added as the group "all". Scores below ``lowest`` are written at the
+    edge.
     """
     by = str(scores.dims[-1])
     values, groups = scores.transpose("model", "seed", by).values, list(scores[by].values.astype(str))
@@ -48,7 +37,7 @@ def boxes(scores: xr.DataArray, overall: xr.DataArray | None = None, lowest: flo
         groups = [*groups, "all"]
     figure, ax = _figure(3.6)
     if overall is not None:
-        ax.axvline(len(groups) - 1.5, color=_QUIET, linewidth=0.6)
+        ax.axvline(len(groups) - 1.5, color=QUIET, linewidth=0.6)
     step = 0.8 / len(values)
     floor = max(lowest, min(np.nanmin(values, initial=0), 0) - 0.05)
     for number, (label, of_model) in enumerate(zip(scores["model"].values, values, strict=True)):
@@ -57,7 +46,7 @@ def boxes(scores: xr.DataArray, overall: xr.DataArray | None = None, lowest: flo
     ax.set_xticks(range(len(groups)), groups)
     ax.set_xlim(-0.6, len(groups) - 0.4)
     ax.set_ylim(bottom=floor)
-    ax.axhline(0, color=_QUIET, linewidth=0.6, zorder=0)
+    ax.axhline(0, color=QUIET, linewidth=0.6, zorder=0)
     ax.set_ylabel(f"{scores.attrs['long_name']}\n[{pretty(scores.attrs['units'])}]")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderpad=0)
     return figure
@@ -66,7 +55,7 @@ def boxes(scores: xr.DataArray, overall: xr.DataArray | None = None, lowest: flo
 def _draw_model(
     ax: Axes, values: np.ndarray, place: np.ndarray, width: float, color: str, label: str, floor: float
 ) -> None:
-    """Boxes or points of one model, ``values (seed, group)``."""
+    """Plot boxes or points of one model, ``values (seed, group)``."""
     ax.plot([], [], "s", color=color, label=label)
     for column, x in zip(values.T, place, strict=True):
         known = column[np.isfinite(column)]
@@ -80,7 +69,7 @@ def _draw_model(
             ax.plot(x, known[0], "D", color=color, markersize=5)
             continue
         ax.plot(np.full(known.size, x), known, "o", color=color, markersize=4, alpha=0.7, zorder=3)
-        if known.size < _FEWEST:
+        if known.size < _MIN_SEEDS:
             continue
         ax.boxplot(
             known,
@@ -97,7 +86,7 @@ def _draw_model(
 
 
 def intervals(results: xr.Dataset) -> Figure:
-    """Draw each model's efficiency over all hours with its interval over towers."""
+    """Plot the efficiency of each model over all hours with its interval over towers."""
     nse, bounds = results["nse"].mean("seed"), results["nse_interval"]
     figure, ax = _figure(0.7 + 0.32 * results.sizes["model"])
     for row, label in enumerate(results["model"].values):
@@ -111,7 +100,7 @@ def intervals(results: xr.Dataset) -> Figure:
 
 
 def differences(results: xr.Dataset) -> Figure:
-    """Draw by how much models are ahead of the first one, by class and over all, with intervals."""
+    """Plot the differences from the first model by class and over all hours, with intervals."""
     pairs = np.flatnonzero(results["pair_first"].values == results["model"].values[0])
     groups = [*results["igbp"].values.astype(str), "all"]
     figure, ax = _figure(0.8 + 0.14 * len(groups) * (1 + len(pairs)))
@@ -128,12 +117,12 @@ def differences(results: xr.Dataset) -> Figure:
         for known, face in ((sure, color), (~sure, "white")):
             ax.plot(centre[known], rows[known], "o", color=color, markerfacecolor=face, markersize=6)
         ax.plot([], [], "o", color=color, label=str(results["pair"].values[pair]))
-    ax.axvline(0, color=_QUIET, linewidth=0.8, zorder=0)
-    ax.axhline(len(groups) - 1.5, color=_QUIET, linewidth=0.6)
+    ax.axvline(0, color=QUIET, linewidth=0.8, zorder=0)
+    ax.axhline(len(groups) - 1.5, color=QUIET, linewidth=0.6)
     ax.set_yticks(range(len(groups)), groups)
     ax.set_ylim(len(groups) - 0.4, -0.6)
     left, right = ax.get_xlim()
-    ax.set_xlim(max(left, _LOWEST), min(right, -_LOWEST))
+    ax.set_xlim(max(left, LOWEST), min(right, -LOWEST))
     ax.set_xlabel("difference of Nash-Sutcliffe efficiencies [1]")
     longest = max(len(label) for label in ax.get_legend_handles_labels()[1])
     columns = max(1, min(3, _LEGEND // longest))
@@ -142,26 +131,11 @@ def differences(results: xr.Dataset) -> Figure:
 
 
 def week(ds: xr.Dataset, predicted: xr.DataArray, site: str) -> Figure:
-    """Draw a week of observations and of each model's prediction.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        The store.
-    predicted : xarray.DataArray
-        ``(model, seed, time)`` in memory, named by the target.
-    site : str
-        The tower.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Lines are means over seeds, bands go from the lowest seed to the highest.
-    """
+    """Plot a week of observations and of predictions ``(model, seed, time)`` with the range of seeds."""
     from matplotlib.dates import num2date
 
     figure, ax = _figure(2.6)
-    mean = predicted.mean("seed", keep_attrs=True).dropna("time")  # the hours that all models predict
+    mean = predicted.mean("seed", keep_attrs=True).dropna("time")  # hours that all models predict
     ds.carbon.plot.series(mean.isel(model=0, drop=True), site=site, ax=ax)
     first, last = (np.datetime64(num2date(edge).replace(tzinfo=None)) for edge in ax.get_xlim())
     ax.lines[-1].remove()
@@ -177,17 +151,17 @@ def week(ds: xr.Dataset, predicted: xr.DataArray, site: str) -> Figure:
 
 
 def sites(ds: xr.Dataset, color_by: str) -> Figure:
-    """Draw a map of towers."""
+    """Plot a map of towers."""
     figure, ax = _figure(4.6)
     ds.carbon.plot.sites(ax=ax, color_by=color_by)
     return figure
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    """A figure that no window system knows of."""
+    """Return a figure that is independent of pyplot, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     ax = figure.subplots()
-    ax.spines[["top", "right"]].set_visible(False)
+    strip(ax)
     return figure, ax

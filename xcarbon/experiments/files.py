@@ -1,4 +1,4 @@
-"""Experiments as TOML files."""
+"""TOML files of experiments."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import dataclasses
 import json
 import os
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.experiments import paper
-from xcarbon.experiments.config import KINDS, Experiment, Model, check_known, merge
+from xcarbon.experiments.config import Experiment, Model, check_known, kinds
 from xcarbon.experiments.protocols import PROTOCOLS, Protocol
 
 #: Name of the file of a protocol in its folder.
 FILE = "experiment.toml"
-#: Keys whose value is a text.
+#: Keys whose values are texts.
 _TEXTS = ("store", "out", "protocol", "target", "split", "hours", "scheduler")
 _TEMPLATE = """\
 # {question}
@@ -29,7 +28,7 @@ seeds = {seeds}
 split = "paper"
 hours = "all"
 
-# For training at a small scale, and for scoring one year of each tower:
+# For a short training, and for scores of one year of each tower:
 # hours = "best-year"
 # [settings.ecoperceiver]
 # max_steps = 2000
@@ -45,21 +44,21 @@ def read_experiment(path: str | os.PathLike[str]) -> Experiment:
     Parameters
     ----------
     path : path-like
-        The file. Its keys are the attributes of :class:`Experiment`; ``models`` is a list of tables, in
-        which all keys but ``kind``, ``label``, ``by_class``, ``max_seeds`` and ``share`` are settings;
-        ``[settings.KIND]`` holds settings of all models of a kind. Paths are relative to the file.
+        Path of the file. Its keys are the attributes of :class:`Experiment`. ``models`` is a list of tables,
+        in which all keys except ``kind``, ``label``, ``by_class``, ``max_seeds`` and ``share`` are settings.
+        ``[settings.KIND]`` contains settings of all models of a kind. Paths are relative to the file.
 
     Returns
     -------
     Experiment
-        Models of the protocol, then those of the file.
+        Experiment with the models of the protocol followed by those of the file.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     OptionError
-        If it is no TOML, a key or the protocol does not exist, or a value is not allowed.
+        If the file is not valid TOML, a key or the protocol does not exist, or a value is not allowed.
 
     Examples
     --------
@@ -75,32 +74,32 @@ def read_experiment(path: str | os.PathLike[str]) -> Experiment:
         content = tomllib.loads(path.read_text())
         return _experiment(content, path.parent)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path} is no TOML: {error}") from error
+        raise OptionError(f"{path} is not valid TOML: {error}") from error
     except (OptionError, VariableError) as error:
         raise OptionError(f"{path}: {error}") from error
 
 
 def write_protocol(name: str, store: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
-    """Write a protocol as a TOML file to run and to change, unless there is one already.
+    """Write a protocol as a TOML file, which can be edited; an existing file is kept.
 
     Parameters
     ----------
     name : str
         One of :data:`~xcarbon.experiments.protocols.PROTOCOLS`.
     store : path-like or URL
-        The store.
+        Zarr store of towers.
     out : path-like
         Folder of the experiment.
 
     Returns
     -------
     pathlib.Path
-        ``experiment.toml`` in the folder.
+        Path of ``experiment.toml`` in the folder.
 
     Raises
     ------
     OptionError
-        If there is no such protocol, or the file that is there is for another one or another store.
+        If there is no such protocol, or if an existing file is for another protocol or another store.
     """
     protocol, path = _protocol(name), Path(out, FILE)
     store = _resolve(os.fspath(store), Path())
@@ -108,7 +107,7 @@ def write_protocol(name: str, store: str | os.PathLike[str], out: str | os.PathL
         there = read_experiment(path)
         if (there.protocol, there.store) != (name, store):
             found = f"{there.protocol} of {there.store}"
-            raise OptionError(f"{path} is {found}: run it by its path, or choose another folder")
+            raise OptionError(f"{path} is {found}: give its path to run it, or choose another folder")
         return path
     text = _TEMPLATE.format(
         question=protocol.question,
@@ -122,6 +121,7 @@ def write_protocol(name: str, store: str | os.PathLike[str], out: str | os.PathL
 
 
 def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
+    """Experiment of the content of a file in a folder."""
     fields = {field.name for field in dataclasses.fields(Experiment)}
     check_known(content, fields | {"settings"}, "keys")
     for key in _TEXTS:
@@ -148,16 +148,17 @@ def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
 
 
 def _protocol(name: object) -> Protocol:
+    """Protocol of this name; raise an OptionError if there is none."""
     if name not in PROTOCOLS:
-        raise OptionError(f"there is no protocol {name!r}; there are {list(PROTOCOLS)}")
+        raise OptionError(f"there is no protocol {name!r}; the protocols are {list(PROTOCOLS)}")
     return PROTOCOLS[str(name)]
 
 
 def _models(content: dict[str, Any]) -> tuple[Model, ...]:
-    """Models of the file itself."""
+    """Models that the file lists itself, without those of the protocol."""
     tables = content.pop("models", [])
-    if not _is_list_of_tables(tables) or any("kind" not in table for table in tables):
-        raise OptionError(f"models must be tables with a kind, out of {list(KINDS)}, found {tables!r}")
+    if not isinstance(tables, list) or not all(isinstance(each, dict) and "kind" in each for each in tables):
+        raise OptionError(f"models must be tables with a kind, one of {kinds()}, found {tables!r}")
     own = ("kind", "label", "by_class", "max_seeds", "share")
     return tuple(
         Model(
@@ -169,24 +170,20 @@ def _models(content: dict[str, Any]) -> tuple[Model, ...]:
 
 
 def _with_settings(model: Model, of_kind: dict[str, Any]) -> Model:
-    """Take over what a model does not say itself from the settings of its kind."""
+    """Model with the settings of its kind where it has none itself."""
     settings = {name: value for name, value in of_kind.items() if name != "max_seeds"}
     max_seeds = of_kind.get("max_seeds") if model.max_seeds is None else model.max_seeds
     return dataclasses.replace(model.with_defaults(settings), max_seeds=max_seeds)
 
 
-def _is_list_of_tables(value: object) -> bool:
-    return isinstance(value, Iterable) and all(isinstance(table, dict) for table in value)
-
-
 def _settings(tables: Any) -> dict[str, dict[str, Any]]:
-    """Settings of all models of a kind."""
+    """Settings of all models of a kind, checked."""
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise OptionError(f"settings must be tables named by kind, found {tables!r}")
-    check_known(tables, KINDS, "settings")
-    return {kind: merge({}, table) for kind, table in tables.items()}
+    check_known(tables, kinds(), "settings")
+    return dict(tables)
 
 
 def _resolve(store: str, folder: Path) -> str:
-    """Path of a store as seen from a file in a folder; a URL stays."""
+    """Path of a store relative to a folder, as an absolute path; a URL is returned unchanged."""
     return store if "://" in store else str((folder / store).resolve())

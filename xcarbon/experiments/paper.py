@@ -1,4 +1,4 @@
-"""What arXiv:2406.04940 trains on, tests on and finds, to lay results beside."""
+"""Towers and scores of the CarbonSense paper (arXiv:2406.04940), for comparison with results."""
 
 from __future__ import annotations
 
@@ -7,25 +7,15 @@ import importlib.resources
 import tomllib
 from typing import Any
 
-#: How to cite it.
+#: Citation of the paper.
 REFERENCE = "Fortier et al. 2025, CarbonSense, arXiv:2406.04940"
-#: Its seeds.
+#: Random seeds of the paper.
 SEEDS = tuple(range(0, 100, 10))
 SETS = ("train", "val", "test")
 
 
 def sites(name: str) -> tuple[str, ...]:
-    """List the towers of one of the paper's sets.
-
-    Parameters
-    ----------
-    name : {"train", "val", "test"}
-        Which set.
-
-    Returns
-    -------
-    tuple of str
-        Sorted.
+    """Return the sorted towers of one of the paper's sets: train, val or test.
 
     Examples
     --------
@@ -36,12 +26,7 @@ def sites(name: str) -> tuple[str, ...]:
 
 
 def scores() -> dict[str, dict[str, dict[str, float]]]:
-    """Give the paper's scores of its test towers, means over its ten seeds.
-
-    Returns
-    -------
-    dict
-        From the paper's model to IGBP class to ``"nse"`` [1] and ``"rmse"`` [umol m-2 s-1].
+    """Return the paper's NSE [1] and RMSE [umol m-2 s-1] by model and class, means over its seeds.
 
     Examples
     --------
@@ -54,5 +39,6 @@ def scores() -> dict[str, dict[str, dict[str, float]]]:
 
 @functools.cache
 def _facts() -> dict[str, Any]:
+    """Read the file with the towers and scores."""
     file = importlib.resources.files("xcarbon") / "experiments" / "data" / "paper.toml"
     return tomllib.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""Comparisons with a name: which models, and the question that they answer."""
+"""Named comparisons: the models of each, and the question that it answers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xcarbon.experiments.config import KINDS, Model
+from xcarbon.experiments.config import Model
+from xcarbon.models.registry import KINDS
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A comparison with a name; like the paper it is run with ten seeds on the paper's split.
+    """A named comparison; as in the paper, it is run with ten seeds on the paper's split.
 
     Attributes
     ----------
     question : str
-        What it asks.
+        Question that the comparison answers.
     models : callable
-        Gives its models; the first is the one that the others are compared with.
+        Function that returns the models; the others are compared with the first.
     evaluate : tuple of str
         Further scores, as in :class:`~xcarbon.experiments.config.Experiment`.
     """
@@ -29,26 +30,29 @@ class Protocol:
 
 
 def _both() -> tuple[Model, ...]:
+    """XGBoost and EcoPerceiver."""
     return Model("xgboost"), Model("ecoperceiver")
 
 
 def _networks(**labelled: dict[str, Any]) -> Callable[[], tuple[Model, ...]]:
-    """Give EcoPerceivers with other networks, by their label."""
+    """EcoPerceivers with other networks, by label."""
     return _variants(**{label: {"network": network} for label, network in labelled.items()})
 
 
 def _variants(**labelled: dict[str, Any]) -> Callable[[], tuple[Model, ...]]:
-    """Give EcoPerceivers with other settings, by their label."""
+    """EcoPerceivers with other settings, by label."""
     return lambda: tuple(
         Model("ecoperceiver", label, settings=settings) for label, settings in labelled.items()
     )
 
 
 def _single_class() -> tuple[Model, ...]:
+    """One EcoPerceiver for all classes, and one for each class."""
     return Model("ecoperceiver", "all classes"), Model("ecoperceiver", "own class", by_class=True)
 
 
 def _learning_curve() -> tuple[Model, ...]:
+    """XGBoost and EcoPerceiver with decreasing numbers of training towers."""
     shares = {"all towers": 1.0, "1/2": 0.5, "1/4": 0.25, "1/8": 0.125}
     return tuple(
         Model(kind, f"{KINDS[kind].name}, {label}", share=share)
@@ -57,11 +61,11 @@ def _learning_curve() -> tuple[Model, ...]:
     )
 
 
-#: All protocols by name. In those that vary a setting the paper's value comes first.
+#: All protocols by name. Where a protocol varies a setting, the paper's value comes first.
 PROTOCOLS: dict[str, Protocol] = {
-    "table2": Protocol("Is EcoPerceiver better than XGBoost at towers that neither has seen?", _both),
+    "table2": Protocol("Is EcoPerceiver better than XGBoost at towers without training data?", _both),
     "context-length": Protocol(
-        "How many hours does a prediction need to see?",
+        "How many hours of context does a prediction need?",
         _networks(**{f"{hours} hours": {"context": hours} for hours in (32, 8, 16, 64)}),
     ),
     "fourier": Protocol(
@@ -69,8 +73,9 @@ PROTOCOLS: dict[str, Protocol] = {
         _networks(**{f"K = {octaves}": {"octaves": octaves} for octaves in (12, 0, 4, 8, 24)}),
     ),
     "causal": Protocol(
-        "Does it matter that an hour sees no later one?",
-        # Hours before the last one would be learnt with their future in view, and are never predicted so.
+        "Does causal attention, which excludes later hours, change the scores?",
+        # Without causal attention, a loss over all hours would train the earlier ones with later hours as
+        # inputs, which they do not have in a prediction.
         _variants(
             **{
                 label: {"loss": "last", "network": {"causal": causal}}
@@ -79,17 +84,17 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
     ),
     "dropout": Protocol(
-        "Does it help to hide observations in training?",
+        "Does masking observations in training improve the scores?",
         _networks(**{"dropout 0.3": {"dropout": 0.3}, "no dropout": {"dropout": 0.0}}),
     ),
-    "learning-curve": Protocol("What do more towers to learn from add?", _learning_curve),
-    "single-class": Protocol("Does a class of ecosystems gain from the towers of the others?", _single_class),
+    "learning-curve": Protocol("How much do the scores improve with more training towers?", _learning_curve),
+    "single-class": Protocol("Does training on all classes improve the scores of each class?", _single_class),
     "max-qc": Protocol(
-        "How well filled must a value be to be learnt from?",
+        "Which quality flags should be used in training?",
         _variants(**{f"quality up to {max_qc}": {"max_qc": max_qc} for max_qc in (1, 0, 2)}),
     ),
     "modalities": Protocol(
-        "What do satellite patches add to the weather?",
+        "How much do satellite patches improve the scores?",
         _variants(**{"with patches": {}, "without patches": {"bands": ()}}),
     ),
     "extremes": Protocol("Which model is better in extreme conditions?", _both, ("extremes",)),

@@ -1,4 +1,4 @@
-"""The report of an experiment: what came out, how sure it is, and what was run."""
+"""The report of an experiment: its results, their uncertainty, and the models and data behind them."""
 
 from __future__ import annotations
 
@@ -14,47 +14,30 @@ from xcarbon.core.variables import PAPER_INPUTS, TIME_FEATURES
 from xcarbon.evaluation import site_quantiles
 from xcarbon.evaluation.bootstrap import DRAWS
 from xcarbon.experiments import figures, paper, wording
-from xcarbon.experiments.config import KINDS, Experiment, Model
+from xcarbon.experiments.config import Experiment, Model
 from xcarbon.experiments.pages import Page
 from xcarbon.experiments.protocols import PROTOCOLS
 from xcarbon.experiments.results import judged
-from xcarbon.experiments.runs import Plan, inputs
+from xcarbon.experiments.runs import RunList, inputs
 from xcarbon.prep.split import distances
 
-#: Weeks that are drawn if none are asked for.
+#: Number of towers with a figure of a week by default.
 _WEEKS = 4
-#: Towers nearer than this [km] have the same weather and vegetation.
+#: Distance below which two towers share weather and vegetation [km].
 _NEAR = 1.0
 _QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
-#: Efficiencies below are written at the edge of a figure.
-_LOWEST = -1.0
 _LIBRARIES = ("xcarbon", "numpy", "xarray", "torch", "xgboost")
-_HOURS = {"all": "all", "best-year": "of each tower the calendar year with most observations"}
-_BOXES = " Dots are seeds, a box goes from the worst to the best; a diamond is the only value."
-_AHEAD = (
-    "Differences of efficiencies, means over the seeds that both have. A model is ahead, in bold, where the "
-    "95 % interval over towers excludes zero. † Fewer than "
-    f"{wording.FEW} towers: all of them favour one model by chance alone more often than one time in twenty."
+_HOURS = {"all": "all", "best-year": "the calendar year with the most observations at each tower"}
+_BOXES = " Dots are seeds, boxes with whiskers show the range of seeds, and diamonds are single values."
+_DIFFERENCES = (
+    "Differences of efficiencies, averaged over the seeds of both models. Bold marks differences whose 95 % "
+    f"interval over towers excludes zero. † marks classes with fewer than {wording.FEW} towers: so few "
+    "towers all favour the same of two equal models by chance in more than one case in twenty."
 )
 
 
-def report(experiment: Experiment, plan: Plan, results: xr.Dataset) -> Page:
-    """Compose the report of an experiment.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        What was compared.
-    plan : Plan
-        Its runs, all of them done.
-    results : xarray.Dataset
-        From :func:`xcarbon.experiments.results.collect`.
-
-    Returns
-    -------
-    Page
-        Not written yet.
-    """
+def report(experiment: Experiment, plan: RunList, results: xr.Dataset) -> Page:
+    """Compose the report of an experiment from its results; all runs must be done."""
     page = Page(_title(experiment))
     _summary(page, experiment, plan, results)
     _scores(page, experiment, plan, results)
@@ -67,50 +50,54 @@ def report(experiment: Experiment, plan: Plan, results: xr.Dataset) -> Page:
     return page
 
 
-# What came out
+# Results
 
 
 def _title(experiment: Experiment) -> str:
+    """Return the protocol and its question, or the names of the models."""
     if experiment.protocol is None:
         return f"{experiment.target} of {', '.join(model.label for model in experiment.models)}"
     return f"{experiment.protocol}: {PROTOCOLS[experiment.protocol].question}"
 
 
-def _summary(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset) -> None:
+def _summary(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset) -> None:
+    """Add the scores over all hours."""
     towers, hours = wording.towers(results)[wording.ALL], wording.hours(results)[wording.ALL]
     best = str(results["nse"].mean("seed").idxmax("model").values)
     page.text(
-        f"{experiment.target} of {towers} towers in {hours:,} hours, predicted by {results.sizes['model']} "
-        f"models. Over all hours the highest Nash-Sutcliffe efficiency is that of {best}, "
-        f"{wording.score(results, 'nse', best)}.",
+        f"This report compares predictions of {experiment.target} by {results.sizes['model']} models at "
+        f"{towers} towers in {hours:,} hours. Over all hours, {best} has the highest Nash-Sutcliffe "
+        f"efficiency: {wording.score(results, 'nse', best)}.",
         "lead",
     )
     if any(sets.development for sets in plan.sets.values()):
         page.text(
-            "**Development scores.** The store has none of the test towers. Models are compared at the "
-            "validation towers, by which the best weights were chosen, too.",
+            "**Development scores.** The store contains no test towers. The models are compared at the "
+            "validation towers, which were also used to select the best weights.",
             "note",
         )
     page.figure(
         "overall",
         figures.intervals(results),
-        "Efficiency over all hours: mean over seeds, with its 95 % interval over towers.",
+        "Efficiency over all hours: mean over seeds, with the 95 % interval over towers.",
     )
     if results.sizes["pair"]:
         rows = [
             [str(name), wording.difference(results, pair), wording.ahead_by_class(results, pair)]
             for pair, name in enumerate(results["pair"].values)
         ]
-        page.table(["", "over all hours", "ahead in classes"], rows, _AHEAD, is_text=True)
+        header = ["difference", "over all hours", "better model in classes"]
+        page.table(header, rows, _DIFFERENCES, is_text=True)
 
 
-def _scores(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset) -> None:
+def _scores(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset) -> None:
+    """Add the scores by class."""
     page.heading("Scores by class")
     several = results.sizes["seed"] > 1
     page.figure(
         "nse",
-        figures.boxes(results["nse_igbp"], results["nse"], lowest=_LOWEST),
-        "Efficiency by IGBP class, pooled over hours." + (_BOXES if several else ""),
+        figures.boxes(results["nse_igbp"], results["nse"], lowest=figures.LOWEST),
+        "Efficiency by IGBP class, pooled over the hours of a class." + (_BOXES if several else ""),
     )
     _score_table(page, experiment, plan, results, "nse")
     rmse = figures.boxes(results["rmse_igbp"], results["rmse"])
@@ -119,8 +106,8 @@ def _scores(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset)
     _score_table(page, experiment, plan, results, "bias")
 
 
-def _score_table(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset, name: str) -> None:
-    """A score by class, with the paper's numbers beside those that it gives."""
+def _score_table(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset, name: str) -> None:
+    """Add a table of a score by class, with the published scores if there are any."""
     labels = list(map(str, results["model"].values))
     with_paper = experiment.protocol == "table2" and experiment.target == "NEE" and name != "bias"
     published = paper.scores() if with_paper else {}
@@ -137,19 +124,22 @@ def _score_table(page: Page, experiment: Experiment, plan: Plan, results: xr.Dat
     caption = f"{_named(results[name])}: mean"
     caption += " ± standard deviation over seeds." if results.sizes["seed"] > 1 else " of one seed."
     if name == "nse":
-        caption += " In brackets the 95 % interval over towers. Bold is ahead of every other model."
+        caption += (
+            " Brackets contain the 95 % interval over towers. Bold marks a model that is better than every "
+            "other, with intervals of the differences that exclude zero."
+        )
     if published:
-        caption += f" Paper: {paper.REFERENCE}, means over ten seeds."
+        caption += f" Paper: means over ten seeds from {paper.REFERENCE}."
     if published and other:
         caption += (
-            " They are of its own test towers, with other hours, predictors and training: for orientation, "
-            "not to be compared."
+            " These scores are for other test towers, hours, predictors and training. They are shown for "
+            "orientation and are not comparable."
         )
     page.table(header, rows, caption)
 
 
-def _is_paper_data(plan: Plan) -> bool:
-    """Whether the paper's towers are trained on and tested, all of them and no others."""
+def _is_paper_data(plan: RunList) -> bool:
+    """Return whether training and scored towers are exactly those of the paper."""
     return all(
         set(sets.train) == set(paper.sites("train")) and set(sets.scored) == set(paper.sites("test"))
         for sets in plan.sets.values()
@@ -157,14 +147,15 @@ def _is_paper_data(plan: Plan) -> bool:
 
 
 def _differences(page: Page, results: xr.Dataset) -> None:
+    """Add the differences between models by class."""
     if not results.sizes["pair"]:
         return
-    page.heading("Which model is ahead")
+    page.heading("Differences between models")
     page.figure(
         "differences",
         figures.differences(results),
-        f"Efficiency less that of {results['model'].values[0]}, mean over seeds, with its 95 % interval over "
-        "towers. Filled where the interval excludes zero. The axis ends at 1.",
+        f"Efficiency minus that of {results['model'].values[0]}: mean over seeds, with the 95 % interval "
+        "over towers. Symbols are filled where the interval excludes zero. The axis is cut at −1 and 1.",
     )
     towers = wording.towers(results)
     rows = []
@@ -175,36 +166,38 @@ def _differences(page: Page, results: xr.Dataset) -> None:
     page.table(
         ["class", "towers", *map(str, results["pair"].values)],
         rows,
-        f"{_AHEAD} Both models of a pair are scored on the same hours and the same {DRAWS:,} draws of "
-        "towers, with replacement.",
+        f"{_DIFFERENCES} Both models of a pair are scored on the same hours and in the same "
+        f"{DRAWS:,} draws of towers with replacement.",
     )
 
 
 def _further(page: Page, results: xr.Dataset) -> None:
-    """Sections of what was asked for beside the scores by class."""
+    """Add the sections of the additional scores."""
     if "nse_condition" in results:
         page.heading("Extremes")
-        _section(page, results, "condition", "hours of each condition, relative to the tower's own")
+        _section(page, results, "condition", "hours of each condition, relative to all hours of the tower")
     if "nse_scale" in results:
         page.heading("Time scales")
-        _section(page, results, "scale", "means over the periods of each scale")
+        _section(page, results, "scale", "means over the periods of each time scale")
     if "nse_ceiling" in results:
-        page.heading("What noise leaves to a perfect model")
+        page.heading("Efficiency of a perfect model")
         groups = wording.groups(results)
         ceiling = [float(wording.of_group(results, "nse_ceiling", group).mean()) for group in groups]
         page.table(
             ["class", "NSE"],
             [[wording.group_name(g), wording.number(nse)] for g, nse in zip(groups, ceiling, strict=True)],
-            "Efficiency that the random uncertainty of the observations allows in the hours scored.",
+            "Expected efficiency of a perfect model in the scored hours. It is limited by the random "
+            "uncertainty of the observations.",
         )
 
 
 def _section(page: Page, results: xr.Dataset, by: str, what: str) -> None:
+    """Add figure and tables of additional scores along ``by``."""
     known = results[f"nse_{by}"].notnull().any(["model", "seed"])
     absent = [str(name) for name in results[by].values[~known]]
     results = results.isel({by: np.flatnonzero(known)})
     nse = results[f"nse_{by}"].transpose("model", "seed", by)
-    page.figure(by, figures.boxes(nse, lowest=_LOWEST), f"Efficiency in {what}.")
+    page.figure(by, figures.boxes(nse, lowest=figures.LOWEST), f"Efficiency in {what}.")
     for scores in (results[f"nse_{by}"], results[f"rmse_{by}"]):
         rows = [
             [str(group), *map(wording.over_seeds, scores.sel({by: group}).transpose("model", "seed"))]
@@ -212,11 +205,12 @@ def _section(page: Page, results: xr.Dataset, by: str, what: str) -> None:
         ]
         page.table([by, *map(str, results["model"].values)], rows, f"{_named(scores)}, all classes.")
     if absent:
-        page.text(f"There are not enough hours or years for: {', '.join(absent)}.")
+        page.text(f"Too few hours or years are available for: {', '.join(absent)}.")
 
 
 def _towers(page: Page, results: xr.Dataset) -> None:
-    page.heading("From tower to tower")
+    """Add quantiles of scores over towers."""
+    page.heading("Variation between towers")
     quantiles = site_quantiles(results[["nse_site", "rmse_site"]], _QUANTILES).mean("seed")
     rows = [
         [f"{label}, {name.upper()}", *map(wording.number, quantiles[f"{name}_site"].sel(model=label).values)]
@@ -224,53 +218,55 @@ def _towers(page: Page, results: xr.Dataset) -> None:
         for label in results["model"].values
     ]
     page.table(
-        ["", *(f"{q:.0%}" for q in _QUANTILES)],
+        ["model and score", *(f"{q:.0%}" for q in _QUANTILES)],
         rows,
-        "Quantiles over towers of the scores of single towers. Bad towers are in the low quantiles of NSE "
-        "and in the high ones of RMSE.",
+        "Quantiles over towers of the scores of each tower. The worst towers are in the low quantiles of NSE "
+        "and in the high quantiles of RMSE.",
     )
 
 
-def _weeks(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset) -> None:
-    page.heading("Weeks")
+def _weeks(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset) -> None:
+    """Add figures of a week of observations and predictions."""
+    page.heading("Examples of a week")
     for site in experiment.draw or _typical(results):
         seeds = [seed for seed in experiment.seeds if site in plan.sets[seed].scored]
         if not seeds:
-            page.text(f"{site} is not among the towers that are scored.")
+            page.text(f"{site} is not among the scored towers.")
             continue
         each = [judged(experiment, plan, seed)[1].sel(site=site, drop=True) for seed in seeds]
         predicted = xr.concat(each, "seed", join="outer").sel(model=results["model"].values)
         predicted = predicted.transpose("model", "seed", "time").compute()
-        spread = " Lines are means over seeds, bands their range." if len(seeds) > 1 else ""
-        caption = f"{site}: the week around midsummer with most observations.{spread}"
+        bands = " Lines are means over seeds, bands are the range of the seeds." if len(seeds) > 1 else ""
+        caption = f"{site}: the week near midsummer with the most observations.{bands}"
         page.figure(f"week-{site}", figures.week(plan.ds, predicted, site), caption)
 
 
 def _typical(results: xr.Dataset) -> list[str]:
-    """The tower with most hours of each of the classes with most hours."""
+    """Return the towers with the most hours in the classes with the most hours."""
     hours = results["n_site"].isel(model=0).max("seed")
     longest = {name: str(of_class.idxmax("site").values) for name, of_class in hours.groupby("site_igbp")}
     by_class = wording.hours(results)
     return [longest[name] for name in sorted(longest, key=lambda name: -by_class[str(name)])][:_WEEKS]
 
 
-# What was run
+# Models and data
 
 
 def _models(page: Page, experiment: Experiment) -> None:
+    """Add the models and their settings."""
     page.heading("What was run")
-    rows = [[model.label, KINDS[model.kind].name, _settings(_said(model))] for model in experiment.models]
+    rows = [[model.label, model.kind_name, _settings(_said(model))] for model in experiment.models]
     page.table(["model", "kind", "settings other than its defaults"], rows, is_text=True)
 
 
 def _said(model: Model) -> dict[str, Any]:
-    """What a model's part of the experiment says other than its defaults."""
+    """Return the settings of a model that differ from the defaults."""
     own = {"share": model.share if model.share < 1 else None, "max_seeds": model.max_seeds}
     return {**model.settings, **{name: value for name, value in own.items() if value is not None}}
 
 
 def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:
-    """Settings as text, nested ones with dotted names."""
+    """Return settings as text, with dotted names for nested settings."""
     parts = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -281,7 +277,8 @@ def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:
     return ", ".join(filter(None, parts))
 
 
-def _data(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset) -> None:
+def _data(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset) -> None:
+    """Add the data, the towers and their citations."""
     ds = plan.ds
     chosen = {"variables": experiment.variables, "bands": experiment.bands}
     towers, hours = wording.towers(results)[wording.ALL], wording.hours(results)[wording.ALL]
@@ -290,29 +287,26 @@ def _data(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset) -
         ["store", experiment.store],
         ["data", str(ds.attrs.get("title", "unnamed"))],
         ["licence", str(ds.attrs.get("license", "not stated"))],
-        ["to cite", str(ds.attrs.get("references", "not stated"))],
-        ["target", f"{experiment.target}, quality up to {experiment.max_qc}"],
+        ["references", str(ds.attrs.get("references", "not stated"))],
+        ["target", f"{experiment.target}, quality flags up to {experiment.max_qc}"],
         ["predictors", f"{' '.join(read['variables'])}; patches: {' '.join(read['bands']) or 'none'}"],
         ["hours", _HOURS[experiment.hours]],
         ["split", _split(experiment)],
         *_sets(plan),
-        ["scored", f"{towers} towers with {hours:,} hours"],
+        ["scored towers", f"{towers} towers with {hours:,} hours"],
         ["seeds", " ".join(map(str, experiment.seeds))],
-        [
-            "lacking",
-            "; ".join(_lacks(experiment, plan, results)) or "nothing that the paper has",
-        ],
-        ["made with", ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)],
+        ["missing data", "; ".join(_lacks(experiment, plan, results)) or "none compared with the paper"],
+        ["software", ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)],
         ["date", f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"],
     ]
     page.table(["", ""], rows, is_text=True)
     sets = plan.sets[experiment.seeds[0]]
-    # A tower that is scored may be one that models are chosen by.
+    # Validation towers may be scored, too, and are then shown as scored.
     roles = dict.fromkeys(sets.train, "training") | dict.fromkeys(sets.val, "validation")
     roles |= dict.fromkeys(sets.scored, "scored")
     used = ds[[experiment.target]].sel(site=list(roles)).assign_coords(role=("site", list(roles.values())))
-    of_seed = f", of seed {experiment.seeds[0]}" if experiment.split == "random" else ""
-    page.figure("roles", figures.sites(used, "role"), f"What towers are for{of_seed}.")
+    of_seed = f", seed {experiment.seeds[0]}" if experiment.split == "random" else ""
+    page.figure("roles", figures.sites(used, "role"), f"Training, validation and scored towers{of_seed}.")
     page.figure("classes", figures.sites(used, "igbp"), f"Towers by IGBP class{of_seed}.")
     cited = sorted(set(map(str, used["citation"].values)) - {""}) if "citation" in used.coords else []
     if cited:
@@ -322,24 +316,25 @@ def _data(page: Page, experiment: Experiment, plan: Plan, results: xr.Dataset) -
 
 
 def _split(experiment: Experiment) -> str:
+    """Describe the split of the towers."""
     if experiment.split == "paper":
-        return f"that of {paper.REFERENCE}"
-    return "at random by seed, stratified by class; towers less than 1 km apart stay together"
+        return f"as in {paper.REFERENCE}"
+    return "random by seed, stratified by class; towers less than 1 km apart are in the same set"
 
 
-def _sets(plan: Plan) -> Iterator[list[str]]:
-    """Towers and hours to train on and to choose by, of each seed if they differ."""
+def _sets(plan: RunList) -> Iterator[list[str]]:
+    """Yield numbers of training and validation towers and hours, for each seed if they differ."""
     for name, what in {"train": "training", "val": "validation"}.items():
         texts = []
         for sets in plan.sets.values():
             sites = list(getattr(sets, name))
             observed = int(plan.counts["hours"].sel(site=sites).sum())
             texts.append(f"{len(sites)} towers with {observed:,} hours")
-        yield [what, "; ".join(dict.fromkeys(texts))]
+        yield [f"{what} towers", "; ".join(dict.fromkeys(texts))]
 
 
-def _lacks(experiment: Experiment, plan: Plan, results: xr.Dataset) -> Iterator[str]:
-    """What the paper has and the store has not, and what else a reader should know."""
+def _lacks(experiment: Experiment, plan: RunList, results: xr.Dataset) -> Iterator[str]:
+    """Yield what the store lacks compared with the paper, and other limitations."""
     ds = plan.ds
     absent = [code for code in PAPER_INPUTS if code not in ds and code not in TIME_FEATURES]
     if absent:
@@ -354,18 +349,19 @@ def _lacks(experiment: Experiment, plan: Plan, results: xr.Dataset) -> Iterator[
                 yield f"{missing} of the paper's {len(paper.sites(name))} {what} towers"
     without = {s for sets in plan.sets.values() for s in sets.scored} - set(map(str, results["site"].values))
     if without:
-        yield f"hours that all models predict at {len(without)} of the scored towers"
+        yield f"{len(without)} of the scored towers, where no hour is predicted by all models"
     near = max(_too_near(ds, sets.train, sets.scored) for sets in plan.sets.values())
     if near:
-        yield f"distance: {near} of the scored towers stand less than {_NEAR:.0f} km from a training tower"
+        yield f"independence: {near} of the scored towers are less than {_NEAR:.0f} km from a training tower"
 
 
 def _too_near(ds: xr.Dataset, train: tuple[str, ...], scored: tuple[str, ...]) -> int:
-    """How many towers stand next to one that is trained on."""
+    """Count the scored towers next to a training tower."""
     place = [ds[name].sel(site=list(sites)).values for sites in (train, scored) for name in ("lat", "lon")]
     return int((distances(*place) < _NEAR).any(axis=0).sum())
 
 
 def _named(scores: xr.DataArray) -> str:
+    """Return the name of a score with its units."""
     name = str(scores.attrs["long_name"])
     return f"{name[0].upper()}{name[1:]} [{scores.attrs['units']}]"

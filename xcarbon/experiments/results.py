@@ -1,4 +1,4 @@
-"""Score all runs on the same hours, with intervals, as one Dataset."""
+"""Results of an experiment: scores of all runs on the same hours, with intervals, as one Dataset."""
 
 from __future__ import annotations
 
@@ -20,38 +20,43 @@ from xcarbon.evaluation import bootstrap, noise_ceiling, score_conditions, score
 from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.experiments import towers
 from xcarbon.experiments.config import Experiment
-from xcarbon.experiments.runs import Plan, prediction
+from xcarbon.experiments.runs import RunList, prediction
 
-#: Further scores, by what they are along.
+#: Dimension and function of the additional scores.
 _FURTHER = {"extremes": ("condition", score_conditions), "time-scales": ("scale", score_time_scales)}
 _COPIED = ("license", "references", "acknowledgement")
 
 
-def collect(experiment: Experiment, plan: Plan) -> xr.Dataset:
-    """Score all runs.
+def collect(experiment: Experiment, plan: RunList) -> xr.Dataset:
+    """Score all runs of an experiment.
 
     Parameters
     ----------
     experiment : Experiment
-        What was compared.
-    plan : Plan
-        Its runs, all of them done.
+        The experiment.
+    plan : RunList
+        Its runs, which must all be done.
 
     Returns
     -------
     xarray.Dataset
-        In memory, along ``model`` and ``seed``, and by class and by tower with the suffixes ``_igbp`` and
-        ``_site``: ``nse`` [1], ``rmse`` and ``bias`` in units of the target, ``n`` hours. ``observed_mean``,
-        ``observed_squares`` and ``error_squares`` of each tower, from which they can be pooled again.
-        ``nse_interval (model, bound)``, and of each two models ``nse_difference (pair)`` and its
-        ``nse_difference_interval``, of means over seeds, for a pair over those that both have, intervals
-        by the bootstrap over towers. All models are scored on the same hours, those that each of them
-        predicts. Towers without any are left out.
+        Results in memory. All models are scored on the same hours, those that all of them predict. Towers
+        without such hours are left out.
+
+        - ``nse`` [1], ``rmse`` and ``bias`` in units of the target and ``n`` [hours] along ``model`` and
+          ``seed``; by class and by tower with the suffixes ``_igbp`` and ``_site``,
+        - ``observed_mean``, ``observed_squares`` and ``error_squares``: moments of each tower, from which
+          scores of other groups of towers can be computed,
+        - ``nse_interval (model, bound)``: interval of the mean over seeds,
+        - ``nse_difference (pair)`` and ``nse_difference_interval (pair, bound)``: difference between two
+          models, averaged over the seeds of both models.
+
+        Intervals are from the bootstrap over towers, see :func:`xcarbon.evaluation.bootstrap.pooled_nse`.
 
     Raises
     ------
     OptionError
-        If there is no such hour.
+        If there is no hour that all models predict.
     """
     lazy = [_of_seed(experiment, *judged(experiment, plan, seed)) for seed in experiment.seeds]
     with progress_bar("scoring"):
@@ -60,10 +65,13 @@ def collect(experiment: Experiment, plan: Plan) -> xr.Dataset:
     sums = xr.concat([sums for sums, _ in by_seed], seeds, join="outer", fill_value=0)
     labels = [model.label for model in experiment.models]
     sums = sums.sel(model=labels).transpose("model", "seed", "site")
-    # Towers without an hour that counts are none: the bootstrap must not draw them.
+    # The bootstrap must not draw towers without scored hours.
     sums = sums.isel(site=np.flatnonzero((sums["n"] > 0).any(["model", "seed"])))
     if not sums.sizes["site"]:
-        raise OptionError(f"there is no hour with {experiment.target} that all models predict")
+        raise OptionError(
+            f"no hour with {experiment.target} at the scored towers is predicted by all models: check that "
+            "the store contains their predictors at these towers"
+        )
     sites = plan.ds["site"].sel(site=sums["site"].values)
     sums = sums.assign_coords(igbp=("site", sites["igbp"].values.astype(str)))
     further = xr.concat([scores for _, scores in by_seed], seeds, join="outer")
@@ -84,22 +92,10 @@ def collect(experiment: Experiment, plan: Plan) -> xr.Dataset:
     return _with_attrs(results.assign_coords(place), experiment, plan)
 
 
-def judged(experiment: Experiment, plan: Plan, seed: int) -> tuple[xr.Dataset, xr.DataArray]:
-    """Open the towers that are scored, and what all models predict of them, lazily.
+def judged(experiment: Experiment, plan: RunList, seed: int) -> tuple[xr.Dataset, xr.DataArray]:
+    """Open the scored towers of a seed and the predictions ``(model, site, time)`` of its models, lazily.
 
-    Parameters
-    ----------
-    experiment, plan
-        As for :func:`collect`.
-    seed : int
-        Which of the seeds.
-
-    Returns
-    -------
-    ds : xarray.Dataset
-        The towers, with their target in the hours alone that are scored: those that all models predict.
-    predicted : xarray.DataArray
-        Named by the target, ``(model, site, time)``; of the models that are trained with the seed.
+    The target of the towers is masked in the hours that not all models predict.
     """
     ds = plan.ds.sel(site=list(plan.sets[seed].scored))
     when = towers.period(plan.counts, plan.sets[seed].scored, experiment.hours)
@@ -116,7 +112,7 @@ def judged(experiment: Experiment, plan: Plan, seed: int) -> tuple[xr.Dataset, x
 def _of_seed(
     experiment: Experiment, ds: xr.Dataset, predicted: xr.DataArray
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """Moments ``(model, site)``, and what further scores are asked for, lazily."""
+    """Compute moments ``(model, site)`` and the additional scores, lazily."""
     max_qc = experiment.max_qc
     sums = moments(ds, predicted, max_qc=max_qc).reset_coords(drop=True)
     sums = sums.assign_coords(model=predicted["model"].values)
@@ -132,22 +128,23 @@ def _of_seed(
 
 
 def _index(name: str, values: Any) -> xr.DataArray:
-    """Labels along a new dim."""
+    """Return labels along a new dimension."""
     return xr.DataArray(np.asarray(values), dims=name, name=name)
 
 
 def _suffixed(scores: xr.Dataset, by: str) -> xr.Dataset:
+    """Append the name of the grouping to the names of scores."""
     return scores.rename({name: f"{name}_{by}" for name in scores.data_vars})
 
 
 def _described(sums: xr.Dataset) -> xr.Dataset:
-    """The moments that others need to pool again, under names that say what they are."""
-    names = {"mean": "observed_mean", "spread": "observed_squares", "squared": "error_squares"}
+    """Return the moments of each tower with descriptive names and attributes."""
+    names = {"mean": "observed_mean", "sst": "observed_squares", "sse": "error_squares"}
     described, units = sums[list(names)].rename(names), sums["mean"].attrs["units"]
     described["observed_mean"].attrs = {"long_name": "mean of the tower's observations", "units": units}
     squares = {
         "observed_squares": "sum of squares of the tower's observations about their mean",
-        "error_squares": "sum of squares of the prediction's errors at the tower",
+        "error_squares": "sum of squared errors of the prediction at the tower",
     }
     for name, long_name in squares.items():
         described[name].attrs = {"long_name": long_name, "comment": f"in squares of {units}"}
@@ -155,33 +152,33 @@ def _described(sums: xr.Dataset) -> xr.Dataset:
 
 
 def _intervals(sums: xr.Dataset) -> xr.Dataset:
-    """Bootstrap intervals of each model and of each pair of models, over all towers and by class."""
+    """Compute bootstrap intervals of models and pairs of models, over all towers and by class."""
     classes = np.unique(sums["igbp"].values)
     of_class = [_bootstrapped(sums.isel(site=np.flatnonzero(sums["igbp"] == name))) for name in classes]
     by_class = xr.concat(of_class, _index("igbp", classes))
     both = xr.merge([_bootstrapped(sums), _suffixed(by_class, "igbp")], compat="override", join="outer")
     for name, array in both.data_vars.items():
-        what = "difference of efficiencies, means over seeds" if "difference" in str(name) else "efficiency"
+        what = "difference of efficiencies, mean over seeds" if "difference" in str(name) else "efficiency"
         of = f"{bootstrap.LEVEL:.0%} interval over towers of the " if "interval" in str(name) else ""
         array.attrs = {"long_name": f"{of}{what}", "units": "1"}
     return both
 
 
 def _bootstrapped(sums: xr.Dataset) -> xr.Dataset:
-    """The same for one group of towers."""
+    """Compute bootstrap intervals over one group of towers."""
     models = sums["model"].values
-    each = {name: sums[name].values.astype(float) for name in ("n", "mean", "spread", "squared")}
+    each = {name: sums[name].values.astype(float) for name in ("n", "mean", "sst", "sse")}
     size = sums.sizes["site"]
     nse = bootstrap.pooled_nse(**each, weights=np.ones((1, size), int))  # (model, seed, 1)
     draws = bootstrap.pooled_nse(**each, weights=bootstrap.draw(size))  # (model, seed, draws)
     if size < 2:
-        draws = np.full_like(draws, np.nan)  # of one tower there is only one draw
+        draws = np.full_like(draws, np.nan)  # a single tower has only one possible draw
     first, second = np.array(list(itertools.combinations(range(len(models)), 2)), int).reshape(-1, 2).T
     names = [f"{models[b]} − {models[a]}" for a, b in zip(first, second, strict=True)]
     return xr.Dataset(
         {
             "nse_interval": (("model", "bound"), bootstrap.interval(_mean_over_seeds(draws))),
-            # Seed by seed: seeds may have other towers, and models fewer seeds.
+            # Differences by seed: seeds may have different towers, and models different seeds.
             "nse_difference": ("pair", _mean_over_seeds(nse[second] - nse[first])[:, 0]),
             "nse_difference_interval": (
                 ("pair", "bound"),
@@ -199,15 +196,15 @@ def _bootstrapped(sums: xr.Dataset) -> xr.Dataset:
 
 
 def _mean_over_seeds(values: np.ndarray) -> np.ndarray:
-    """``(models or pairs, seed, draws)`` without ``seed``, over the seeds that have a value."""
+    """Average over the seeds that have a value: ``(models or pairs, seed, draws)`` without ``seed``."""
     known = np.isfinite(values)
     count = known.sum(1)
     mean: np.ndarray = np.where(known, values, 0).sum(1) / np.where(count, count, np.nan)
     return mean
 
 
-def _with_attrs(results: xr.Dataset, experiment: Experiment, plan: Plan) -> xr.Dataset:
-    """Say what the numbers are and where they come from."""
+def _with_attrs(results: xr.Dataset, experiment: Experiment, plan: RunList) -> xr.Dataset:
+    """Add attributes: titles, names, sources and the key of the results."""
     title = f"scores of {experiment.protocol or 'an experiment'}: {experiment.target}"
     results.attrs = {
         "Conventions": conventions.CONVENTIONS,
@@ -220,15 +217,15 @@ def _with_attrs(results: xr.Dataset, experiment: Experiment, plan: Plan) -> xr.D
         "seed": "seed of training, and of the split if it is random",
         "site": "tower identifier",
         "igbp": "IGBP land cover class",
-        "pair": "two models, the second less the first",
+        "pair": "two models, second minus first",
     }
     for name, long_name in names.items():
         results[name].attrs["long_name"] = long_name
     return conventions.log(results, "xcarbon experiment")
 
 
-def _key(experiment: Experiment, plan: Plan) -> str:
-    """Tell results from those of other runs or other hours, as JSON."""
+def _key(experiment: Experiment, plan: RunList) -> str:
+    """Return all inputs of the results as JSON, to compare them with those of another call."""
     content: dict[str, Any] = {
         "xcarbon": __version__,
         "runs": [[label, seed, [run.name for run in runs]] for (label, seed), runs in plan.runs.items()],
@@ -251,8 +248,8 @@ def read(path: Path) -> xr.Dataset:
         return results.load()
 
 
-def is_current(experiment: Experiment, plan: Plan) -> bool:
-    """Tell whether there are results of these very runs, hours and scores."""
+def is_current(experiment: Experiment, plan: RunList) -> bool:
+    """Return whether the file of results is of these runs, hours and scores."""
     if not experiment.results.exists():
         return False
     with xr.open_dataset(experiment.results) as results:

@@ -1,4 +1,4 @@
-"""Runs: a model, a seed and towers; each is done once and kept under the hash of all that it depends on."""
+"""Runs of an experiment: each is a model, a seed and towers, and is stored under the hash of its inputs."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import OptionError
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, present
 from xcarbon.experiments import towers
-from xcarbon.experiments.config import KINDS, REFERENCES, Experiment, Model
+from xcarbon.experiments.config import BASELINES, Experiment, Model
 from xcarbon.experiments.towers import Sets
 from xcarbon.io.store import open_store, to_store
 
 RUN, TRAINING, MODEL, PREDICTION = "run.json", "training", "model", "prediction.zarr"
-#: Root attributes that a reference's prediction takes over from its data.
+#: Root attributes that the prediction of a baseline takes over from the data.
 _INHERITED = ("license", "references", "acknowledgement")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained on which towers, and at which ones it predicts.
+    """One training and prediction.
 
     Attributes
     ----------
     model : Model
-        With all of its settings.
+        Model with all of its settings.
     seed : int or None
-        None for a model that does not depend on it.
+        Random seed; None for a model that does not depend on it.
     target : str
         Code of the variable to predict.
     train, val, scored : tuple of str
-        Towers to learn from, to choose the weights by, and to predict.
+        Training towers, validation towers and predicted towers.
     years : tuple of int or None
-        The year that is predicted at each tower; None for all hours.
+        Predicted year of each tower; None for all hours.
     data : str
-        Fingerprint of the towers' data.
+        Fingerprint of the data of the towers.
     """
 
     model: Model
@@ -57,7 +57,7 @@ class Run:
 
     @property
     def key(self) -> dict[str, Any]:
-        """All that its outcome depends on; the label is not among it."""
+        """All inputs of the run; the label is not one of them."""
         model = {"kind": self.model.kind, "settings": self.model.settings}
         rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)[1:]}
         return model | rest
@@ -69,19 +69,19 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunList:
     """All runs of an experiment.
 
     Attributes
     ----------
     ds : xarray.Dataset
-        The store.
+        Store of towers.
     counts : xarray.Dataset
-        From :func:`xcarbon.experiments.towers.survey`.
+        Result of :func:`xcarbon.experiments.towers.survey`.
     sets : dict of int to Sets
-        The towers of each seed.
+        Towers for each seed.
     runs : dict of (str, int) to tuple of Run
-        Of each label and of each seed that it is trained with: one, or one for each class.
+        Runs for each label and seed: one run, or one for each class.
     """
 
     ds: xr.Dataset
@@ -91,31 +91,20 @@ class Plan:
 
     @property
     def distinct(self) -> dict[str, Run]:
-        """The runs by name, each once, in the order in which they are done: seed by seed."""
+        """All different runs by name, in the order in which they are done: seed by seed."""
         return {run.name: run for runs in self.runs.values() for run in runs}
 
 
-def plan(experiment: Experiment, ds: xr.Dataset) -> Plan:
-    """List what has to be done, reading no more than the target.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        What to compare.
-    ds : xarray.Dataset
-        Its store.
-
-    Returns
-    -------
-    Plan
+def plan(experiment: Experiment, ds: xr.Dataset) -> RunList:
+    """List the runs of an experiment on a store; only the target is read.
 
     Raises
     ------
     OptionError
-        If the split leaves nothing to train on or to score, if two models come to the same, or a model by
-        class has no class to train on and to score.
+        If the split has no towers to train on or to score, two models are equal, or no class has towers for a
+        model by class.
     VariableError, MetadataError
-        If the store lacks the target, or where towers are.
+        If the store has no target or no coordinates of towers.
     """
     counts = towers.survey(ds, experiment.target, experiment.max_qc)
     sets = {seed: towers.sets(ds, experiment.split, seed) for seed in experiment.seeds}
@@ -126,13 +115,13 @@ def plan(experiment: Experiment, ds: xr.Dataset) -> Plan:
         if model.max_seeds is None or number < model.max_seeds
     }
     _check_different(experiment, runs)
-    return Plan(ds, counts, sets, runs)
+    return RunList(ds, counts, sets, runs)
 
 
 def _runs(
     experiment: Experiment, model: Model, seed: int, ds: xr.Dataset, counts: xr.Dataset, all_sets: Sets
 ) -> tuple[Run, ...]:
-    """One run, or one for each class."""
+    """Runs of a model with a seed: one, or one for each class."""
     complete = experiment.complete(model).with_defaults(_defaults(model, ds))
     found = []
     for sets in _by_class(ds, all_sets) if model.by_class else [all_sets]:
@@ -151,22 +140,24 @@ def _runs(
             )
         )
     if not found:
-        raise OptionError(f"{model.label!r} has no class with towers to train on and towers to score")
+        raise OptionError(
+            f"{model.label!r} is trained by class, but no class has both training towers and scored towers"
+        )
     return tuple(found)
 
 
 def inputs(ds: xr.Dataset) -> dict[str, tuple[str, ...]]:
-    """Give the ``variables`` and ``bands`` that models read of a store by default."""
+    """Return the ``variables`` and ``bands`` of a store that models use by default."""
     return {"variables": present(PAPER_INPUTS, ds), "bands": PATCH_BANDS if "reflectance" in ds else ()}
 
 
 def _defaults(model: Model, ds: xr.Dataset) -> dict[str, Any]:
-    """Write out what a model would take of a store by default: it has to show in the hash."""
-    return {name: value for name, value in inputs(ds).items() if name in KINDS[model.kind].shared}
+    """Default inputs of a model as explicit settings, because the hash of a run depends on them."""
+    return {name: value for name, value in inputs(ds).items() if name in model.shared}
 
 
 def _by_class(ds: xr.Dataset, sets: Sets) -> list[Sets]:
-    """The sets of each class that is trained on and scored."""
+    """Sets of each class that has training towers and scored towers."""
     igbp = dict(zip(map(str, ds["site"].values), ds["igbp"].values, strict=True))
     classes = sorted({igbp[site] for site in sets.train} & {igbp[site] for site in sets.scored})
     found = []
@@ -177,7 +168,7 @@ def _by_class(ds: xr.Dataset, sets: Sets) -> list[Sets]:
 
 
 def _check_different(experiment: Experiment, runs: dict[tuple[str, int], tuple[Run, ...]]) -> None:
-    """Two labels for the same runs would be a comparison of a model with itself."""
+    """Raise an OptionError if two labels have the same runs: a model would be compared with itself."""
     seed = experiment.seeds[0]
     seen: dict[tuple[str, ...], str] = {}
     for model in experiment.models:
@@ -185,32 +176,16 @@ def _check_different(experiment: Experiment, runs: dict[tuple[str, int], tuple[R
         if names in seen:
             settings = runs[model.label, seed][0].model.settings
             raise OptionError(
-                f"{seen[names]!r} and {model.label!r} come to the same on this store, with {settings}"
+                f"{seen[names]!r} and {model.label!r} are the same model on this store, with {settings}: "
+                "remove one of them"
             )
         seen[names] = model.label
 
 
-def perform(run: Run, plan: Plan, folder: Path) -> Path:
-    """Train and predict, as far as that is not done already.
+def perform(run: Run, plan: RunList, folder: Path) -> Path:
+    """Train and predict, unless this has been done already; return the Zarr store of the prediction.
 
-    Parameters
-    ----------
-    run : Run
-        What to do.
-    plan : Plan
-        Where its towers are.
-    folder : pathlib.Path
-        Folder of all runs.
-
-    Returns
-    -------
-    pathlib.Path
-        The prediction ``(site, time)``, a Zarr store: threads and clusters read it in parallel.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        On Ctrl-C; the same call goes on.
+    After Ctrl-C the same call continues.
     """
     here = folder / run.name
     if (here / PREDICTION).exists():
@@ -220,8 +195,8 @@ def perform(run: Run, plan: Plan, folder: Path) -> Path:
             path.write_text(json.dumps(run.key, indent=2) + "\n")
     ds = plan.ds
     to_predict = towers.drivers(ds.sel(site=list(run.scored)), _period(run, plan))
-    if run.model.kind in REFERENCES:
-        predict = REFERENCES[run.model.kind]
+    if run.model.kind in BASELINES:
+        predict = BASELINES[run.model.kind].predict
         prediction = predict(ds.sel(site=list(run.train)), to_predict, run.target, **run.model.settings)
         attrs = {name: ds.attrs[name] for name in _INHERITED if name in ds.attrs}
         return to_store(prediction.to_dataset().assign_attrs(attrs), here / PREDICTION)
@@ -230,12 +205,13 @@ def perform(run: Run, plan: Plan, folder: Path) -> Path:
     return predicted
 
 
-def _period(run: Run, plan: Plan) -> xr.Dataset | None:
+def _period(run: Run, plan: RunList) -> xr.Dataset | None:
+    """Period to predict at each tower, None for all hours."""
     return towers.period(plan.counts, run.scored, "all" if run.years is None else "best-year")
 
 
 def _train(run: Run, ds: xr.Dataset, here: Path) -> None:
-    """Train or go on training; the model is there when it is trained to the end."""
+    """Train, or resume the training; the model is saved when the training is complete."""
     if (here / MODEL).exists():
         return
     model = ds.sel(site=list(run.train)).carbon.fit(
@@ -245,28 +221,16 @@ def _train(run: Run, ds: xr.Dataset, here: Path) -> None:
         seed=run.seed,
         run_dir=here / TRAINING,
         resume=(here / TRAINING / RUN).exists(),
-        allow_leakage=True,  # the paper's own split, whatever its distances; a random one keeps them
+        allow_leakage=True,  # the paper's split has near towers; the random split keeps the distance itself
         **run.model.settings,
     )
     model.save(here / MODEL)
 
 
 def prediction(runs: tuple[Run, ...], folder: Path, like: xr.DataArray) -> xr.DataArray:
-    """Open what the runs of a label and seed predict, on the towers and hours of the observations, lazily.
+    """Open the prediction of the runs of a label and seed, lazily, like observations ``(site, time)``.
 
-    Parameters
-    ----------
-    runs : tuple of Run
-        Of one label and seed.
-    folder : pathlib.Path
-        Folder of all runs.
-    like : xarray.DataArray
-        Observations ``(site, time)``.
-
-    Returns
-    -------
-    xarray.DataArray
-        Missing at towers and hours that are not predicted.
+    It is missing at towers and hours that are not predicted.
     """
     parts = [open_store(folder / run.name / PREDICTION)[run.target].reset_coords(drop=True) for run in runs]
     parts = [part.chunk(time=-1).reindex(time=like["time"].values) for part in parts]

@@ -1,4 +1,4 @@
-"""The towers of an experiment: which are trained on and which are scored, and in which hours."""
+"""Training, validation and scored towers of an experiment, and the scored hours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,27 +17,20 @@ from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_variables
 from xcarbon.core.variables import VARIABLES
 from xcarbon.experiments import paper
+from xcarbon.prep.periods import map_towers, period_sums
 from xcarbon.prep.quality import mask_quality
 from xcarbon.prep.split import split as random_split
 
-#: Coordinate on ``site`` with a split of the store's own.
+#: Optional coordinate on ``site`` with the split of a store.
 PAPER_SPLIT = "paper_split"
-#: Coordinates without which towers can be neither grouped nor drawn.
+#: Coordinates that the report needs.
 PLACE = ("lat", "lon", "igbp")
-#: Before the hours to score a model sees the weather of this time, more than any window.
+#: Length of the drivers before the first scored hour, longer than the context of any window.
 LEAD = np.timedelta64(14, "D")
 
 
 class Sets(NamedTuple):
-    """Towers by what they are for.
-
-    Attributes
-    ----------
-    train, val, scored : tuple of str
-        To learn from, to choose a model by, to compare models at.
-    development : bool
-        Whether the scored towers are those that models are chosen by, for want of others.
-    """
+    """Training, validation and scored towers; ``development`` if the validation towers are scored."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -45,26 +39,12 @@ class Sets(NamedTuple):
 
 
 def sets(ds: xr.Dataset, split: str, seed: int) -> Sets:
-    """Tell what each tower is for.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        All towers of the store.
-    split : {"paper", "random"}
-        As in :class:`~xcarbon.experiments.config.Experiment`.
-    seed : int
-        Of a random split.
-
-    Returns
-    -------
-    Sets
-        Where there is no test tower, the validation towers are scored.
+    """Split towers as the paper or at random; without test towers the validation towers are scored.
 
     Raises
     ------
     OptionError
-        If there is no tower to train on, or none to score.
+        If there are no training towers or no towers to score.
 
     Examples
     --------
@@ -79,29 +59,15 @@ def sets(ds: xr.Dataset, split: str, seed: int) -> Sets:
         train, val, test = (_of_paper(ds, name) for name in paper.SETS)
     if not train or not (test or val):
         raise OptionError(
-            f"split {split!r} gives {len(train)} of {ds.sizes['site']} towers to train on, {len(val)} to "
-            f"choose a model by and {len(test)} to test: a store of other towers than the paper's takes "
-            f"split = 'random', or a coordinate {PAPER_SPLIT} that says train, val or test"
+            f"split {split!r} of {ds.sizes['site']} towers results in {len(train)} training, {len(val)} "
+            f"validation and {len(test)} test towers: for other towers than those of the paper use split = "
+            f"'random' or add a coordinate {PAPER_SPLIT} with the values train, val or test to the store"
         )
     return Sets(train, val, test or val, development=not test)
 
 
 def draw(sites: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
-    """Draw a share of some towers, at least one: a larger share holds the towers of a smaller one.
-
-    Parameters
-    ----------
-    sites : sequence of str
-        The towers.
-    share : float
-        In (0, 1].
-    seed : int
-        Of the order.
-
-    Returns
-    -------
-    tuple of str
-        In the order of ``sites``.
+    """Draw a share of towers, at least one, in their order. A larger share contains a smaller one.
 
     Examples
     --------
@@ -113,34 +79,20 @@ def draw(sites: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
 
 
 def _of_paper(ds: xr.Dataset, name: str) -> tuple[str, ...]:
-    """Towers of one of the paper's sets: as the store says, or as the paper lists them."""
+    """Return the towers of one of the paper's sets, as in the store or as listed by the paper."""
     known = ds[PAPER_SPLIT] == name if PAPER_SPLIT in ds.coords else ds["site"].isin(list(paper.sites(name)))
     return tuple(map(str, ds["site"].values[known.values]))
 
 
 def survey(ds: xr.Dataset, target: str, max_qc: int) -> xr.Dataset:
-    """Count what there is to learn and to score, reading the target of all towers once.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        All towers of the store.
-    target : str
-        Code of the variable to predict.
-    max_qc : int
-        Highest quality code that counts.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``hours`` and ``total (site, year)``: number and sum of the observations, in memory.
+    """Read the target once and compute number and sum of its observations: ``hours``, ``total (site, year)``.
 
     Raises
     ------
     VariableError
-        If the store has no target.
+        If the store does not contain the target.
     MetadataError
-        If it does not tell where towers are, or their class.
+        If the store lacks location or class of the towers.
 
     Examples
     --------
@@ -154,16 +106,10 @@ def survey(ds: xr.Dataset, target: str, max_qc: int) -> xr.Dataset:
     if missing:
         raise MetadataError(f"an experiment needs lat, lon and igbp of all towers: the store lacks {missing}")
     years, slot = np.unique(ds["time"].dt.year.values, return_inverse=True)
-    observed = mask_quality(ds, [target], max_qc)[target].chunk(time=-1)
-    sums = xr.apply_ufunc(
-        _sum_by_year,
-        observed,
-        kwargs={"slot": slot},
-        input_core_dims=[["time"]],
-        output_core_dims=[["moment", "year"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"moment": 2, "year": len(years)}},
+    observed = mask_quality(ds, [target], max_qc)[target]
+    kernel = partial(period_sums, size=len(years))
+    sums = map_towers(
+        kernel, observed, xr.DataArray(slot, dims="time"), sizes={"moment": 2, "year": len(years)}
     )
     with progress_bar("counting hours"):
         sums = sums.reset_coords(drop=True).assign_coords(year=years).compute()
@@ -171,35 +117,8 @@ def survey(ds: xr.Dataset, target: str, max_qc: int) -> xr.Dataset:
     return xr.Dataset({"hours": hours.astype("int64"), "total": total})
 
 
-def _sum_by_year(values: np.ndarray, slot: np.ndarray) -> np.ndarray:
-    """Number and sum in each year, ``(sites, time) -> (sites, 2, years)``."""
-    known = np.isfinite(values)
-    size = slot.max() + 1
-    return np.stack(
-        [
-            [np.bincount(slot[k], minlength=size), np.bincount(slot[k], row[k], size)]
-            for row, k in zip(values, known, strict=True)
-        ]
-    )
-
-
 def fingerprint(ds: xr.Dataset, counts: xr.Dataset, sites: Sequence[str]) -> str:
-    """Tell the data of some towers from other data, wherever the store lies.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        The store.
-    counts : xarray.Dataset
-        From :func:`survey`.
-    sites : sequence of str
-        The towers.
-
-    Returns
-    -------
-    str
-        Of the observations to learn from and to score, the variables, and what the store says of its history.
-    """
+    """Return a hash of observations, variables and history, which is independent of the path."""
     of_sites = counts.sel(site=list(sites))
     content = {
         "variables": sorted(map(str, ds.data_vars)),
@@ -211,23 +130,7 @@ def fingerprint(ds: xr.Dataset, counts: xr.Dataset, sites: Sequence[str]) -> str
 
 
 def period(counts: xr.Dataset, sites: Sequence[str], hours: str) -> xr.Dataset | None:
-    """Tell from when to when each tower is scored.
-
-    Parameters
-    ----------
-    counts : xarray.Dataset
-        From :func:`survey`.
-    sites : sequence of str
-        The towers.
-    hours : {"all", "best-year"}
-        As in :class:`~xcarbon.experiments.config.Experiment`.
-
-    Returns
-    -------
-    xarray.Dataset or None
-        ``start`` and ``end (site)``: the calendar year with most observations, the first of several. None
-        stands for all hours.
-    """
+    """Return ``start`` and ``end (site)`` of the year with the most observations; None for all hours."""
     if hours == "all":
         return None
     best = counts["hours"].sel(site=list(sites)).idxmax("year").astype("int64")
@@ -237,20 +140,7 @@ def period(counts: xr.Dataset, sites: Sequence[str], hours: str) -> xr.Dataset |
 
 
 def drivers(ds: xr.Dataset, when: xr.Dataset | None) -> xr.Dataset:
-    """Hide the predictors of hours that are not scored, lazily: models skip hours without any.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        The towers of ``when``.
-    when : xarray.Dataset or None
-        From :func:`period`.
-
-    Returns
-    -------
-    xarray.Dataset
-        From shortly before the first hour to score to the last.
-    """
+    """Mask the predictors outside the period and the lead before it, lazily: models skip such hours."""
     if when is None:
         return ds
     start, end = when["start"] - LEAD, when["end"]
@@ -265,29 +155,12 @@ def drivers(ds: xr.Dataset, when: xr.Dataset | None) -> xr.Dataset:
 
 
 def observations(ds: xr.Dataset, target: str, max_qc: int, when: xr.Dataset | None) -> xr.DataArray:
-    """Give what predictions are scored by, lazily.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        The towers of ``when``.
-    target : str
-        Code of the variable.
-    max_qc : int
-        Highest quality code that counts.
-    when : xarray.Dataset or None
-        From :func:`period`.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``(site, time)``, missing where it does not count.
-    """
+    """Return the observations ``(site, time)`` that are scored, lazily; NaN in other hours."""
     observed = mask_quality(ds, [target], max_qc)[target]
     return observed if when is None else observed.where(_inside(observed, when["start"], when["end"]))
 
 
 def _inside(array: xr.DataArray, start: xr.DataArray, end: xr.DataArray) -> xr.DataArray:
-    """Tell which hours or days of each tower are from start to end, ``(site, time or day)``."""
+    """Return which hours or days of each tower are from start to end, ``(site, time or day)``."""
     stamps = array["time" if "time" in array.dims else "day"].reset_coords(drop=True)
     return ((stamps >= start) & (stamps < end)).transpose("site", ...)

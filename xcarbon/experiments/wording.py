@@ -1,4 +1,4 @@
-"""Results in words: scores with their spread and interval, and who is ahead of whom."""
+"""Results as text: scores with their uncertainty, and differences between models."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import xarray as xr
 
 from xcarbon.core.variables import IGBP_CLASSES
 
-#: The group of all hours, beside the classes.
+#: Name of the group of all hours.
 ALL = "all"
-#: Of fewer towers that all agree, chance alone makes as many more often than one time in twenty: 2 / 2^5.
+#: Fewer towers all favour the same of two equal models by chance in more than one case in twenty: 2 / 2^5.
 FEW = 6
 MINUS = "−"
 
 
 def groups(results: xr.Dataset) -> list[str]:
-    """The classes, and then all hours."""
+    """Return the classes, followed by the group of all hours."""
     return [*map(str, results["igbp"].values), ALL]
 
 
 def of_group(results: xr.Dataset, name: str, group: str) -> xr.DataArray:
-    """A variable of a class or over all hours."""
+    """Select a variable of a class, or the variable over all hours."""
     return results[name] if group == ALL else results[f"{name}_igbp"].sel(igbp=group, drop=True)
 
 
 def group_name(group: str) -> str:
-    """Name a class.
+    """Return the abbreviation and name of a class.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def group_name(group: str) -> str:
 
 
 def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
-    """Write a number.
+    """Format a number.
 
     Examples
     --------
@@ -52,23 +52,23 @@ def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
 
 
 def interval(bounds: xr.DataArray, digits: int = 2, *, sign: bool = False) -> str:
-    """Write an interval in brackets; nothing if there is none."""
+    """Format an interval in brackets; empty if there is none."""
     if not np.isfinite(bounds).all():
         return ""
     return "[" + ", ".join(number(float(bound), digits, sign=sign) for bound in bounds) + "]"
 
 
 def over_seeds(values: xr.DataArray) -> str:
-    """Write mean and standard deviation over seeds ``(seed,)``, the latter if they differ."""
+    """Format the mean over seeds ``(seed,)``, with the standard deviation if the seeds differ."""
     known = values.values[np.isfinite(values.values)]
     if not known.size:
         return number(np.nan)
-    spread = f" ± {known.std(ddof=1):.2f}" if known.size > 1 and np.ptp(known) > 0 else ""
-    return f"{number(known.mean())}{spread}"
+    deviation = f" ± {known.std(ddof=1):.2f}" if known.size > 1 and np.ptp(known) > 0 else ""
+    return f"{number(known.mean())}{deviation}"
 
 
 def score(results: xr.Dataset, name: str, label: str, group: str = ALL) -> str:
-    """Write a score of a model, the efficiency with its interval over towers."""
+    """Format a score of a model; the efficiency with its interval over towers."""
     text = over_seeds(of_group(results, name, group).sel(model=label))
     if name != "nse":
         return text
@@ -76,7 +76,7 @@ def score(results: xr.Dataset, name: str, label: str, group: str = ALL) -> str:
 
 
 def difference(results: xr.Dataset, pair: int, group: str = ALL) -> str:
-    """Write by how much the second model of a pair is ahead, in bold if it is certain."""
+    """Format the difference of a pair of models, in bold if its interval excludes zero."""
     value = float(of_group(results, "nse_difference", group)[pair])
     bounds = of_group(results, "nse_difference_interval", group)[pair]
     text = f"{number(value, 3, sign=True)} {interval(bounds, 3, sign=True)}".rstrip()
@@ -84,7 +84,7 @@ def difference(results: xr.Dataset, pair: int, group: str = ALL) -> str:
 
 
 def wins(results: xr.Dataset, group: str = ALL) -> Iterator[tuple[int, str]]:
-    """Give the pairs of which a model is ahead, and which: its interval of the difference excludes zero."""
+    """Yield the pairs whose interval of the difference excludes zero, and the better model."""
     for pair, bounds in enumerate(of_group(results, "nse_difference_interval", group)):
         sign = _sign(bounds)
         if sign:
@@ -92,14 +92,14 @@ def wins(results: xr.Dataset, group: str = ALL) -> Iterator[tuple[int, str]]:
 
 
 def ahead_of_all(results: xr.Dataset, group: str = ALL) -> str | None:
-    """The model that is ahead of every other, if there is one."""
+    """Return the model that is better than every other, if there is one."""
     winners = [winner for _, winner in wins(results, group)]
     rivals = results.sizes["model"] - 1
     return next((label for label in winners if winners.count(label) == rivals), None)
 
 
 def ahead_by_class(results: xr.Dataset, pair: int) -> str:
-    """Name the classes in which one of two models is ahead; † marks those of few towers."""
+    """List the classes in which one of two models is better; † marks classes with few towers."""
     count = towers(results)
     classes: dict[str, list[str]] = {}
     for group in groups(results)[:-1]:
@@ -110,7 +110,7 @@ def ahead_by_class(results: xr.Dataset, pair: int) -> str:
 
 
 def towers(results: xr.Dataset) -> dict[str, int]:
-    """Count the towers of each class and of all, whatever the seed that scores them."""
+    """Count the towers of each class and of all that are scored with any seed."""
     scored = (results["n_site"] > 0).any(["model", "seed"]).values
     names, counts = np.unique(results["site_igbp"].values[scored].astype(str), return_counts=True)
     none = dict.fromkeys(groups(results), 0)
@@ -118,13 +118,13 @@ def towers(results: xr.Dataset) -> dict[str, int]:
 
 
 def hours(results: xr.Dataset) -> dict[str, int]:
-    """Count the hours of each class and of all, as the mean over seeds."""
+    """Count the hours of each class and of all, averaged over seeds."""
     return {
         group: round(float(of_group(results, "n", group).isel(model=0).mean())) for group in groups(results)
     }
 
 
 def _sign(bounds: xr.DataArray) -> int:
-    """1 or -1 for an interval that excludes zero, else 0."""
+    """Return 1 or -1 for an interval above or below zero, otherwise 0."""
     lower, upper = bounds.values
     return int(lower > 0) - int(upper < 0)

@@ -1,1 +1,1 @@
-"""Files to Datasets and back, one module per source."""
+"""Readers and writers, one module per file format."""

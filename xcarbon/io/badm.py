@@ -1,4 +1,4 @@
-"""Metadata of towers, from a plain table or from BADM rows in the interchange format (BIF)."""
+"""Reader for site metadata: plain tables and BADM files in the BIF format."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pandas as pd
 
 from xcarbon.core.errors import FileFormatError, MetadataError
 from xcarbon.core.validation import check_igbp
-from xcarbon.io.columns import Source
+from xcarbon.io.columns import MISSING_CELLS, Source
 from xcarbon.io.networks import sources_in
 from xcarbon.prep.sun import hours_between
 
-#: Names in BADM, and in the plain table, of the fields of :class:`SiteMetadata`.
+#: Fields of :class:`SiteMetadata` by their names in BADM files and plain tables.
 _FIELDS = {
     "LOCATION_LAT": "lat",
     "LOCATION_LON": "lon",
@@ -36,32 +36,35 @@ _FIELDS = {
     "DOI_CITATION": "citation",
 }
 _NUMBERS = ("lat", "lon", "elevation", "utc_offset")
-_MISSING = {"", "-9999", "-9999.0", "NA", "nan", "NaN"}
+_MISSING = {*MISSING_CELLS, "nan"}  # fields can be floats, and str(float("nan")) is "nan"
 
 
 @dataclass(frozen=True, slots=True)
 class SiteMetadata:
-    """What must be known of a tower to place its record on Earth.
+    """Location, land cover, time zone and citation of a tower.
 
     Attributes
     ----------
     site : str
-        Identifier, for example ``"DE-Tha"``.
-    lat, lon : float
-        Latitude [degrees_north] and longitude [degrees_east, -180 to 180].
+        Identifier of the tower, for example ``"DE-Tha"``.
+    lat : float
+        Latitude [degrees_north].
+    lon : float
+        Longitude from -180 to 180 [degrees_east].
     igbp : str
         IGBP land cover class.
     elevation : float
-        Above sea level [m]; NaN where unknown.
+        Elevation above sea level [m]; NaN if unknown.
     utc_offset : float
-        Local standard time minus UTC [hours], not always whole; NaN where unknown.
+        Local standard time minus UTC [hours], which may be a fraction; NaN if unknown.
     site_name, citation, doi : str
-        Empty where unknown.
+        Name of the site, citation and DOI of its data; empty if unknown.
 
     Raises
     ------
     MetadataError
-        If the coordinates are not on Earth or look swapped, or the class is unknown.
+        If the coordinates are out of range or look swapped, the UTC offset exceeds 14 hours, or the IGBP
+        class is unknown.
 
     Examples
     --------
@@ -84,54 +87,59 @@ class SiteMetadata:
     doi: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be true."""
+        """Check the plausibility of the fields."""
         place = f"{self.site}: latitude {self.lat} and longitude {self.lon}"
         if abs(self.lat) > 90 >= abs(self.lon):
-            raise MetadataError(f"{place} look swapped, for a latitude lies between -90 and 90")
+            raise MetadataError(f"{place} look swapped: a latitude must be between -90 and 90")
         if not (abs(self.lat) <= 90 and abs(self.lon) <= 180):
-            raise MetadataError(f"{place} are not on Earth: they lie in -90..90 and -180..180")
+            raise MetadataError(f"{place} are out of range: they must be within -90..90 and -180..180")
         off, swapped = (abs(hours_between(self.utc_offset, degrees / 15)) for degrees in (self.lon, self.lat))
         if off > 2 and swapped < 1.5:
-            # True clocks are up to 1.9 h off the sun (CN-Dan); a wrong sign (US-Me6) fits neither.
+            # Correct offsets differ from solar time by up to 1.9 h (CN-Dan). An offset with the wrong sign
+            # (US-Me6) fits neither the longitude nor the latitude.
             raise MetadataError(
                 f"{place} look swapped: the UTC offset of {self.utc_offset:g} h fits a longitude "
-                f"of {self.lat}; swap them, or correct the offset"
+                f"of {self.lat}; swap them or correct the offset"
             )
         if abs(self.utc_offset) > 14:
-            raise MetadataError(f"{self.site}: a UTC offset of {self.utc_offset:g} h does not exist")
+            raise MetadataError(
+                f"{self.site}: a UTC offset of {self.utc_offset:g} h does not exist; it must be in -14..14"
+            )
         check_igbp(self.igbp, self.site)
 
 
-#: What a caller may know of towers: a table, the fields of one tower, or fields by site.
+#: Site metadata that users pass: a table, the fields of one tower, or a mapping from site to fields.
 Metadata = str | os.PathLike[str] | SiteMetadata | Mapping[str, Any]
 Fields = Mapping[str, Mapping[str, Any]]
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, SiteMetadata]:
-    r"""Read the metadata of towers from a table.
+    r"""Read site metadata from a table.
 
     Parameters
     ----------
     path : path-like
-        A CSV file separated by commas or semicolons, recognised by its header. Either a plain
-        table with one row per tower and the columns ``SITE_ID``, ``LOCATION_LAT`` [degrees_north],
-        ``LOCATION_LON`` or ``LOCATION_LONG`` [degrees_east], ``IGBP`` and, where known,
-        ``LOCATION_ELEV`` [m], ``UTC_OFFSET`` [hours], ``SITE_NAME``, ``DOI``, ``DOI_CITATION``; or
-        BADM rows with ``SITE_ID``, ``GROUP_ID``, ``VARIABLE_GROUP``, ``VARIABLE``, ``DATAVALUE``.
+        CSV file with commas or semicolons, or Excel file (``.xlsx``), in one of two formats, which are
+        distinguished by the header:
+
+        - A plain table with one row per tower and the columns ``SITE_ID``, ``LOCATION_LAT``
+          [degrees_north], ``LOCATION_LON`` or ``LOCATION_LONG`` [degrees_east], ``IGBP`` and, optionally,
+          ``LOCATION_ELEV`` [m], ``UTC_OFFSET`` [hours], ``SITE_NAME``, ``DOI`` and ``DOI_CITATION``.
+        - BADM rows with ``SITE_ID``, ``GROUP_ID``, ``VARIABLE_GROUP``, ``VARIABLE`` and ``DATAVALUE``.
 
     Returns
     -------
     dict of str to SiteMetadata
-        By tower. Where BADM has a variable in several groups, the group with the latest
-        ``..._DATE_START`` counts, undated groups being older than dated ones, and the first of
-        equals; of several DOIs that of a FLUXNET product comes first.
+        Metadata by site. If several BADM groups contain a variable, groups of a FLUXNET data product come
+        first, then the group with the latest ``..._DATE_START``, then undated groups. Ties go to the
+        first group in the file.
 
     Raises
     ------
     FileFormatError
-        If the file is neither kind of table.
+        If the file has neither format.
     MetadataError
-        If a tower lacks coordinates or a class, or its metadata cannot be true.
+        If a tower lacks coordinates or an IGBP class, or its metadata is impossible.
 
     Examples
     --------
@@ -147,24 +155,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, SiteMetadata]:
 
 
 def read_fields(path: str | os.PathLike[str] | Source) -> dict[str, dict[str, Any]]:
-    r"""Read what a table says of each tower, complete or not.
-
-    Parameters
-    ----------
-    path : path-like
-        As for :func:`read_metadata`.
-
-    Returns
-    -------
-    dict of str to dict
-        By tower, the text of the fields of :class:`SiteMetadata` that are known.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is neither kind of table.
-    MetadataError
-        If a plain table has two rows for a tower.
+    r"""Read the fields of each tower in a table as text; they need not be complete.
 
     Examples
     --------
@@ -184,32 +175,14 @@ def read_fields(path: str | os.PathLike[str] | Source) -> dict[str, dict[str, An
     if {"SITE_ID", "LOCATION_LAT"} <= header:
         return _fields_of_table(rows, path)
     raise FileFormatError(
-        f"{path}: neither a table of towers (SITE_ID, LOCATION_LAT, LOCATION_LON, IGBP, ...) nor "
-        "BADM rows (SITE_ID, GROUP_ID, VARIABLE_GROUP, VARIABLE, DATAVALUE), for its columns are "
+        f"{path}: the file is neither a table of towers (SITE_ID, LOCATION_LAT, LOCATION_LON, IGBP, ...) nor "
+        "a list of BADM rows (SITE_ID, GROUP_ID, VARIABLE_GROUP, VARIABLE, DATAVALUE); its columns are "
         f"{sorted(header)}"
     )
 
 
 def build(site: str, known: Mapping[str, Any], where: str) -> SiteMetadata:
-    """Make the metadata of a tower from the fields that are known.
-
-    Parameters
-    ----------
-    site : str
-        Identifier of the tower.
-    known : mapping
-        Fields of :class:`SiteMetadata` by name, numbers as numbers or as text.
-    where : str
-        What to call the source in an error.
-
-    Returns
-    -------
-    SiteMetadata
-
-    Raises
-    ------
-    MetadataError
-        If coordinates or class are absent, a field does not exist, or a value cannot be true.
+    """Build the metadata of a tower from its known fields; error messages begin with ``where``.
 
     Examples
     --------
@@ -223,12 +196,12 @@ def build(site: str, known: Mapping[str, Any], where: str) -> SiteMetadata:
     names = [field.name for field in fields(SiteMetadata)]
     unknown = sorted(known.keys() - set(names))
     if unknown:
-        raise MetadataError(f"{where}: {site} has no fields {unknown}; the fields are {names}")
+        raise MetadataError(f"{where}: the fields {unknown} of {site} do not exist; the fields are {names}")
     given = {name: value for name, value in known.items() if not is_missing(value)} | {"site": site}
     absent = [name for name in ("lat", "lon", "igbp") if name not in given]
     if absent:
         raise MetadataError(
-            f"{where}: {site} lacks {' and '.join(absent)}; give metadata with lat=, lon=, igbp=, "
+            f"{where}: {site} lacks {' and '.join(absent)}; pass metadata with lat=, lon= and igbp=, "
             "or a table with LOCATION_LAT, LOCATION_LON and IGBP"
         )
     try:
@@ -239,17 +212,7 @@ def build(site: str, known: Mapping[str, Any], where: str) -> SiteMetadata:
 
 
 def given_fields(metadata: Metadata | None) -> Fields:
-    """Bring what a caller knows to fields by site.
-
-    Parameters
-    ----------
-    metadata : path-like, SiteMetadata, mapping or None
-        A table, see :func:`read_metadata`; the fields of one tower; or fields by site.
-
-    Returns
-    -------
-    mapping of str to mapping
-        The site is "" if it is not told.
+    """Convert metadata from a user to fields by site; fields without a site are under ``""``.
 
     Examples
     --------
@@ -271,24 +234,7 @@ def given_fields(metadata: Metadata | None) -> Fields:
 
 
 def fields_of(known: Fields, sites: list[str]) -> Fields:
-    """Make sure that what a caller knows is of some of the towers at hand.
-
-    Parameters
-    ----------
-    known : mapping of str to mapping
-        From :func:`given_fields`.
-    sites : list of str
-        The towers at hand.
-
-    Returns
-    -------
-    mapping of str to mapping
-        Fields that did not tell their site are those of the only tower.
-
-    Raises
-    ------
-    MetadataError
-        If they are of other towers, or it is not clear of which.
+    """Assign fields without a site to the only tower, and check that fields belong to any of ``sites``.
 
     Examples
     --------
@@ -298,13 +244,13 @@ def fields_of(known: Fields, sites: list[str]) -> Fields:
     if "" in known and len(sites) == 1:
         known = {sites[0]: known[""]}
     if known and known.keys().isdisjoint(sites):
-        told = list(known)[:5] if "" not in known else "one tower, but not of which"
-        raise MetadataError(f"metadata tells of {told}, but the files are of {sites[:5]}")
+        found = list(known)[:5] if "" not in known else "one tower without its site"
+        raise MetadataError(f"metadata is for {found}, but the files are from {sites[:5]}; check the sites")
     return known
 
 
 def merge_fields(tables: Iterable[Fields], site: str) -> dict[str, Any]:
-    """Merge what several tables say of a tower; the first that knows a field counts."""
+    """Merge the fields of a tower from several tables; the first table with a field has priority."""
     merged: dict[str, Any] = {}
     for table in tables:
         known = table.get(site, {})
@@ -313,17 +259,7 @@ def merge_fields(tables: Iterable[Fields], site: str) -> dict[str, Any]:
 
 
 def site_coordinates(sites: list[SiteMetadata]) -> dict[str, Any]:
-    """Give the coordinates along ``site``, without texts that no tower has.
-
-    Parameters
-    ----------
-    sites : list of SiteMetadata
-        The towers in order.
-
-    Returns
-    -------
-    dict
-        Coordinates of a Dataset by name.
+    """Build the coordinates along ``site``, without text fields that are empty for all towers.
 
     Examples
     --------
@@ -346,7 +282,7 @@ def site_coordinates(sites: list[SiteMetadata]) -> dict[str, Any]:
 
 
 def is_table(source: Source) -> bool:
-    """Tell whether a file's name is that of a table of towers: ``site_data.csv``, BIF or SITEINFO.
+    """Check whether a file is named like a table of towers: ``site_data.csv``, BIF or SITEINFO.
 
     Examples
     --------
@@ -358,19 +294,19 @@ def is_table(source: Source) -> bool:
 
 
 def tables_beside(path: Path) -> list[Source]:
-    """Find the tables of towers in a file's archive and folder, best first."""
+    """Find the tables of towers in the archive and the folder of a file, best first."""
     packed = sources_in(path) if path.suffix == ".zip" else []
     unpacked = (Source(str(file)) for file in path.parent.iterdir() if file.is_file())
     return sorted(filter(is_table, [*packed, *unpacked]), key=priority)
 
 
 def priority(source: Source) -> tuple[bool, bool, str]:
-    """Sort tables: one made by hand before others, then those in the archive of a release."""
+    """Sort key of tables: ``site_data.csv`` first, then tables in archives, then by path."""
     return source.name != "site_data.csv", not source.member, str(source)
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a field's value says that it is not known.
+    """Check whether the value of a field marks it as unknown.
 
     Examples
     --------
@@ -388,7 +324,7 @@ def _number(name: str, value: Any, site: str) -> float:
 
 
 def _read_rows(path: str | os.PathLike[str] | Source) -> tuple[set[str], list[dict[str, str]]]:
-    """Read the header and the rows of a table, whichever its separator, or of an Excel sheet."""
+    """Read the header and the rows of a CSV table with any separator, or of an Excel file."""
     source = path if isinstance(path, Source) else Source(os.fspath(path))
     with source.open() as stream:
         content = stream.read()
@@ -397,7 +333,9 @@ def _read_rows(path: str | os.PathLike[str] | Source) -> tuple[set[str], list[di
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileFormatError(f"{source}: not a table in UTF-8 text ({error}); save it as CSV") from error
+        raise FileFormatError(
+            f"{source}: the file is not UTF-8 text ({error}); save it as CSV in UTF-8"
+        ) from error
     header = text.partition("\n")[0]
     separator = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(io.StringIO(text), delimiter=separator, restval="")
@@ -409,7 +347,7 @@ def _read_sheet(content: bytes, source: Source) -> tuple[set[str], list[dict[str
     try:
         sheet = pd.read_excel(io.BytesIO(content), dtype=str, keep_default_na=False, engine="openpyxl")
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"{source}: truncated, or not an Excel file ({error})") from error
+        raise FileFormatError(f"{source}: the file is truncated or not an Excel file ({error})") from error
     return set(sheet.columns), [dict(zip(sheet.columns, row, strict=True)) for row in sheet.values]
 
 
@@ -418,7 +356,7 @@ def _fields_of_table(rows: list[dict[str, str]], path: object) -> dict[str, dict
     for row in rows:
         site = row["SITE_ID"]
         if site in towers:
-            raise MetadataError(f"{path}: {site} has two rows")
+            raise MetadataError(f"{path}: {site} has two rows; keep one of them")
         towers[site] = {
             field: row[name] for name, field in _FIELDS.items() if name in row and not is_missing(row[name])
         }
@@ -426,7 +364,7 @@ def _fields_of_table(rows: list[dict[str, str]], path: object) -> dict[str, dict
 
 
 def _fields_of_groups(rows: list[dict[str, str]]) -> dict[str, dict[str, Any]]:
-    """Gather BADM rows to groups, and let the best group speak for each field."""
+    """Collect BADM rows into groups and read each field from the best group that contains it."""
     groups: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for row in rows:
         groups[row["SITE_ID"], row["GROUP_ID"]][row["VARIABLE"]] = row["DATAVALUE"]
@@ -439,6 +377,6 @@ def _fields_of_groups(rows: list[dict[str, str]]) -> dict[str, dict[str, Any]]:
 
 
 def _rank(group: dict[str, str]) -> tuple[bool, str]:
-    """Order groups: a FLUXNET product before others, then later before earlier, then undated."""
+    """Sort key of groups, worst first: FLUXNET data products are last, later dates after earlier ones."""
     start = max((value for name, value in group.items() if name.endswith("DATE_START")), default="")
     return group.get("DOI_DATAPRODUCT", "").startswith("FLUXNET"), start

@@ -1,6 +1,6 @@
-"""Columns of a CSV file, plain, gzipped or zipped, with errors that name the line.
+"""Reading of columns from CSV files, which may be gzipped or inside a zip archive.
 
-Only the columns that are asked for are parsed, by several threads.
+Only the requested columns are parsed. Errors state the file, the line and the column.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ import pyarrow.csv
 
 from xcarbon.core.errors import FileFormatError
 
-#: Bytes in which the last line of a file must lie.
+#: Cells that stand for a missing value in the networks' files and tables.
+MISSING_CELLS = (
+    "-9999", "-9999.0", "", " ", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "NULL", "null",
+)  # fmt: skip
+#: Number of bytes at the end of a file that must contain the last line.
 _BLOCK = 1 << 20
 _PARSERS: dict[pa.DataType, Callable[[str], float]] = {pa.float32(): float, pa.int64(): int}
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A CSV file on disk, plain, gzipped, or inside a zip."""
+    """A file on disk, plain or gzipped, or a member of a zip archive."""
 
     path: str
     member: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the CSV file without its folder."""
+        """File name without its folder."""
         return Path(self.member or self.path).name
 
     def __str__(self) -> str:
@@ -42,7 +46,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[Any]:
-        """Open the decompressed bytes; what breaks while they are read is a FileFormatError."""
+        """Open the decompressed bytes; errors while they are read are raised as FileFormatError."""
         try:
             if self.member:
                 with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
@@ -53,11 +57,11 @@ class Source:
         except (FileNotFoundError, PermissionError):
             raise
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise FileFormatError(f"{self}: truncated or damaged ({error})") from error
+            raise FileFormatError(f"{self}: the file is truncated or damaged ({error})") from error
 
     @contextmanager
     def lines(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
-        """Open the lines that are not blank or comments, as line number (from 1) and cells."""
+        """Iterate over line numbers (from 1) and cells, without blank lines and comments."""
         with self.open() as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
             numbered = ((number, line.strip()) for number, line in enumerate(text, start=1))
@@ -65,28 +69,7 @@ class Source:
 
 
 def read_columns(source: Source, types: Mapping[str, pa.DataType], missing: tuple[str, ...] = ()) -> pa.Table:
-    """Read columns by name.
-
-    Parameters
-    ----------
-    source : Source
-        The file.
-    types : mapping of str to pyarrow.DataType
-        The columns to read, float32 or int64.
-    missing : tuple of str
-        Cells that stand for a missing value; without any, all cells must be numbers.
-
-    Returns
-    -------
-    pyarrow.Table
-        The columns, shape ``(rows,)`` each, in the order of ``types``.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is truncated, a line has too many or too few cells, or a cell is not a number: with
-        the line, the column and the text that was found.
-    """
+    """Read the columns in ``types`` (float32 or int64), ``(rows,)`` each; ``missing`` cells become null."""
     with source.lines() as lines:
         line, _ = next(lines)
     with source.open() as stream:
@@ -96,9 +79,9 @@ def read_columns(source: Source, types: Mapping[str, pa.DataType], missing: tupl
                 read_options=pyarrow.csv.ReadOptions(
                     block_size=1 << 20,
                     skip_rows=line - 1,
-                    use_threads=pa.cpu_count() > 1,  # on one core they cost a third more
+                    use_threads=pa.cpu_count() > 1,  # threads take a third longer on a single core
                 ),
-                parse_options=pyarrow.csv.ParseOptions(quote_char=False),  # a quarter faster
+                parse_options=pyarrow.csv.ParseOptions(quote_char=False),  # saves a quarter of the time
                 convert_options=pyarrow.csv.ConvertOptions(
                     include_columns=list(types), column_types=types, null_values=missing
                 ),
@@ -111,61 +94,35 @@ def read_columns(source: Source, types: Mapping[str, pa.DataType], missing: tupl
 def _find_wrong_line(
     source: Source, types: Mapping[str, pa.DataType], missing: tuple[str, ...]
 ) -> str | None:
-    """Describe the first line that cannot be read, slowly, for the message of an error."""
+    """Describe the first line that cannot be parsed, for an error message."""
     with source.lines() as lines:
         _, header = next(lines)
         wanted = [(header.index(column), column, _PARSERS[kind]) for column, kind in types.items()]
         for number, cells in lines:
             if len(cells) != len(header):
-                return f"{source}, line {number}: {len(cells)} cells under {len(header)} columns"
+                return (
+                    f"{source}, line {number}: the line has {len(cells)} cells, but the header has "
+                    f"{len(header)} columns"
+                )
             for place, column, parse in wanted:
                 text = cells[place]
-                if text not in missing and not _can(parse, text):
+                try:
+                    if text not in missing:
+                        parse(text)
+                except ValueError:
                     return f"{source}, line {number}, column {column}: {text!r} is not a number"
     return None
 
 
-def _can(parse: Callable[[str], float], text: str) -> bool:
-    try:
-        parse(text)
-    except ValueError:
-        return False
-    return True
-
-
 def find_line(source: Source, row: int) -> int:
-    """Find the line of a row.
-
-    Parameters
-    ----------
-    source : Source
-        The file.
-    row : int
-        Position under the header, from 0; blank lines are not rows.
-
-    Returns
-    -------
-    int
-        Number of the line, from 1.
-    """
+    """Return the line number (from 1) of a row under the header (from 0); blank lines are not rows."""
     with source.lines() as lines:
         line, _ = next(itertools.islice(lines, row + 1, None))
     return line
 
 
 def read_last_line(source: Source) -> list[str]:
-    """Read the last line that is not blank; of a plain file nothing but its end is read.
-
-    Parameters
-    ----------
-    source : Source
-        The file.
-
-    Returns
-    -------
-    list of str
-        Its cells.
-    """
+    """Return the cells of the last line that is not blank; of a plain file only the end is read."""
     end = b""
     with source.open() as stream:
         if stream.seekable() and not source.member:

@@ -1,10 +1,10 @@
-"""ERA5 and ERA5-Land, hourly, to the drivers of a model on a grid.
+"""Reader for hourly ERA5 and ERA5-Land files, which become model drivers on a grid.
 
-A stamp of the source is an instant in UTC; a label of the data model is the start of an hour. What an
-hour is follows from what is stamped at its start and at its end, so each chunk along time is given the
-first stamp of the next one, and one task makes the hours of a chunk.
+Time stamps of the files are instants in UTC, whereas xcarbon labels an hour with its start. The value of an
+hour depends on the stamps at its start and its end, so each chunk along time is extended by the first stamp
+of the next chunk, and one task computes the hours of a chunk.
 
-From the arrays upwards: kernels on blocks, the graph, the files, and the labels.
+The module contains, in this order, array kernels, the Dask graph, the opening of files, and the labels.
 """
 
 from __future__ import annotations
@@ -40,55 +40,56 @@ def open_era5(
     chunks: Any = "auto",
     accumulated: Accumulated | None = None,
 ) -> xr.Dataset:
-    """Open hourly ERA5 or ERA5-Land as drivers on a grid, lazily.
+    """Open hourly ERA5 or ERA5-Land files as lazy model drivers on a grid.
 
     Parameters
     ----------
     path_or_paths : path-like or iterable of path-like
-        NetCDF files of the Climate Data Store, old or new, or Zarr stores; with short names (``t2m``,
-        ``d2m``, ``sp``, ``tp``, ``ssrd``, ``strd``, ``u10``, ``v10``) or long ones
-        (``2m_temperature`` ...). Several are joined in time and by variable; their grids must agree.
+        NetCDF files from the old or new Climate Data Store, or Zarr stores. Variables have short names
+        (``t2m`` [K], ``d2m`` [K], ``sp`` [Pa], ``tp`` [m], ``ssrd`` [J m-2], ``strd`` [J m-2], ``u10``
+        [m s-1], ``v10`` [m s-1]) or long names (``2m_temperature`` ...). Several files are joined in time
+        and by variable; they must have the same grid.
     chunks : int, dict or "auto"
-        Dask chunks of the source, as in :func:`xarray.open_dataset`.
+        Dask chunks of the files, as in :func:`xarray.open_dataset`.
     accumulated : {"hour", "day"}, optional
-        What ``tp``, ``ssrd`` and ``strd`` are sums over: the hour that ends at the stamp (ERA5), or the
-        time since 00 UTC, where the stamp of 00 UTC holds the whole day before (ERA5-Land). Default:
-        ``"day"`` if the attributes of a file mention ERA5-Land or cells are less than 0.15 degree
-        apart (ERA5-Land has 0.1, ERA5 0.25 or 0.28), else ``"hour"``.
+        Accumulation period of ``tp``, ``ssrd`` and ``strd``: ``"hour"`` for the hour that ends at the
+        stamp (ERA5), ``"day"`` for the time since 00 UTC, where the stamp 00 UTC contains the sum of the
+        previous day (ERA5-Land). The default is ``"day"`` if the attributes of a file mention ERA5-Land or
+        the grid spacing is less than 0.15 degree (ERA5-Land: 0.1, ERA5: 0.25 or 0.28), else ``"hour"``.
 
     Returns
     -------
     xarray.Dataset
-        Float32 on ``(time, lat, lon)``, as far as the sources are there: ``TA`` [degC], ``RH`` [%] and
-        ``VPD`` [hPa] (both need ``t2m`` and ``d2m``), ``PA`` [kPa], ``P`` [mm], ``SW_IN`` and ``LW_IN``
-        [W m-2], ``WS`` [m s-1] and ``WD`` [degree, where the wind comes from] (both need ``u10`` and
-        ``v10``). ``DOY`` [1] and ``TOD`` [hours] on ``(time, lon)`` are in mean solar time, which is UTC
-        plus ``utc_offset (lon)`` = lon / 15 [hours], without the equation of time. ``lon`` lies in
-        -180..180.
+        Float32 drivers on ``(time, lat, lon)`` for which the files contain the variables: ``TA`` [degC],
+        ``RH`` [%] and ``VPD`` [hPa] (from ``t2m`` and ``d2m``), ``PA`` [kPa], ``P`` [mm], ``SW_IN``
+        [W m-2], ``LW_IN`` [W m-2], ``WS`` [m s-1] and ``WD`` [degree] (from ``u10`` and ``v10``), the
+        direction that the wind comes from. ``DOY`` [1] and ``TOD`` [hours] on ``(time, lon)`` are in mean
+        solar time, which is UTC plus ``utc_offset (lon)`` = lon / 15 [hours], without the equation of time.
+        ``lon`` is between -180 and 180 [degrees_east].
 
     Raises
     ------
     FileNotFoundError
         If a file does not exist.
     FileFormatError
-        If a file is not on ``(time, latitude, longitude)``, files do not fit together, or it cannot be
-        told what sums are over; when values are computed, if these are no sums of that kind.
+        If a file is not on ``(time, latitude, longitude)``, files do not fit together, or the accumulation
+        period cannot be determined. When values are computed: if the sums do not have that period.
     TimestampError
-        If stamps are not hourly, or leave gaps.
+        If time stamps are not hourly or have gaps.
     VariableError
-        If there is no driver in the files.
+        If the files contain no driver.
     MetadataError
-        If a source is in other units than those of ERA5.
+        If a variable has other units than in ERA5.
 
     Notes
     -----
-    Hours are labelled at their start, in UTC: a sum stamped 13:00 belongs to the label 12:00. State is
-    stamped at an instant, and the mean of an hour is the mean of its two ends; humidity and wind speed
-    are computed at the instants first, and ``WD`` is the direction of the mean vector. The last stamp
-    therefore only closes an hour. Differences of sums since 00 UTC that are slightly negative, which is
-    the rounding of packed files, are zero.
+    Hours are labelled with their start in UTC: a sum stamped 13:00 has the label 12:00. Instantaneous
+    variables are averaged over the two stamps at the ends of an hour. Humidity and wind speed are computed
+    before averaging, and ``WD`` is the direction of the mean wind vector. The last stamp therefore only
+    ends an hour and has no label. Small negative differences of sums since 00 UTC, which result from the
+    rounding of packed files, are set to zero.
 
-    Where ERA5 and ERA5T overlap along ``expver``, the final value (1) goes before the preliminary (5).
+    Where ERA5 and ERA5T overlap along ``expver``, final values (1) replace preliminary values (5).
 
     Examples
     --------
@@ -104,9 +105,9 @@ def open_era5(
     """
     paths = [path_or_paths] if isinstance(path_or_paths, str | os.PathLike) else list(path_or_paths)
     if not paths:
-        raise FileNotFoundError("there is no file to open: the list of paths is empty")
+        raise FileNotFoundError("the list of paths is empty: it contains no file to open")
     if accumulated not in (None, "hour", "day"):
-        raise OptionError(f"accumulated={accumulated!r} is not allowed; it takes 'hour' or 'day'")
+        raise OptionError(f"accumulated={accumulated!r} is not allowed; use 'hour' or 'day'")
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     files = [_open(path, chunks) for path in paths]
     fields = _align_chunks(_wrap_longitudes(_join(files, where)), where)
@@ -118,20 +119,25 @@ def open_era5(
     return _label(fields, drivers, accumulated, where)
 
 
-# Kernels: what is stamped at the ends of hours, (hours + 1, ...), to hours, (hours, ...)
+# Kernels: from values at the ends of hours, (hours + 1, lat, lon), to hours, (hours, lat, lon)
 
 
 def _celsius(temperature: Array) -> Array:
     return temperature - 273.15
 
 
+def _vapour_pressures(temperature: Array, dew_point: Array) -> tuple[Array, Array]:
+    """Actual and saturation vapour pressure [hPa] from temperature and dew point [K]."""
+    return saturation_vapour_pressure(_celsius(dew_point)), saturation_vapour_pressure(_celsius(temperature))
+
+
 def _relative_humidity(temperature: Array, dew_point: Array) -> Array:
-    vapour, saturated = (saturation_vapour_pressure(_celsius(kelvin)) for kelvin in (dew_point, temperature))
+    vapour, saturated = _vapour_pressures(temperature, dew_point)
     return np.clip(100 * vapour / saturated, 0, 100)
 
 
 def _vapour_pressure_deficit(temperature: Array, dew_point: Array) -> Array:
-    vapour, saturated = (saturation_vapour_pressure(_celsius(kelvin)) for kelvin in (dew_point, temperature))
+    vapour, saturated = _vapour_pressures(temperature, dew_point)
     return np.maximum(saturated - vapour, 0)
 
 
@@ -144,22 +150,22 @@ def _mean_of_ends(values: Array) -> Array:
 
 
 def _mean(*ends: Array, instant: Callable[..., Array]) -> NDArray[np.float32]:
-    """Mean of a quantity that is computed at the instants."""
+    """Hourly mean of a quantity that ``instant`` computes at both ends of the hour."""
     return _mean_of_ends(instant(*ends)).astype(np.float32)
 
 
 def _direction(u: Array, v: Array) -> NDArray[np.float32]:
-    """Where the mean wind comes from [degree, 0..360); a calm has no direction."""
+    """Direction that the mean wind comes from [degree], from 0 to below 360; NaN without wind."""
     u, v = _mean_of_ends(u), _mean_of_ends(v)
     degrees = (np.degrees(np.arctan2(-u, -v)) % 360).astype(np.float32)
-    degrees[degrees == 360] = 0  # the remainder of a tiny negative angle
+    degrees[degrees == 360] = 0  # float32 rounds the remainder of a tiny negative angle up to 360
     return np.where((u == 0) & (v == 0), np.float32(np.nan), degrees)
 
 
 def _amount(
     sums: Array, first_of_day: NDArray[np.bool_], *, code: str, factor: float, accumulated: Accumulated
 ) -> NDArray[np.float32]:
-    """Amount of each hour from sums over the hour, or since 00 UTC."""
+    """Amount of each hour from sums over the hour or since 00 UTC."""
     amounts = sums[1:]
     if accumulated == "day":
         amounts = amounts - np.where(first_of_day[:, None, None], 0, sums[:-1])
@@ -169,26 +175,26 @@ def _amount(
 
 
 def _check_amounts(amounts: Array, code: str, accumulated: Accumulated) -> None:
-    """Refuse what only sums of the other kind can give: far below zero, or beyond belief."""
+    """Check for amounts that only result from the other accumulation period: far below 0 or too large."""
     variable = VARIABLES[code]
-    assert variable.bounds is not None  # it is a predictor
+    assert variable.bounds is not None  # every predictor has bounds
     upper = variable.bounds.upper
     wrong = amounts[(amounts < -0.01 * upper) | (amounts > upper)]
     if wrong.size:
         kinds = {"hour": "over the hour", "day": "since 00 UTC"}
         other = "day" if accumulated == "hour" else "hour"
         raise FileFormatError(
-            f"{code} would be {wrong[0]:g} {variable.units}: the source does not hold sums "
-            f"{kinds[accumulated]} but perhaps {kinds[other]}; pass accumulated={other!r}"
+            f"{code} would be {wrong[0]:g} {variable.units}, so the files do not contain sums "
+            f"{kinds[accumulated]} but probably {kinds[other]}; pass accumulated={other!r}"
         )
 
 
-# What is made of what
+# Drivers and the variables of ERA5 that they are computed from
 
 
 @dataclass(frozen=True, slots=True)
 class _Driver:
-    """A variable, the sources it needs, and the kernel that makes it from their instants or sums."""
+    """A variable, its sources in ERA5, and the kernel that computes it from their values or sums."""
 
     code: str
     sources: tuple[str, ...]
@@ -202,11 +208,11 @@ def _state(code: str, sources: tuple[str, ...], instant: Callable[..., Array]) -
 
 
 def _sum(code: str, source: str, factor: float) -> _Driver:
-    """``factor`` brings sums [m, J m-2] to the amount of an hour in the units of the variable."""
+    """Describe a driver from sums [m or J m-2], which ``factor`` converts to the units of the variable."""
     return _Driver(code, (source,), functools.partial(_amount, code=code, factor=factor), of_sums=True)
 
 
-#: Long name and units of the sources, by their short names.
+#: Long names and units of the sources by their short names.
 _SOURCES = {
     "t2m": ("2m_temperature", "K"),
     "d2m": ("2m_dewpoint_temperature", "K"),
@@ -234,18 +240,20 @@ _DRIVERS = (
 def _no_driver(found: list[Any], where: str) -> VariableError:
     known = "; ".join(f"{driver.code} from {' and '.join(driver.sources)}" for driver in _DRIVERS)
     names = ", ".join(f"{short} or {name}" for short, (name, _) in _SOURCES.items())
-    return VariableError(f"{where}: no driver can be made of {found}; xcarbon makes {known}, named {names}")
+    return VariableError(
+        f"{where}: no driver can be computed from {found}; xcarbon computes {known}; use the names {names}"
+    )
 
 
-# The graph
+# Dask graph
 
 
 def _map_hours(
     fields: xr.Dataset, drivers: list[_Driver], accumulated: Accumulated | None
 ) -> dict[str, da.Array]:
-    """One task per driver and chunk, ``(hours, lat, lon)``."""
+    """Build the lazy arrays ``(hours, lat, lon)`` with one task per driver and chunk."""
     used = {source for driver in drivers for source in driver.sources}
-    # Each chunk along time and the first stamp of the next one.
+    # Each chunk along time is extended by the first stamp of the next one.
     ends = {name: da.overlap.overlap(fields[name].data, {0: (0, 1)}, {0: "none"}) for name in used}
     hours = _hour_chunks(fields)
     starts = fields["time"].values[:-1]
@@ -269,7 +277,7 @@ def _map_hours(
 
 
 def _hour_chunks(fields: xr.Dataset) -> tuple[int, ...]:
-    """Chunks of hours: those of the stamps, but the last stamp only closes an hour."""
+    """Chunk sizes of hours; the last stamp only ends an hour, so the last chunk is one shorter."""
     *sizes, last = fields.chunksizes["time"]
     return (*sizes, last - 1)
 
@@ -281,17 +289,17 @@ _RENAMED = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
 
 
 def _open(path: PathLike, chunks: Any) -> xr.Dataset:
-    """Open a file as sources under their short names on ``(time, lat, lon)``."""
+    """Open the sources in a file by their short names on ``(time, lat, lon)``."""
     try:
         with warnings.catch_warnings():
-            # Stores of others may lack the index that opens them in one read.
+            # Zarr stores from other software may have no consolidated metadata.
             warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
             engine = "zarr" if os.path.isdir(path) else None
             file = xr.open_dataset(path, chunks=chunks, engine=engine)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path} cannot be opened as NetCDF or Zarr: {error}") from error
+        raise FileFormatError(f"{path}: the file cannot be opened as NetCDF or Zarr ({error})") from error
     named = {
         short: file[name] for short, names in _SOURCES.items() for name in (names[0], short) if name in file
     }
@@ -307,7 +315,7 @@ def _open(path: PathLike, chunks: Any) -> xr.Dataset:
 
 
 def _merge_versions(fields: xr.Dataset) -> xr.Dataset:
-    """Keep the final value (experiment version 1) where there is one, else the preliminary (5)."""
+    """Select final values (experiment version 1) where they exist, else preliminary values (5)."""
     if "expver" in fields.dims:
         versions = sorted(fields["expver"].values)
         final, *others = (fields.sel(expver=version, drop=True) for version in versions)
@@ -319,20 +327,23 @@ def _merge_versions(fields: xr.Dataset) -> xr.Dataset:
 
 
 def _check_source(array: xr.DataArray, units: str, where: str) -> None:
-    """Make sure that a source is on a grid with stamps, in the units of ERA5 if it tells them."""
+    """Check that a source is on a grid with time stamps and, if it has units, in the units of ERA5."""
     if not set(array.dims) == set(array.indexes) == set(_DIMS) or not array.size:
         raise FileFormatError(
-            f"{where} is on {dict(array.sizes)}; xcarbon reads (time, latitude, longitude) and dims of size 1"
+            f"{where} has dimensions {dict(array.sizes)}, but xcarbon reads (time, latitude, longitude) and "
+            "dimensions of size 1"
         )
     if not np.issubdtype(array["time"].dtype, np.datetime64):
-        raise TimestampError(f"{where}: the time axis is {array['time'].dtype}, not time stamps")
+        raise TimestampError(
+            f"{where}: the time axis is {array['time'].dtype}, but xcarbon needs decoded time stamps"
+        )
     found = array.attrs.get("units", units)
     if found.replace("**", "") != units:
-        raise MetadataError(f"{where} has units {found!r}, but in ERA5 it has {units!r}: convert it")
+        raise MetadataError(f"{where} has units {found!r}, but {units!r} in ERA5; convert the variable")
 
 
 def _join(files: list[xr.Dataset], where: str) -> xr.Dataset:
-    """Join files in time and by variable, and make sure that they fill an hourly axis."""
+    """Join files in time and by variable, and check that the time axis is hourly without gaps."""
     files = sorted(files, key=lambda file: file["time"].values[0])
     names = dict.fromkeys(name for file in files for name in file.data_vars)
     how: dict[str, Any] = {"join": "exact", "compat": "override", "combine_attrs": "drop"}
@@ -344,15 +355,15 @@ def _join(files: list[xr.Dataset], where: str) -> xr.Dataset:
         joined = xr.merge(fields, **how)
     except xr.AlignmentError as error:
         raise FileFormatError(
-            f"{where}: the files do not fit together, for their grids or the stamps of their variables "
-            f"differ: {error}"
+            f"{where}: the files do not fit together, because their grids or the time stamps of their "
+            f"variables differ ({error})"
         ) from error
     check_hourly(joined["time"], where)
     return joined
 
 
 def _wrap_longitudes(fields: xr.Dataset) -> xr.Dataset:
-    """Bring longitudes from 0..360 to -180..180, ascending."""
+    """Convert longitudes from 0..360 to -180..180 [degrees_east] in ascending order."""
     lon = fields["lon"].values
     fields = fields.assign_coords(lon=np.where(lon > 180, lon - 360, lon))
     seam = np.flatnonzero(np.diff(fields["lon"].values) < 0)
@@ -360,9 +371,9 @@ def _wrap_longitudes(fields: xr.Dataset) -> xr.Dataset:
 
 
 def _align_chunks(fields: xr.Dataset, where: str) -> xr.Dataset:
-    """Give all sources the chunks of the first one, and no hour of its own to the last stamp."""
+    """Rechunk all sources like the first one; the last stamp must not be a chunk of its own."""
     if fields.sizes["time"] < 2:
-        raise TimestampError(f"{where}: there is one stamp, but an hour needs both its ends")
+        raise TimestampError(f"{where}: found one time stamp, but an hour needs stamps at both ends")
     chunks = dict(next(iter(fields.data_vars.values())).chunksizes)
     *sizes, last = chunks["time"]
     if last == 1:
@@ -371,15 +382,15 @@ def _align_chunks(fields: xr.Dataset, where: str) -> xr.Dataset:
 
 
 def _recognise(files: list[xr.Dataset], fields: xr.Dataset, where: str) -> Accumulated:
-    """Tell what sums are over, from attributes and the distance of cells; see :func:`open_era5`."""
+    """Determine the accumulation period from attributes and grid spacing; see :func:`open_era5`."""
     text = " ".join(str(value) for file in files for value in file.attrs.values()).lower()
     if "era5-land" in text.replace("_", "-").replace(" ", "-"):
         return "day"
     steps = [abs(np.diff(fields[dim].values)) for dim in ("lat", "lon") if fields.sizes[dim] > 1]
     if not steps:
         raise FileFormatError(
-            f"{where}: a single cell does not tell whether sums are over the hour, as in ERA5, or since "
-            "00 UTC, as in ERA5-Land; pass accumulated='hour' or accumulated='day'"
+            f"{where}: a single cell has no grid spacing, which would distinguish sums over the hour (ERA5) "
+            "from sums since 00 UTC (ERA5-Land); pass accumulated='hour' or accumulated='day'"
         )
     return "day" if min(np.median(step) for step in steps) < 0.15 else "hour"
 
@@ -396,15 +407,15 @@ _REFERENCES = (
 def _label(
     fields: xr.Dataset, drivers: list[_Driver], accumulated: Accumulated | None, where: str
 ) -> xr.Dataset:
-    """Put the arrays under names, coordinates and CF attributes."""
+    """Build the Dataset with names, coordinates and CF attributes."""
     variables: dict[str, Any] = {}
     arrays = _map_hours(fields, drivers, accumulated)
     for driver in drivers:
         comment = _SUMS[accumulated] if driver.of_sums and accumulated else driver.comment
         attrs = {"source_column": ", ".join(driver.sources), "comment": comment}
         attrs = conventions.variable_attrs(driver.code) | attrs
-        limits = VARIABLES[driver.code].limits
-        values = arrays[driver.code].map_blocks(apply_limits, limits, dtype=np.float32)
+        limit = functools.partial(apply_limits, limits=VARIABLES[driver.code].limits)
+        values = arrays[driver.code].map_blocks(limit, dtype=np.float32)
         variables[driver.code] = (_DIMS, values, attrs)
     lon = fields["lon"]
     ds = xr.Dataset(

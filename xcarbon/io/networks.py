@@ -1,4 +1,8 @@
-"""The networks' products: which file is which release of which tower, by its name alone."""
+"""Products of the flux networks: the tower, release and resolution of a file, read from its name.
+
+The supported products are, from old to new, AmeriFlux BASE, FLUXNET2015, FLUXNET-CH4, ICOS Warm Winter 2020,
+AmeriFlux FLUXNET, ICOS L2 and FLUXNET.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,17 @@ _FLUXNET2015 = "Pastorello et al. 2020, Scientific Data 7, 225, doi:10.1038/s415
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A family of releases that share the form of their names.
+    """A family of releases whose file names follow one pattern.
 
     Attributes
     ----------
     name : str
-        As in the flags of a fused record.
+        Name of the product, as in the release flags of a fused record.
     pattern : str
-        Regular expression of the file name without its ending, with the groups ``site`` and
-        ``resolution``, and ``version`` and ``subset`` where names tell them.
+        Regular expression for the file name without its extension. Its groups are ``site`` and
+        ``resolution``, and also ``version`` and ``subset`` where file names contain them.
     license, references : str
-        Terms that hold for every tower, empty where each tower has its own.
+        Licence and reference of all towers; empty where they differ between towers.
     """
 
     name: str
@@ -40,8 +44,8 @@ _SITE = r"(?P<site>[A-Z]{2}-\w{3})"
 _STEP = r"(?P<resolution>HH|HR|DD|WW|MM|YY)"
 _YEARS = r"\d{4}-\d{4}"
 
-#: All products that are understood, older ones first. AmeriFlux BASE is what the teams hand in, without
-#: the common processing of the others: any other release of the same hour is to be preferred.
+#: Supported products, oldest first. AmeriFlux BASE contains the data as submitted by the site teams, without
+#: the common processing of the other products, so every other release is preferred to it.
 PRODUCTS = (
     Product("AmeriFlux-BASE", rf"AMF_{_SITE}_BASE_{_STEP}_(?P<version>\d+-\d+)"),
     Product(
@@ -66,30 +70,34 @@ PRODUCTS = (
         "FLUXNET", rf"[A-Z]+_{_SITE}_FLUXNET_FLUXMET_{_STEP}_{_YEARS}_(?P<version>v\d[\w.]*)", "CC-BY-4.0"
     ),
 )
-#: Of a file whose name tells nothing; any other release is to be preferred.
+#: Product of a file whose name matches no pattern; every other release is preferred to it.
 UNNAMED = Product("unnamed", r"(?!)")
 _PATTERNS = tuple(re.compile(rf"{product.pattern}\.csv(\.gz)?") for product in PRODUCTS)
 
-#: Resolutions that are read: half-hours and hours.
+#: Resolutions that xcarbon reads: half-hourly and hourly.
 READABLE = ("HH", "HR")
 EXAMPLE = "FLX_DE-Tha_FLUXNET2015_FULLSET_HH_1996-2014_1-4.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A file of a tower, as far as its name tells.
+    """A file of a tower, described by its name.
 
     Attributes
     ----------
     source : Source
-        Where it is.
+        Location of the file.
     site : str
         Identifier of the tower.
     product : Product
+        Product that the file belongs to.
     resolution : {"HH", "HR", "DD", "WW", "MM", "YY"}
+        Time step: half-hourly, hourly, daily, weekly, monthly or yearly.
     version : str
-        Empty where the name has none.
+        Version of the product; empty where the name contains none.
     subset : {"SUBSET", "FULLSET", ""}
+        Whether the file contains a selection of the columns or all of them; empty where the name does
+        not state it.
     """
 
     source: Source
@@ -101,39 +109,29 @@ class Release:
 
     @property
     def label(self) -> str:
-        """Product and version in one word, as in the flags of a fused record."""
+        """Product and version in one word, as in the release flags of a fused record."""
         return "_".join(filter(None, [self.product.name, self.version]))
 
     @property
     def stem(self) -> str:
-        """Name without its endings and without SUBSET or FULLSET."""
+        """File name without its extensions and without SUBSET or FULLSET."""
         return re.sub(r"\.csv(\.gz)?$", "", self.source.name).replace(f"_{self.subset}_", "_")
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Name, which is equal for equal releases, and the place if years or version are not in the name."""
+        """File name, and the path too if the name contains neither years nor version; equal for copies."""
         return self.stem, "" if re.search(r"\d-\d", self.stem) else str(self.source)
 
     @property
     def rank(self) -> tuple[int, bool, list[int]]:
-        """Sorts releases of a tower from old to new, an interim one before the final one."""
+        """Sort key from old to new releases of a tower; an interim release precedes the final one."""
         age = PRODUCTS.index(self.product) if self.product in PRODUCTS else -1
         numbers = [int(number) for number in re.findall(r"\d+", self.version)]
         return age, self.version != "INTERIM", numbers
 
 
 def recognise(source: Source) -> Release | None:
-    """Tell which release a file is, by its name.
-
-    Parameters
-    ----------
-    source : Source
-        Any file.
-
-    Returns
-    -------
-    Release or None
-        None for what is no file of a tower, such as metadata or reanalysis alone.
+    """Identify the release from the name of a file; None if it is not a tower file (metadata, reanalysis).
 
     Examples
     --------
@@ -143,25 +141,16 @@ def recognise(source: Source) -> Release | None:
     """
     for product, pattern in zip(PRODUCTS, _PATTERNS, strict=True):
         if match := pattern.fullmatch(source.name):
-            told = {key: value or "" for key, value in match.groupdict().items()}
-            return Release(source, product=product, **told)
+            parts = {key: value or "" for key, value in match.groupdict().items()}
+            return Release(source, product=product, **parts)
     return None
 
 
 def newest_first(releases: Iterable[Release]) -> list[Release]:
-    """Sort releases by site, those of a site from new to old, without those that another one contains.
+    """Sort releases by site and from new to old, and drop those that another release contains.
 
-    Parameters
-    ----------
-    releases : iterable of Release
-        In any order.
-
-    Returns
-    -------
-    list of Release
-        Of the same release unpacked and packed the unpacked one counts, of SUBSET and FULLSET the
-        latter, which has all columns of the former. Names of ICOS L2 are the same year after year:
-        such files are all kept.
+    An unpacked file replaces its packed copy, and FULLSET replaces SUBSET, whose columns it contains. Files
+    of ICOS L2 have the same name every year, so all of them are kept.
 
     Examples
     --------
@@ -169,20 +158,14 @@ def newest_first(releases: Iterable[Release]) -> list[Release]:
     >>> [release.label for release in newest_first(recognise(Source(name)) for name in names)]
     ['ICOS-L2', 'FLUXNET2015_1-4']
     """
-    # Best of equals first: unpacked before packed (no member), FULLSET before SUBSET.
+    # Among copies the best comes first: FULLSET before SUBSET, unpacked (no member) before packed.
     found = sorted(releases, key=lambda of: (of.subset != "FULLSET", of.source.member != "", str(of.source)))
     best = list({release.identity: release for release in reversed(found)}.values())[::-1]
     return sorted(sorted(best, key=lambda of: (of.rank, of.stem), reverse=True), key=lambda of: of.site)
 
 
 def walk(path_or_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Give the files at paths, and those in folders to any depth, in order of their names.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist.
-    """
+    """Iterate over the files at paths and, sorted, in folders at any depth; a missing path is an error."""
     single = isinstance(path_or_paths, str | os.PathLike)
     for path in map(Path, [path_or_paths] if single else path_or_paths):  # type: ignore[arg-type]
         if not path.exists():
@@ -191,13 +174,7 @@ def walk(path_or_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
 
 
 def sources_in(path: Path) -> list[Source]:
-    """Give a file, or the files in it if it is a zip archive.
-
-    Raises
-    ------
-    FileFormatError
-        If it is a damaged archive.
-    """
+    """Return the file itself or, for a zip archive, its members."""
     absolute = str(path.absolute())  # a worker may run in another folder
     if path.suffix != ".zip":
         return [Source(absolute)]
@@ -205,4 +182,4 @@ def sources_in(path: Path) -> list[Source]:
         with zipfile.ZipFile(path) as archive:
             return [Source(absolute, member) for member in archive.namelist()]
     except zipfile.BadZipFile as error:
-        raise FileFormatError(f"{path}: truncated, or not a zip ({error})") from error
+        raise FileFormatError(f"{path}: the file is truncated or not a zip archive ({error})") from error

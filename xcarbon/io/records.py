@@ -1,4 +1,4 @@
-"""One file of a tower: which columns hold which variable, its time stamps, and its values by the hour."""
+"""Reading of one tower file: the columns of each variable, the time stamps, and hourly values."""
 
 from __future__ import annotations
 
@@ -21,53 +21,50 @@ from xcarbon.core.variables import (
     quality_column,
     quality_scheme,
 )
-from xcarbon.io.columns import Source, find_line, read_columns, read_last_line
+from xcarbon.io.columns import MISSING_CELLS, Source, find_line, read_columns, read_last_line
 from xcarbon.io.networks import READABLE, Release
 from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse
 from xcarbon.prep.limits import CODES, apply_limits_to_column, count_beyond
 
 TIMESTAMP = "TIMESTAMP_START"
-#: Number that stands for a missing one, and how a missing cell can be written.
+#: Number that marks a missing value.
 MISSING = -9999
-_MISSING_CELLS = (
-    "-9999", "-9999.0", "-9999.00", "", " ", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "NULL", "null",
-)  # fmt: skip
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
-#: Horizontal, vertical and replicate position of a sensor, as AmeriFlux BASE appends them to a code.
+#: Horizontal, vertical and replicate position of a sensor, which AmeriFlux BASE appends to a code.
 _POSITION = r"(_PI)?_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of a file before its values are read.
+    """Header and time axis of a file, read before its values.
 
     Attributes
     ----------
     release : Release
         The file.
     columns : dict
-        The columns of each variable, best first.
-    codes : dict
-        The column of quality codes of each column that has one.
+        Columns of each variable, best first.
+    flags : dict
+        Column of quality flags for each value column that has one.
     first : numpy.datetime64
-        Start of the first row [minutes].
+        Start of the first row, in units of minutes.
     rows : int
         Number of time steps.
     step : {30, 60}
-        Their length [minutes].
+        Length of a time step [minutes].
     """
 
     release: Release
     columns: dict[str, tuple[str, ...]]
-    codes: dict[str, str]
+    flags: dict[str, str]
     first: np.datetime64
     rows: int
     step: int
 
     @property
     def start(self) -> np.datetime64:
-        """First hour."""
+        """First clock hour."""
         return self.first.astype("M8[h]")
 
     @property
@@ -82,29 +79,29 @@ class Record:
 
     @property
     def end(self) -> np.datetime64:
-        """Hour after the last."""
+        """Clock hour after the last one."""
         return self.start + self.hours
 
     @property
-    def coded(self) -> list[str]:
-        """Variables that can be gap-filled and therefore have quality codes."""
+    def flagged(self) -> list[str]:
+        """Variables that can be gap-filled and therefore have quality flags."""
         return [
             code
             for code, columns in self.columns.items()
-            if any(column in self.codes or is_gap_filled(column) for column in columns)
+            if any(column in self.flags or is_gap_filled(column) for column in columns)
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """The values of a file, or of a tower, by the hour.
+    """Hourly values of a file.
 
     Attributes
     ----------
     options : dict
-        Values and quality codes of each variable, ``(hours,)`` each.
+        Values and quality flags of each variable, ``(hours,)`` each.
     taken : dict
-        Number of hours that each variable has from each of its columns.
+        Number of hours that come from each column of each variable.
     equal_halves : float
         Share of hours whose two measured half-hours are exactly equal; NaN for hourly data.
     beyond_limits : dict
@@ -124,73 +121,47 @@ class Hours:
 def survey(release: Release, *, whole: bool = True, uncertainty: bool = False) -> Record:
     """Read and check the header and the time stamps of a file.
 
-    Parameters
-    ----------
-    release : Release
-        The file.
-    whole : bool
-        Check every time stamp; otherwise the first two and the last one alone, without reading what
-        is between. :func:`read_hours` checks them all anyway.
-    uncertainty : bool
-        Whether variables that tell how uncertain a flux is are to be read.
-
-    Returns
-    -------
-    Record
-
-    Raises
-    ------
-    FileFormatError
-        If the file is empty, truncated, daily or coarser, or has no column of the vocabulary.
-    TimestampError
-        If time stamps are absent, repeated, unsorted or irregular.
+    Unless ``whole``, only the first two stamps and the last one are checked; :func:`read_hours` checks all.
     """
     source = release.source
     if release.resolution not in READABLE:
-        raise FileFormatError(f"{source}: daily or coarser ({release.resolution}); {_WANTED}")
+        raise FileFormatError(f"{source}: the file is daily or coarser ({release.resolution}); {_WANTED}")
     header = _read_header(source)
     columns = choose_columns(header, uncertainty=uncertainty)
-    codes = {column: quality_column(column) for of in columns.values() for column in of}
-    codes = {column: name for column, name in codes.items() if name in header}
+    flags = {column: quality_column(column) for names in columns.values() for column in names}
+    flags = {column: name for column, name in flags.items() if name in header}
     first, rows, step = _survey_stamps(source) if whole else _survey_ends(source, header)
-    return Record(release, columns, codes, np.datetime64(first, "m"), rows, step)
+    return Record(release, columns, flags, np.datetime64(first, "m"), rows, step)
 
 
 def _read_header(source: Source) -> list[str]:
-    """Read the names of the columns, and make sure that these are of a file of hours or half-hours."""
+    """Read the column names and check that they belong to a half-hourly or hourly file."""
     with source.lines() as lines:
         _, header = next(lines, (0, []))
     start = repr(",".join(header)[:80])
     if not header:
         raise FileFormatError(f"{source}: the file is empty")
     if not choose_columns(header):
-        raise FileFormatError(f"{source}: not a FLUXNET file, for its header starts with {start}")
+        raise FileFormatError(
+            f"{source}: this is not a FLUXNET file: its header, which starts with {start}, contains no "
+            "column of a known variable"
+        )
     if TIMESTAMP not in header and "TIMESTAMP" in header:
-        raise FileFormatError(f"{source}: daily or coarser (TIMESTAMP); {_WANTED}")
+        raise FileFormatError(f"{source}: the file is daily or coarser (TIMESTAMP); {_WANTED}")
     if TIMESTAMP not in header:
-        raise TimestampError(f"{source}: no column {TIMESTAMP} in the header, which starts with {start}")
+        raise TimestampError(f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}")
     if len(set(header)) < len(header):
         repeated = sorted({column for column in header if header.count(column) > 1})
-        raise FileFormatError(f"{source}: columns {repeated} stand in the header more than once")
+        raise FileFormatError(f"{source}: the header contains the columns {repeated} more than once")
     return header
 
 
 def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str, tuple[str, ...]]:
-    """Find the columns of each variable.
+    """Find the columns of each variable, best first; ``uncertainty`` includes the uncertainties of fluxes.
 
-    Parameters
-    ----------
-    header : list of str
-        Names of the columns of a file.
-    uncertainty : bool
-        Whether variables that tell how uncertain a flux is are wanted.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        Best first: those that the vocabulary names, then what the team itself submitted (``_PI``),
-        then sensors by their position, the highest (in the soil the shallowest) first. In the soil
-        the vertical position is the depth.
+    The order is: columns listed in the vocabulary, the column submitted by the site team (``_PI``), and
+    sensors by their position, the highest (in the soil: the shallowest) first. In the soil the vertical
+    position is the depth.
 
     Examples
     --------
@@ -206,14 +177,14 @@ def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str,
 
 
 def _named(variable: Variable, header: list[str]) -> list[str]:
-    """Columns of a variable that bear a name of the vocabulary, or their team's ending."""
+    """Columns of a variable that are listed in the vocabulary or submitted by the site team (``_PI``)."""
     code, depth = _split_depth(variable.code)
     own = [f"{variable.code}_PI", *([code] if depth == 1 else [])]
     return [column for column in (*variable.columns, *own) if column in header]
 
 
 def _positioned(variable: Variable, header: list[str]) -> list[str]:
-    """Columns of a variable that bear the position of their sensor."""
+    """Columns of a variable whose names contain the position of the sensor."""
     code, depth = _split_depth(variable.code)
     matches = filter(None, (re.fullmatch(code + _POSITION, column) for column in header))
     sensors = sorted(
@@ -224,7 +195,7 @@ def _positioned(variable: Variable, header: list[str]) -> list[str]:
 
 
 def _split_depth(code: str) -> tuple[str, int]:
-    """Split the code of a soil variable, as TS_1, into its base and depth; others have depth 0."""
+    """Split the code of a soil variable such as TS_1 into base and depth; other codes have depth 0."""
     match = re.fullmatch(r"(SWC|TS)_(\d)", code)
     return (match[1], int(match[2])) if match else (code, 0)
 
@@ -233,18 +204,18 @@ def _split_depth(code: str) -> tuple[str, int]:
 
 
 def _survey_stamps(source: Source) -> tuple[dt.datetime, int, int]:
-    """Check all stamps; return the first, their number and the step [minutes]."""
+    """Check all stamps; return the first stamp, the number of rows and the step [minutes]."""
     stamps = read_columns(source, {TIMESTAMP: pa.int64()})[TIMESTAMP].to_numpy()
     first, step = _check_stamps(stamps, source)
     return first, stamps.size, step
 
 
 def _survey_ends(source: Source, header: list[str]) -> tuple[dt.datetime, int, int]:
-    """Check the first two stamps and the last; return the first, their number and the step [minutes]."""
+    """Check the first two stamps and the last one; return what :func:`_survey_stamps` returns."""
     with source.lines() as lines:
         rows = [cells for _, cells in itertools.islice(lines, 1, 3)]
     if len(rows) < 2:
-        raise TimestampError(f"{source}: {len(rows)} rows under the header; at least two are needed")
+        raise TimestampError(f"{source}: the file has {len(rows)} rows; at least two are needed")
     stamps = np.array([_stamp_of(cells, header, source) for cells in [*rows, read_last_line(source)]])
     first, step = _check_stamps(stamps[:2], source)
     end = _parse(stamps[2])
@@ -258,12 +229,12 @@ def _survey_ends(source: Source, header: list[str]) -> tuple[dt.datetime, int, i
 
 
 def _stamp_of(cells: list[str], header: list[str], source: Source) -> np.int64:
-    """Give the stamp of a row, which must be complete."""
+    """Return the stamp of a row, which must be complete."""
     if len(cells) != len(header):
         start = repr(",".join(cells)[:40])
         raise TimestampError(
-            f"{source}: {len(cells)} cells under {len(header)} columns, in the line that starts with "
-            f"{start}; is the file truncated?"
+            f"{source}: the line that starts with {start} has {len(cells)} cells, but the header has "
+            f"{len(header)} columns; is the file truncated?"
         )
     text = cells[header.index(TIMESTAMP)].strip()
     if not re.fullmatch(r"[0-9]{1,18}", text):
@@ -272,9 +243,9 @@ def _stamp_of(cells: list[str], header: list[str], source: Source) -> np.int64:
 
 
 def _check_stamps(stamps: NDArray[np.int64], source: Source) -> tuple[dt.datetime, int]:
-    """Make sure that stamps YYYYMMDDHHMM are regular; return the first and the step [minutes]."""
+    """Check that stamps YYYYMMDDHHMM are regular; return the first one and the step [minutes]."""
     if stamps.size < 2:
-        raise FileFormatError(f"{source}: {stamps.size} rows under the header; at least two are needed")
+        raise FileFormatError(f"{source}: the file has {stamps.size} rows; at least two are needed")
     first, second = _parse(stamps[0]), _parse(stamps[1])
     if first is None or second is None:
         raise _stamp_error(stamps, 0 if first is None else 1, 30, source)
@@ -291,16 +262,16 @@ def _check_stamps(stamps: NDArray[np.int64], source: Source) -> tuple[dt.datetim
 
 
 def _parse(stamp: np.int64) -> dt.datetime | None:
-    """Read YYYYMMDDHHMM; None if it is not one."""
+    """Parse YYYYMMDDHHMM; return None if the number is not a valid time."""
     try:
         found = dt.datetime.strptime(str(stamp), "%Y%m%d%H%M")
     except ValueError:
         return None
-    return found if stamp >= 1900_00_00_00_00 else None  # fewer digits can pass for a time, too
+    return found if stamp >= 1900_00_00_00_00 else None  # strptime accepts fewer digits, too
 
 
 def _regular_stamps(first: dt.datetime, step: int, count: int) -> NDArray[np.int64]:
-    """Write the stamps YYYYMMDDHHMM of ``count`` steps [minutes] from the first."""
+    """Compute ``count`` regular stamps YYYYMMDDHHMM from the first stamp and the step [minutes]."""
     minutes = first.hour * 60 + first.minute + step * np.arange(count)
     days = np.datetime64(first, "D") + np.arange(minutes[-1] // 1440 + 1)
     years, months = days.astype("M8[Y]"), days.astype("M8[M]")
@@ -312,7 +283,7 @@ def _regular_stamps(first: dt.datetime, step: int, count: int) -> NDArray[np.int
 
 
 def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source) -> TimestampError:
-    """Describe the stamp of a row, which does not follow from the one before it."""
+    """Build the error for the first row whose stamp is invalid or irregular."""
     place = f"{source}, line {find_line(source, row)}"
     stamp, found = stamps[row], _parse(stamps[row])
     if found is None:
@@ -321,11 +292,11 @@ def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source)
     before = _parse(stamps[row - 1])
     assert before is not None  # the rows before are regular
     jump = int((found - before).total_seconds()) // 60
-    fault = "repeats" if jump == 0 else "goes back after" if jump < 0 else "leaves a gap after"
-    message = f"{place}: {TIMESTAMP} {stamp} {fault} {stamps[row - 1]}, where steps are {step} minutes"
+    fault = "repeats" if jump == 0 else "is earlier than" if jump < 0 else "leaves a gap after"
+    message = f"{place}: {TIMESTAMP} {stamp} {fault} {stamps[row - 1]}, but the time step is {step} minutes"
     if abs(jump - step) == 60 and found.month in (3, 4, 9, 10, 11) and found.hour <= 4:
         message += (
-            "; this looks like a change to or from daylight saving time, but FLUXNET files are in "
+            "; this looks like a change to or from daylight saving time, but FLUXNET files must be in "
             "local standard time all year round"
         )
     return TimestampError(message)
@@ -335,42 +306,27 @@ def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source)
 
 
 def read_hours(record: Record) -> Hours:
-    """Read all values of a file, and bring them to clock hours.
+    """Read all values of a file and convert them to clock hours.
 
-    Parameters
-    ----------
-    record : Record
-        The file.
-
-    Returns
-    -------
-    Hours
-        Where several columns hold a variable, the one with the lowest quality code counts, of equals
-        the first, hour by hour. What was measured has code 0. A gap-filled value without a code has
-        the worst of its family.
-
-    Raises
-    ------
-    FileFormatError
-        If a cell is not a number, a code is none, or the file has changed since it was surveyed.
-    TimestampError
-        If time stamps are repeated, unsorted or irregular.
+    Where a variable has several columns, the lowest quality flag wins in each hour, and ties go to the
+    first column. Measured values have flag 0; gap-filled values without a flag get the worst flag of
+    their scheme.
     """
     source, choices = record.release.source, record.columns
-    numbers = {column for of in choices.values() for column in of} | set(record.codes.values())
+    numbers = {column for columns in choices.values() for column in columns} | set(record.flags.values())
     types = {TIMESTAMP: pa.int64(), **dict.fromkeys(sorted(numbers), pa.float32())}
-    table = read_columns(source, types, _MISSING_CELLS)
+    table = read_columns(source, types, MISSING_CELLS)
     stamps = table[TIMESTAMP].fill_null(0).to_numpy()
     first, step = _check_stamps(stamps, source)
     if (first, step, stamps.size) != (record.first.item(), record.step, record.rows):
         raise FileFormatError(
-            f"{source}: had {record.rows} rows from {record.first} when it was opened, now has "
-            f"{stamps.size} from {np.datetime64(first, 'm')}"
+            f"{source}: the file had {record.rows} rows from {record.first} when it was opened, but it now "
+            f"has {stamps.size} from {np.datetime64(first, 'm')}; open it again"
         )
     options, taken = {}, {}
     for code, columns in choices.items():
         fused = fuse([_read_option(table, code, column, record) for column in columns])
-        options[code] = Option(fused.values, fused.codes)
+        options[code] = Option(fused.values, fused.flags)
         counts = np.bincount(fused.origin[fused.origin >= 0], minlength=len(columns))
         taken[code] = {column: int(count) for column, count in zip(columns, counts, strict=True)}
     return Hours(options, taken, _equal_halves(table, record), _count_beyond(table, choices))
@@ -390,56 +346,56 @@ def _count_beyond(
 
 
 def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Option:
-    """Bring one column, with its codes, to clock hours."""
+    """Convert one column and its quality flags to clock hours."""
     values = apply_limits_to_column(_values(table[column]), VARIABLES[code].limits)
-    worst = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
-    quality = np.where(np.isnan(values), MISSING_FLAG, np.int8(worst))
-    if column in record.codes:
-        name = record.codes[column]
-        codes = _codes(_values(table[name]), name, record.release.source)
-        quality = np.where(np.isnan(values) | (codes == MISSING_FLAG), quality, codes)
+    default = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
+    flags = np.where(np.isnan(values), MISSING_FLAG, np.int8(default))
+    if column in record.flags:
+        name = record.flags[column]
+        found = _flags(_values(table[name]), name, record.release.source)
+        flags = np.where(np.isnan(values) | (found == MISSING_FLAG), flags, found)
     if record.step == 60:
-        return Option(values, quality)
+        return Option(values, flags)
     hours = clock.to_hours(values, _method(VARIABLES[code]), half_past=record.half_past)
     if VARIABLES[code].cell_method == "sum":  # two plausible half-hours can be too much for an hour
         hours = apply_limits_to_column(hours, VARIABLES[code].limits)
-    quality = clock.to_hours(quality, "worst", half_past=record.half_past)
-    return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, quality))
+    flags = clock.to_hours(flags, "worst", half_past=record.half_past)
+    return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, flags))
 
 
 def _method(variable: Variable) -> clock.Method:
-    """Tell how two half-hours of a variable are combined."""
+    """Return the method that combines two half-hours of a variable."""
     if variable.standard_name and variable.standard_name.endswith("standard_error"):
         return "error"
     return "direction" if variable.cyclic else variable.cell_method
 
 
 def _equal_halves(table: pa.Table, record: Record) -> float:
-    """Share of hours with equal halves, in a variable that is measured anew every half-hour."""
+    """Share of hours with equal halves in NEE or TA, which are measured anew in each half-hour."""
     code = next((code for code in ("NEE", "TA") if code in record.columns), None)
     if record.step == 60 or code is None:
         return np.nan
     column = record.columns[code][0]
     values = apply_limits_to_column(_values(table[column]), VARIABLES[code].limits)
-    if column in record.codes:
-        values = np.where(_values(table[record.codes[column]]) == 0, values, np.nan)
+    if column in record.flags:
+        values = np.where(_values(table[record.flags[column]]) == 0, values, np.nan)
     return clock.equal_halves(values, half_past=record.half_past)
 
 
 def _values(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """Give numbers with NaN for what is missing, however -9999 was written."""
+    """Replace missing values by NaN, including -9999 in spellings that :data:`MISSING_CELLS` lacks."""
     values = column.to_numpy()
     return np.where(values == MISSING, np.float32(np.nan), values)
 
 
-def _codes(values: NDArray[np.float32], column: str, source: Source) -> NDArray[np.int8]:
-    """Turn numbers to quality codes, -1 where missing."""
+def _flags(values: NDArray[np.float32], column: str, source: Source) -> NDArray[np.int8]:
+    """Convert numbers to quality flags, -1 where missing."""
     missing = ~np.isfinite(values) | np.isin(values, np.array(CODES, np.float32))
     wrong = np.flatnonzero(~(missing | np.isin(values, MDS.flag_values)))
     if wrong.size:
         row = int(wrong[0])
         raise FileFormatError(
             f"{source}, line {find_line(source, row)}, column {column}: {values[row]:g} is not a "
-            "quality code (fractions are those of daily or coarser files)"
+            "quality flag from 0 to 3 (only daily or coarser files have fractions)"
         )
     return np.where(missing, MISSING_FLAG, values).astype("int8")

@@ -1,10 +1,10 @@
-"""Read pickles of plain data, and refuse all others before anything in them runs.
+"""Safe reader for pickles of plain data; all other pickles are rejected before any of their code runs.
 
-A pickle is a program: it may name any function of any module and have it called. Here it may name what
-stands in one table, and do what plain data needs: numbers, text, bytes, lists, tuples, dictionaries, dates,
-and numpy arrays of numbers, dates or text. Functions of numpy and pandas are not called on a file's word
-either, for numpy believes what a pickled type says of memory: the table holds functions of this module
-that do their work with checks.
+A pickle is a program that can call any function of any module. This reader only accepts the functions in one
+table and the operations that plain data needs: numbers, text, bytes, lists, tuples, dictionaries, dates, and
+numpy arrays of numbers, dates or text. The functions of numpy and pandas are not called directly, because
+numpy trusts the memory layout that a pickled type describes; the table contains functions of this module
+that check their arguments.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from xcarbon.core.errors import FileFormatError
 
-#: What protocols 2 to 5 need for plain data. Persistent identifiers, extension codes, instances of classes
-#: and buffers outside the file are not among it.
+#: Operations of protocols 2 to 5 that plain data needs. Persistent identifiers, the extension registry,
+#: instances of classes and buffers outside the file are excluded.
 _OPERATIONS = {
     "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "MEMOIZE",
     "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT",
@@ -37,36 +37,21 @@ _OPERATIONS = {
     "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
 }  # fmt: skip
 _OPERATION_NAMES = {ord(operation.code): operation.name for operation in pickletools.opcodes}
-#: Types of an array: numbers, truth values, dates, text; no objects, records or raw memory.
+#: Array types: numbers, booleans, dates and text, but not objects, records or raw memory.
 _TYPE = re.compile(r"[biufcmMSU]\d+")
-#: Units of a pandas Timestamp, by the number that stands for them in a pickle.
+#: Units of a pandas Timestamp by their number in a pickle.
 _UNITS: dict[int, Any] = {7: "s", 8: "ms", 9: "us", 10: "ns"}
-#: Stands for ``numpy.ndarray``, which a pickle names without calling it.
+#: Placeholder for ``numpy.ndarray``, which a pickle names without calling it.
 _NDARRAY = object()
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    r"""Read a pickle of plain data.
+    r"""Read a pickle of plain data, protocol 2 to 5, written with any version of numpy and pandas.
 
-    Parameters
-    ----------
-    path : path-like
-        A pickle of protocol 2 to 5, by any version of numpy and pandas.
-
-    Returns
-    -------
-    object
-        Made of ``None``, numbers, ``str``, ``bytes``, ``bytearray``, ``list``, ``tuple``, ``dict``,
-        ``OrderedDict``, ``date``, ``datetime``, ``timedelta``, ``pandas.Timestamp`` (without time zone), and
-        numpy arrays, scalars and types of numbers, dates or text (not of objects or records).
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    FileFormatError
-        If the file holds anything else, with the name of what was refused; or if it is truncated or no
-        pickle. Nothing that is refused has been imported or called.
+    Plain data consists of ``None``, numbers, ``str``, ``bytes``, ``bytearray``, ``list``, ``tuple``,
+    ``dict``, ``OrderedDict``, ``date``, ``datetime``, ``timedelta``, ``pandas.Timestamp`` without time zone,
+    and numpy arrays, scalars and types of numbers, dates or text. Any other pickle raises a FileFormatError,
+    and nothing that it names is imported or called.
 
     Examples
     --------
@@ -79,28 +64,32 @@ def load(path: str | os.PathLike[str]) -> Any:
     ...     load(path)
     Traceback (most recent call last):
     ...
-    xcarbon.core.errors.FileFormatError: ...patches.pkl: refused, for it names os.system, which is no...
+    xcarbon.core.errors.FileFormatError: ...patches.pkl: rejected, because the pickle names os.system, ...
     """
     content = io.BytesIO(Path(path).read_bytes())
     try:
         return _PlainUnpickler(content).load()
-    except _Refused as refused:
-        raise FileFormatError(f"{path}: refused, for it {refused}, which is no plain data") from None
-    except Exception as error:  # whatever a damaged program stumbles over
-        raise FileFormatError(f"{path}: truncated, damaged, or no pickle ({error!r})") from error
+    except _Rejected as rejected:
+        raise FileFormatError(
+            f"{path}: rejected, because the pickle {rejected}, which is not plain data"
+        ) from None
+    except Exception as error:  # a damaged pickle can raise any error
+        raise FileFormatError(
+            f"{path}: the file is truncated, damaged or not a pickle ({error!r})"
+        ) from error
 
 
-class _Refused(Exception):
-    """What a pickle names or does beyond plain data."""
+class _Rejected(Exception):
+    """A pickle names or does something that plain data does not need."""
 
 
-# What stands in for the functions that pickles name
+# Replacements for the functions that pickles name
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Make bytes of the text that protocol 2 writes them as."""
+    """Encode text to bytes; protocol 2 writes bytes as text."""
     if encoding != "latin1":
-        raise _Refused(f"encodes text as {encoding!r}")
+        raise _Rejected(f"encodes text as {encoding!r}")
     return text.encode("latin1")
 
 
@@ -110,27 +99,27 @@ def _empty_bytes() -> bytes:
 
 def _timestamp(value: int, freq: None = None, tz: None = None, unit: int = 10) -> pd.Timestamp:
     if freq is not None or tz is not None:
-        raise _Refused("has a time stamp with frequency or time zone")
+        raise _Rejected("contains a time stamp with frequency or time zone")
     return pd.Timestamp(np.datetime64(value, _UNITS[unit]))
 
 
-def _dtype(code: str, align: bool = False, copy: bool = True) -> np.dtype[Any]:
-    """Make a type of its own (numpy's are shared), whose byte order or unit BUILD completes."""
-    if not (isinstance(code, str) and _TYPE.fullmatch(code)):
-        raise _Refused(f"has an array of type {code!r}")
-    return np.dtype(code, copy=True)
+def _dtype(name: str, align: bool = False, copy: bool = True) -> np.dtype[Any]:
+    """Create a copy of a numpy type, because BUILD sets its byte order or unit and numpy shares its types."""
+    if not (isinstance(name, str) and _TYPE.fullmatch(name)):
+        raise _Rejected(f"contains an array of type {name!r}")
+    return np.dtype(name, copy=True)
 
 
 def _check_type(dtype: object) -> np.dtype[Any]:
     if not isinstance(dtype, np.dtype):
-        raise _Refused("has an array without a type")
+        raise _Rejected("contains an array without a type")
     return dtype
 
 
-def _reconstruct(subtype: object, shape: object, code: object) -> NDArray[Any]:
-    """Make the empty array that BUILD fills."""
+def _reconstruct(subtype: object, shape: object, kind: object) -> NDArray[Any]:
+    """Create the empty array that BUILD fills."""
     if subtype is not _NDARRAY:
-        raise _Refused("has an array of another class")
+        raise _Rejected("contains an array of another class")
     return np.empty(0, "int8")
 
 
@@ -142,7 +131,7 @@ def _scalar(dtype: object, data: bytes) -> Any:
     return np.ndarray((), _check_type(dtype), data)[()]
 
 
-#: Everything that a pickle may name, and what it gets for it.
+#: All names that a pickle may use, and their replacements.
 _GLOBALS: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _encode,
     ("builtins", "complex"): complex,
@@ -171,16 +160,16 @@ _GLOBALS: dict[tuple[str, str], Any] = {
 
 
 def _fill_array(array: NDArray[Any], state: tuple[Any, ...]) -> None:
-    """Give an array its shape, type and values; numpy checks that they fit each other."""
+    """Set the shape, type and values of an array; numpy checks that they are consistent."""
     _, shape, dtype, _, data = state
     _check_type(dtype)
     if not isinstance(data, bytes) or any(size < 0 for size in shape):
-        raise _Refused("has an array of objects, or of a negative size")
+        raise _Rejected("contains an array of objects or with a negative size")
     array.__setstate__(state)
 
 
 def _complete_type(dtype: Any, state: tuple[Any, ...]) -> None:
-    """Complete a type with its byte order and unit, if numpy would write this very state for it."""
+    """Set the byte order and unit of a type if numpy writes exactly this state for it."""
     head, unit = state[:8], state[8:]
     plain = dtype
     if unit:
@@ -188,43 +177,43 @@ def _complete_type(dtype: Any, state: tuple[Any, ...]) -> None:
         plain = np.dtype(f"{dtype.char}8[{count}{name.decode('ascii')}]")
         unit = ((metadata or None, *unit[0][1:]),)  # numpy 1 wrote {} for None
     if (*head, *unit) != plain.newbyteorder(head[1]).__reduce__()[2]:
-        raise _Refused("has a type with a state that numpy does not give it")
+        raise _Rejected("contains a type with a state that numpy does not write")
     dtype.__setstate__(state)
 
 
-# The machine
+# Unpickler
 
 
-def _refuse_operation(code: int) -> Callable[[Any], NoReturn]:
-    def refuse(unpickler: Any) -> NoReturn:
-        raise _Refused(f"does {_OPERATION_NAMES[code]}")
+def _reject_operation(operation: int) -> Callable[[Any], NoReturn]:
+    def reject(unpickler: Any) -> NoReturn:
+        raise _Rejected(f"does {_OPERATION_NAMES[operation]}")
 
-    return refuse
+    return reject
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    """The unpickler that is written in Python, for its table of operations can be narrowed."""
+    """The Python implementation of the unpickler, whose table of operations can be restricted."""
 
     dispatch: ClassVar[dict[int, Any]] = {
-        code: run if _OPERATION_NAMES[code] in _OPERATIONS else _refuse_operation(code)
-        for code, run in pickle._Unpickler.dispatch.items()
+        operation: run if _OPERATION_NAMES[operation] in _OPERATIONS else _reject_operation(operation)
+        for operation, run in pickle._Unpickler.dispatch.items()
     }
     stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give what stands in the table for a name, and import nothing."""
+        """Return the replacement for a name from the table, without any import."""
         if (module, name) not in _GLOBALS:
-            raise _Refused(f"names {module}.{name}")
+            raise _Rejected(f"names {module}.{name}")
         return _GLOBALS[module, name]
 
     def load_build(self) -> None:
-        """Set the state of an array or of a type, and of nothing else."""
+        """Set the state of an array or a type; other objects are rejected."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, np.ndarray):
             _fill_array(target, state)
         elif isinstance(target, np.dtype):
             _complete_type(target, state)
         else:
-            raise _Refused(f"sets the state of a {type(target).__name__}")
+            raise _Rejected(f"sets the state of a {type(target).__name__}")
 
     dispatch[pickle.BUILD[0]] = load_build

@@ -1,7 +1,7 @@
 """Boosted trees: the baseline of arXiv 2406.04940, appendix B.3.
 
-Trees read one hour: its V scaled predictors, and for each of the C bands of a patch one number. Letters as in
-:mod:`xcarbon.models.ecoperceiver`.
+Trees predict an hour from its V scaled predictors and from one mean for each of the C bands of a patch.
+Letters in shapes are those of :mod:`xcarbon.models.ecoperceiver`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import xgboost
 from numpy.typing import NDArray
 
 from xcarbon.core.errors import ModelError
+from xcarbon.core.validation import check_range
 
-#: Value of a pixel without data.
+#: Value of fill pixels.
 FILL = -1.0
 
 
 @dataclass(frozen=True)
 class BoostedTreesConfig:
-    """What boosted trees read.
+    """Inputs of boosted trees.
 
     Attributes
     ----------
@@ -30,41 +31,49 @@ class BoostedTreesConfig:
     bands : tuple of str
         Bands of a patch; empty for a model without patches.
     context : int
-        Hours, the predicted one included, in which the latest patch counts.
+        Length [h] of the window, which ends with the predicted hour, in which the latest patch is used.
+
+    Raises
+    ------
+    ModelError
+        If the window has no hours.
     """
 
     variables: tuple[str, ...]
     bands: tuple[str, ...] = ()
     context: int = 32
 
-    #: Trees read nothing of a place.
+    #: Trees use no static site features.
     statics: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        check_range(self, "context", ge=1)
 
     @property
     def min_context(self) -> int:
-        """Hours that a record must have for a prediction, so that models are compared on the same ones."""
+        """A full window, so that trees and EcoPerceiver predict the same hours."""
         return self.context
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the V + C numbers that a tree can ask for."""
+        """Names of the V + C features."""
         return (*self.variables, *self.bands)
 
 
 class BoostedTrees:
-    """Trees behind the interface of :class:`~xcarbon.models.bundle.Predictor`.
+    """Boosted trees with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
     ----------
     config : BoostedTreesConfig
-        What they read.
+        Inputs of the trees.
     booster : xgboost.Booster
-        The trees; they predict the target in its units.
+        The trees, which predict the target in its units.
 
     Raises
     ------
     ModelError
-        If the trees read another number of features.
+        If the number of features differs between ``config`` and ``booster``.
     """
 
     kind: ClassVar[str] = "xgboost"
@@ -74,12 +83,12 @@ class BoostedTrees:
     def __init__(self, config: BoostedTreesConfig, booster: xgboost.Booster) -> None:
         if booster.num_features() != len(config.features):
             found = booster.num_features()
-            raise ModelError(f"the trees read {found} features, the settings name {config.features}")
+            raise ModelError(f"the trees read {found} features, but the settings list {config.features}")
         self.config, self.booster = config, booster
 
     @property
     def has_spread(self) -> bool:
-        """Trees predict no uncertainty."""
+        """False: trees do not predict the standard deviation of their error."""
         return False
 
     def predict_series(
@@ -97,12 +106,12 @@ class BoostedTrees:
         return output
 
     def to_bytes(self) -> bytes:
-        """Write the trees in XGBoost's own binary JSON."""
+        """Return the trees as binary JSON (UBJSON)."""
         return bytes(self.booster.save_raw("ubj"))
 
     @classmethod
     def from_bytes(cls, config: dict[str, Any], weights: bytes) -> BoostedTrees:
-        """Make it from settings and binary JSON."""
+        """Build the predictor from settings and binary JSON."""
         booster = xgboost.Booster()
         booster.load_model(bytearray(weights))
         return cls(BoostedTreesConfig(**config), booster)
@@ -114,24 +123,24 @@ def hour_features(
     patches: NDArray[np.float32] | None = None,
     patch_index: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Collect what trees know of each hour: no more than a network whose window ends with it.
+    """Build the features of each hour from its variables and the latest patch of its window.
 
     Parameters
     ----------
     config : BoostedTreesConfig
-        What to collect.
+        Inputs of the trees.
     hourly : numpy.ndarray
         Scaled variables [1], shape ``(hours + T - 1, V)``; NaN where missing.
     patches : numpy.ndarray, optional
-        Shape ``(P, C, y, x)``; -1 where fill.
+        Satellite patches, shape ``(P, C, y, x)``; -1 where fill.
     patch_index : numpy.ndarray, optional
-        Which patch enters at each hour, shape ``(hours + T - 1,)``; -1 for none.
+        Number of the patch of each hour, shape ``(hours + T - 1,)``; -1 for none.
 
     Returns
     -------
     numpy.ndarray
-        Shape ``(hours, V + C)``, float32: the variables of the hour, and the bands of the latest patch of the
-        last T hours, each as its :func:`patch_means`. NaN where missing.
+        Shape ``(hours, V + C)``, float32; NaN where missing. The variables of the hour come first, then the
+        :func:`patch_means` of the latest patch within the last T hours.
 
     Examples
     --------
@@ -153,17 +162,17 @@ def hour_features(
 
 
 def patch_means(patches: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of the valid pixels of each band, weighted by the inverse distance from the patch centre.
+    """Average the valid pixels of each band with the inverse distance from the patch centre as weight.
 
     Parameters
     ----------
     patches : numpy.ndarray
-        Shape ``(P, C, y, x)``; -1 where fill. The centre of an even number of pixels lies between two.
+        Satellite patches, shape ``(P, C, y, x)``; -1 where fill.
 
     Returns
     -------
     numpy.ndarray
-        Shape ``(P, C)``, float32; NaN where no pixel of a band is valid.
+        Means, shape ``(P, C)``, float32; NaN where no pixel of a band is valid.
 
     Examples
     --------
@@ -173,7 +182,7 @@ def patch_means(patches: NDArray[np.float32]) -> NDArray[np.float32]:
     [[0.169, nan]]
     """
     y, x = (np.arange(size) - (size - 1) / 2 for size in patches.shape[2:])
-    # The pixel in the very centre, which patches of odd sizes have, is as far as its corners are.
+    # Patches with an odd number of pixels have one in the very centre: it counts as far as its corners are.
     distance = np.maximum(np.hypot(y[:, np.newaxis], x), 0.5**0.5)
     weight = np.where(patches != FILL, np.float32(1 / distance), np.float32(0))  # (P, C, y, x)
     total = weight.sum((2, 3))

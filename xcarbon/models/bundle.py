@@ -1,4 +1,4 @@
-"""A trained model with all that is needed to apply it and to say where it comes from."""
+"""A trained model with its scaling and its provenance, and the folder that it is saved to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
@@ -17,21 +16,16 @@ from numpy.typing import NDArray
 from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import SPREAD, variable
+from xcarbon.models.registry import KINDS, resolve
 
+#: File of everything but the weights.
 SETTINGS = "model.json"
-#: Raised when the layout of the folder changes.
+#: Number of the layout of the folder; it is increased when the layout changes.
 FORMAT = 2
-#: Where the kinds of models are, imported when one is loaded: torch and xgboost take long to import.
-KINDS = {
-    "ecoperceiver": ("xcarbon.models.networks", "EcoPerceiverPredictor"),
-    "ensemble": ("xcarbon.models.ensemble", "EnsemblePredictor"),
-    "streaming": ("xcarbon.models.networks", "StreamingPredictor"),
-    "xgboost": ("xcarbon.models.boosting", "BoostedTrees"),
-}
 
 
 class ModelConfig(Protocol):
-    """Settings of a model: a dataclass that says at least what the model reads.
+    """Settings of a model: a dataclass that lists at least the inputs of the model.
 
     Attributes
     ----------
@@ -40,11 +34,12 @@ class ModelConfig(Protocol):
     bands : tuple of str
         Bands of a patch; empty for a model without patches.
     context : int
-        Hours T in a window, the predicted one included.
+        Number T of hours in a window, which ends with the predicted hour.
     min_context : int
-        How many of them a record must have for a prediction: all, or fewer at its beginning.
+        Smallest number of these hours that the record must contain for a prediction. It is less than
+        ``context`` for models that also predict the first hours of a record.
     statics : tuple of str
-        What it reads of a place, in the order of the last axis of ``statics``.
+        Static site features, in the order of the last axis of ``statics``.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -62,16 +57,16 @@ class ModelConfig(Protocol):
 
 
 class Predictor(Protocol):
-    """What a model of any kind can do, in numpy.
+    """Interface of a predictor of any kind: numpy arrays in, numpy arrays out.
 
     Attributes
     ----------
     kind : str
-        Its key in :data:`KINDS`.
+        Key of the kind in :data:`xcarbon.models.registry.KINDS`.
     name : str
-        What people call it.
+        Name of the kind for people.
     file : str
-        Name of the file that its weights are saved to.
+        Name of the file of the weights in the model's folder.
     """
 
     kind: ClassVar[str]
@@ -80,12 +75,12 @@ class Predictor(Protocol):
 
     @property
     def config(self) -> ModelConfig:
-        """Its settings."""
+        """Settings of the model."""
         ...
 
     @property
     def has_spread(self) -> bool:
-        """Whether it predicts the standard deviation of each target, too."""
+        """Whether the model also predicts the standard deviation of the error of each target."""
         ...
 
     def predict_series(
@@ -100,34 +95,40 @@ class Predictor(Protocol):
         ...
 
     def to_bytes(self) -> bytes:
-        """Write its weights in a form that executes nothing when it is read."""
+        """Return the weights in a format that cannot execute code when it is read."""
         ...
 
     @classmethod
     def from_bytes(cls, config: dict[str, Any], weights: bytes) -> Predictor:
-        """Make it from settings and weights; ModelError, TypeError or ValueError if these do not fit."""
+        """Build the predictor; raise ModelError, TypeError or ValueError if weights and settings differ."""
         ...
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """What turns a Dataset's values into a model's numbers and back.
+    """Scaling between the values of a Dataset and the numbers of a model.
 
-    The bounds of the predictors are those of the vocabulary; they are stored so that a model is
-    refused by a vocabulary with others, instead of silently predicting something else.
+    The bounds of the predictors are those of the vocabulary. They are stored with the model so that loading
+    fails if the vocabulary has changed since the training; the model would otherwise predict wrong values
+    without a warning.
 
     Attributes
     ----------
     targets : dict of str to (float, float)
-        Mean and standard deviation of each target over the training hours, in its units: a network predicts
-        ``(target - mean) / std``. 0 and 1 for trees, which predict the target as it is.
+        Mean and standard deviation of each target over the training hours, in the units of the target. A
+        network predicts ``(target - mean) / std``. Trees predict the target itself: mean 0, deviation 1.
     max_qc : int
-        Quality tolerance of predictors and targets.
+        Highest quality flag of the predictors and targets that were used.
     bounds : dict of str to (float, float)
         Scaling bounds of each predictor, in its units.
     spread : float
-        What a predicted standard deviation is multiplied by, so that as many observations lie within it as
-        should (:func:`xcarbon.prediction.calibration.calibrate`).
+        Factor of the predicted standard deviation, chosen so that about 50 % and 90 % of the observations lie
+        within the intervals of these levels (:func:`xcarbon.prediction.calibration.calibrate`).
+
+    Raises
+    ------
+    ModelError
+        If the standard deviation of a target is not positive.
     """
 
     targets: dict[str, tuple[float, float]]
@@ -138,24 +139,23 @@ class Scaler:
     def __post_init__(self) -> None:
         for code, (_, std) in self.targets.items():
             if not std > 0:
-                raise ModelError(f"the standard deviation of {code} must be positive, found {std}")
+                raise ModelError(f"the standard deviation of the target {code} must be positive, found {std}")
 
 
 @dataclass
 class CarbonModel:
-    """A trained predictor, its scaler, and its provenance.
+    """A trained predictor with its scaler and its provenance.
 
     Attributes
     ----------
     predictor : Predictor
-        A :class:`~xcarbon.models.networks.EcoPerceiverPredictor`,
-        :class:`~xcarbon.models.networks.StreamingPredictor`,
-        :class:`~xcarbon.models.ensemble.EnsemblePredictor` or
-        :class:`~xcarbon.models.boosting.BoostedTrees`.
+        For example a :class:`~xcarbon.models.networks.StreamingPredictor`, or an instance of a class that was
+        registered with :func:`xcarbon.models.registry.register`.
     scaler : Scaler
         Scaling of predictors and targets.
     provenance : dict
-        JSON-like: the towers it saw (``sites``), their citations, settings, scores and versions.
+        Values that JSON can represent: the training towers (``sites``), their citations, the settings, scores
+        and versions.
     """
 
     predictor: Predictor
@@ -169,28 +169,28 @@ class CarbonModel:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Codes of the variables that it predicts."""
+        """Codes of the predicted variables."""
         return tuple(self.scaler.targets)
 
     @property
     def has_spread(self) -> bool:
-        """Whether it predicts how uncertain it is."""
+        """Whether the model also predicts the standard deviation of its error."""
         return self.predictor.has_spread
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What the rows of its predictions are: targets, then their standard deviations if it has them."""
+        """Names of the rows of a prediction: the targets, then their standard deviations if there are any."""
         spreads = tuple(code + SPREAD for code in self.targets) if self.has_spread else ()
         return self.targets + spreads
 
     @property
     def network(self) -> Any:
-        """The network, of a model that is one; others have no such attribute."""
+        """The torch module; models that are not networks raise an AttributeError."""
         return cast(Any, self.predictor).network
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Towers that the model was trained on."""
+        """Names of the training towers."""
         return tuple(self.provenance.get("sites", ()))
 
     def predict_series(
@@ -206,22 +206,23 @@ class CarbonModel:
         Parameters
         ----------
         hourly : numpy.ndarray
-            Scaled variables [1], shape ``(hours + T - 1, V)``, float32; NaN where missing. For a model with
-            a ``min_context`` of less than T they may be fewer, if the record begins with the first one.
+            Scaled variables [1], shape ``(hours + T - 1, V)``, float32; NaN where missing. There may be fewer
+            rows if the first row is the beginning of the record and ``min_context`` is less than T.
         wanted : numpy.ndarray
-            Which windows to predict, bool, shape ``(hours,)``.
+            Mask of the windows to predict, bool, shape ``(hours,)``.
         patches : numpy.ndarray, optional
-            Shape ``(P, C, 8, 8)``, float32; -1 where fill.
+            Satellite patches, shape ``(P, C, 8, 8)``, float32; -1 where fill.
         patch_index : numpy.ndarray, optional
-            Which patch enters at each hour, shape ``(hours + T - 1,)``; -1 for none.
+            Number of the patch of each hour, shape ``(hours + T - 1,)``; -1 for none.
         statics : numpy.ndarray, optional
-            What is known of the place, shape ``(S,)``, in the order of ``config.statics``; NaN where unknown.
-            Models without ``config.statics`` ignore it.
+            Static site features, shape ``(S,)``, in the order of ``config.statics``; NaN where unknown.
+            Models without ``config.statics`` ignore them.
 
         Returns
         -------
         numpy.ndarray
-            ``outputs`` in their units, shape ``(len(outputs), hours)``, float32; NaN where not wanted.
+            The ``outputs`` in the units of the targets, shape ``(len(outputs), hours)``, float32; NaN where
+            ``wanted`` is False.
         """
         series = self.predictor.predict_series(hourly, wanted, patches, patch_index, statics)
         mean, std = np.array(list(self.scaler.targets.values()), "float32").T[..., None]  # each (targets, 1)
@@ -231,12 +232,14 @@ class CarbonModel:
         return series
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the model as a folder of weights and JSON, atomically.
+        """Write the model to a folder with a file of weights and a JSON file.
+
+        The folder appears under its name when it is complete: a crash leaves no half-written model.
 
         Parameters
         ----------
         path : path-like
-            The folder; a model that is there already is replaced.
+            Path of the folder; a model in this folder is replaced.
 
         Returns
         -------
@@ -246,11 +249,11 @@ class CarbonModel:
         Raises
         ------
         ModelError
-            If there is something else at ``path``.
+            If ``path`` exists and is not a model folder.
         """
         path = Path(path)
         if path.exists() and not (path / SETTINGS).is_file():
-            raise ModelError(f"{path} exists and is not a model: choose another folder")
+            raise ModelError(f"{path} exists and is not a model folder: choose another path")
         settings = {
             "format": FORMAT,
             "kind": self.predictor.kind,
@@ -266,12 +269,12 @@ class CarbonModel:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CarbonModel:
-        """Read a model that :meth:`save` wrote; nothing in it is executed.
+        """Read a model that :meth:`save` wrote; no code in the folder is executed.
 
         Parameters
         ----------
         path : path-like
-            The folder.
+            Path of the folder.
 
         Returns
         -------
@@ -280,8 +283,8 @@ class CarbonModel:
         Raises
         ------
         ModelError
-            If it is not a folder with a model of a kind and format known here, or if the weights do
-            not fit the settings.
+            If ``path`` is not a model folder, its kind is not registered, its format is of another version,
+            the weights do not fit the settings, or the scaling bounds are not those of the vocabulary.
         """
         path = Path(path)
         try:
@@ -289,11 +292,17 @@ class CarbonModel:
         except (OSError, json.JSONDecodeError) as error:
             raise ModelError(f"{path} is not a model folder with a file {SETTINGS}: {error}") from error
         kind = settings.get("kind")
-        if settings.get("format") != FORMAT or kind not in KINDS:
-            found = kind, settings.get("format")
-            raise ModelError(f"{path}: kind and format {found} are not known to this version of xcarbon")
-        module, name = KINDS[kind]
-        predictor_class: type[Predictor] = getattr(import_module(module), name)
+        if settings.get("format") != FORMAT:
+            raise ModelError(
+                f"{path} is a model of format {settings.get('format')}, but this version of xcarbon reads "
+                f"format {FORMAT}: train the model again"
+            )
+        if kind not in KINDS or KINDS[kind].predictor is None:
+            raise ModelError(
+                f"{path} is a model of the unknown kind {kind!r}; the kinds are {list(KINDS)}: import the "
+                "package that registers it"
+            )
+        predictor_class: type[Predictor] = resolve(KINDS[kind].predictor)
         try:
             config = {
                 name: tuple(value) if isinstance(value, list) else value
@@ -314,19 +323,22 @@ class CarbonModel:
         return cls(predictor, scaler, settings["provenance"])
 
     def fingerprint(self) -> str:
-        """Hash of weights and scaler: equal for models that predict the same."""
+        """Return a hash of settings, scaler and weights; it is equal for models with equal predictions."""
         digest = hashlib.sha256(repr((self.config, self.scaler)).encode())
         digest.update(self.predictor.to_bytes())
         return digest.hexdigest()[:16]
 
     def __dask_tokenize__(self) -> str:
-        """Name Dask tasks by what the model predicts, not by where it lies in memory."""
+        """Make the names of Dask tasks depend on the model's content, not on its address in memory."""
         return f"CarbonModel-{self.fingerprint()}"
 
 
 def _check_bounds(path: Path, bounds: dict[str, tuple[float, float]]) -> None:
-    """Refuse a model whose predictors were scaled in another way."""
+    """Raise a ModelError if the bounds are not those of the vocabulary."""
     for code, found in bounds.items():
         known = variable(code).bounds
         if known is None or (known.lower, known.upper) != tuple(found):
-            raise ModelError(f"{path}: {code} was scaled by {found} in training, here it is by {known}")
+            raise ModelError(
+                f"{path}: {code} was scaled with bounds {found} in training, but the vocabulary has {known}: "
+                "train the model again"
+            )

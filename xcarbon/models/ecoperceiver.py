@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xcarbon.core.errors import ModelError
-from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, TIME_FEATURES
+from xcarbon.core.validation import check_range
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, PATCH_PIXELS, TIME_FEATURES
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,6 @@ class EcoPerceiverConfig:
         Hourly inputs, in the order of the last axis of ``hourly``.
     bands : tuple of str
         Bands of a patch; empty for a model without patches.
-    patch_size : int
-        Pixels along one side of a patch.
     context : int
         Hours in a window, the predicted one included.
     octaves : int
@@ -67,7 +66,6 @@ class EcoPerceiverConfig:
 
     variables: tuple[str, ...] = PAPER_INPUTS
     bands: tuple[str, ...] = PATCH_BANDS
-    patch_size: int = 8
     context: int = 32
     octaves: int = 12
     embedding: int = 16
@@ -87,8 +85,7 @@ class EcoPerceiverConfig:
             raise ModelError(f"width {self.width} is not a multiple of {self.heads} heads")
         if not self.variables:
             raise ModelError("a model needs at least one hourly variable")
-        if not 0 <= self.dropout < 1:
-            raise ModelError(f"dropout must be in [0, 1), found {self.dropout}")
+        check_range(self, "dropout", ge=0, lt=1)
 
     @property
     def min_context(self) -> int:
@@ -194,7 +191,7 @@ class InputEmbedding(nn.Module):
     def __init__(self, config: EcoPerceiverConfig) -> None:
         super().__init__()
         self.config = config
-        value, pixels, bands = config.value_width, config.patch_size**2, len(config.bands)
+        value, pixels, bands = config.value_width, PATCH_PIXELS**2, len(config.bands)
         self.variable = nn.Parameter(torch.empty(len(config.variables), config.embedding))
         self.without_patch = nn.LayerNorm(config.input_width, eps=EPS)
         self.with_patch = nn.LayerNorm(config.input_width, eps=EPS)
@@ -335,7 +332,7 @@ def _check_shapes(
         raise ModelError(f"hourly must be (B, {hours}, {variables}), found {tuple(hourly.shape)}")
     if patches is None or patch_index is None:
         return
-    expected = (len(config.bands), config.patch_size, config.patch_size)
+    expected = (len(config.bands), PATCH_PIXELS, PATCH_PIXELS)
     if tuple(patches.shape[1:]) != expected:
         raise ModelError(f"patches must be (P, *{expected}), found {tuple(patches.shape)}")
     if patch_index.shape != hourly.shape[:2]:

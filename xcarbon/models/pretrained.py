@@ -1,4 +1,4 @@
-"""Models that come with the package."""
+"""Trained models that come with the package."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from xcarbon.core.errors import ModelError
 from xcarbon.models.bundle import SETTINGS, CarbonModel
 
-#: A folder for each model, as :meth:`CarbonModel.save` writes it, with a ``card.md``.
+#: Folder with one model folder for each model, which also contains a ``card.md``.
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 def names() -> list[str]:
-    """Names of the models that come with the package.
+    """Return the names of the models that come with the package.
 
     Examples
     --------
@@ -24,7 +24,7 @@ def names() -> list[str]:
 
 
 def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
-    """Load a model by its name, if it comes with the package, or from the folder it was saved to.
+    """Load a model that comes with the package, or one from a folder.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
     Raises
     ------
     ModelError
-        If there is no such model; it lists those that come with the package.
+        If there is no such model. The message lists the models that come with the package.
 
     Examples
     --------
@@ -64,10 +64,19 @@ def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
 def default(target: str) -> CarbonModel:
     """Load the model of the package that predicts a flux.
 
+    Parameters
+    ----------
+    target : str
+        Code of the flux.
+
+    Returns
+    -------
+    CarbonModel
+
     Raises
     ------
     ModelError
-        If there is none.
+        If no model of the package predicts it.
 
     Examples
     --------
@@ -84,7 +93,17 @@ def default(target: str) -> CarbonModel:
 
 
 def card(name: str) -> str:
-    """Read what is to be known of a model that comes with the package.
+    """Read the description of a model of the package: its data, scores, limits and licence.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    str
+        Text in Markdown.
 
     Raises
     ------
@@ -92,5 +111,5 @@ def card(name: str) -> str:
         If there is no such model.
     """
     if name not in names():
-        raise ModelError(f"there is no model {name!r}; xcarbon comes with {names()}")
+        raise ModelError(f"there is no model {name!r}; the models of the package are {names()}")
     return (WEIGHTS / name / "card.md").read_text()

@@ -34,7 +34,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xcarbon.core.errors import ModelError
-from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
+from xcarbon.core.validation import check_range
+from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, PATCH_PIXELS, STATICS
 from xcarbon.models.ecoperceiver import EPS, MLP, EcoPerceiverConfig, InputEmbedding
 
 #: Octaves of a place. With more of them each tower would have numbers of its own to be learnt by heart.
@@ -101,14 +102,11 @@ class StreamingConfig:
             raise ModelError(f"a model needs variables, and targets that are not among them, found {found}")
         if set(self.statics) - set(STATICS):
             raise ModelError(f"statics must be out of {list(STATICS)}, found {self.statics}")
-        if self.window < 1 or not 1 <= self.cross_blocks <= self.layers:
-            found = f"{self.window}, {self.cross_blocks} and {self.layers}"
-            raise ModelError(f"window must be at least 1, and cross_blocks from 1 to layers, found {found}")
+        check_range(self, "window", ge=1)
+        check_range(self, "cross_blocks", ge=1, le=self.layers)
         if self.width % (2 * self.heads):
             raise ModelError(f"width {self.width} is not a multiple of 2 x {self.heads} heads")
-        dropouts = self.dropout, self.variable_dropout, self.static_dropout
-        if not all(0 <= share <= 1 for share in dropouts):
-            raise ModelError(f"dropouts must be in [0, 1], found {dropouts}")
+        check_range(self, "dropout", "variable_dropout", "static_dropout", ge=0, le=1)
 
     @property
     def parts(self) -> EcoPerceiverConfig:
@@ -159,11 +157,11 @@ class Sequences(NamedTuple):
 
     def check(self, config: StreamingConfig) -> None:
         """Raise a ModelError if the shapes are not those of a configuration."""
-        (batch, hours), size = self.hourly.shape[:2], config.parts.patch_size
+        batch, hours = self.hourly.shape[:2]
         images = 0 if self.patches is None else len(self.patches)
         expected = (
             (batch, max(hours, 1), len(config.variables)),
-            (images, len(config.bands), size, size),
+            (images, len(config.bands), PATCH_PIXELS, PATCH_PIXELS),
             (batch, hours),
             (batch, len(config.statics)),
         )

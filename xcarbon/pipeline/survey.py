@@ -31,7 +31,7 @@ from xcarbon.io.towers import Tower, group_towers
 PathLike = str | os.PathLike[str]
 
 #: Counts up when the same input would be built to other values.
-FORMAT = 1
+FORMAT = 2
 #: What goes wrong with a file, rather than with the program.
 BAD = (XCarbonError, OSError)
 

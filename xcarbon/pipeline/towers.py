@@ -50,7 +50,8 @@ def read_audit(store: PathLike, site: str) -> dict[str, Any]:
         ``releases``: of each file its ``release``, ``file``, ``first_hour`` and ``hours``, in
         ``columns`` how many hours each column gave to each variable before fusion, in ``kept`` how
         many hours of each variable are from it, and in ``equal_halves`` the share of hours whose two
-        measured half-hours are equal. ``patches``: number of days. ``problems``: files left out.
+        measured half-hours are equal; ``beyond_limits`` as :func:`xcarbon.io.fluxnet.audit_fluxnet`
+        explains. ``patches``: number of days. ``problems``: files left out.
 
     Raises
     ------
@@ -293,7 +294,7 @@ def _label_series(series: Series, layout: Layout) -> xr.Dataset:
     names = [name for name in layout.names if name in series.arrays]
     ds = xr.Dataset({name: (("site", "time"), series.arrays[name][np.newaxis]) for name in names})
     if layout.codes:
-        ds[RELEASE] = (("site", "code", "time"), stack_releases(series, layout.codes)[np.newaxis])
+        ds[RELEASE] = (("site", "code", "time"), stack_releases(series, layout.codes))
     return ds
 
 

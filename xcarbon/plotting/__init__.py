@@ -1,4 +1,4 @@
-"""Figures of towers, predictions and scores. They load what they show and nothing else."""
+"""Figures of towers, predictions and scores, which load only the data that they show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CarbonPlot:
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or a single one on ``(time,)``.
+        Towers on ``(site, time)``, or a single tower on ``(time,)``.
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
@@ -41,33 +41,34 @@ class CarbonPlot:
         time: str | slice | None = None,
         ax: Axes | None = None,
     ) -> Axes:
-        """Draw observations and predictions of a tower over some days.
+        """Plot observations and predictions of a tower over a period.
 
         Parameters
         ----------
         prediction : xarray.DataArray or xarray.Dataset
-            On ``(site, time)`` or ``(time,)``, named by the code of what it predicts; or this and its
-            standard deviation, as ``predict_nee(spread=True)`` gives them.
+            Prediction on ``(site, time)`` or ``(time,)``, named by the code of the predicted variable; or a
+            Dataset with the prediction and its standard deviation, from ``predict_nee(spread=True)``.
         site : str, optional
-            The tower. Default: the first one in ``prediction``.
+            Tower to plot. Default: the first tower of ``prediction``.
         time : str or slice, optional
-            Days to show, as for ``sel``: ``"2010-07"`` or ``slice("2010-07-05", "2010-07-11")``.
-            Default: the week around midsummer with the most observations, of those predicted.
+            Period to plot, as for ``sel``: ``"2010-07"`` or ``slice("2010-07-05", "2010-07-11")``.
+            Default: the week near midsummer with the most observations in predicted hours.
         ax : matplotlib.axes.Axes, optional
-            Where to draw. Default: a new figure.
+            Axes to plot into. Default: axes of a new figure.
 
         Returns
         -------
         matplotlib.axes.Axes
-            Points are observations, measured or filled with good quality; the thick line is the
-            prediction, and the band about it is to hold 90 % of the observations.
+            Axes with observations of sufficient quality as points and the prediction as a thick line, in
+            units of the variable. The band, if there is a standard deviation, is the interval that contains
+            90 % of the observations if the prediction is calibrated.
 
         Raises
         ------
         VariableError
-            If ``prediction`` is not named by one variable, or the Dataset does not have it.
+            If ``prediction`` is not named by a known variable, or the Dataset does not contain it.
         OptionError
-            If the tower or the time is not there.
+            If the tower or the period is not in the data.
 
         Examples
         --------
@@ -87,25 +88,25 @@ class CarbonPlot:
         return ax
 
     def sites(self, ax: Axes | None = None, color_by: str = "igbp") -> Axes:
-        """Draw a map of the towers.
+        """Plot a map of the towers.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Where to draw. Default: a new figure.
+            Axes to plot into. Default: axes of a new figure.
         color_by : str
-            A coordinate on ``site``: a class such as ``"igbp"``, or a number such as
+            Coordinate on ``site`` for the colours: classes such as ``"igbp"``, or numbers such as
             ``"elevation"``.
 
         Returns
         -------
         matplotlib.axes.Axes
-            In degrees of longitude and latitude; the legend counts the towers of each class.
+            Axes in degrees of longitude and latitude; the legend contains the number of towers of each class.
 
         Raises
         ------
         OptionError
-            If there is no such coordinate.
+            If the coordinate does not exist.
 
         Examples
         --------
@@ -137,24 +138,24 @@ class CarbonPlot:
         return ax
 
     def scores(self, score: xr.Dataset, ax: Axes | None = None) -> Axes:
-        """Draw the Nash-Sutcliffe efficiency of each class.
+        """Plot the Nash-Sutcliffe efficiency of each class.
 
         Parameters
         ----------
         score : xarray.Dataset
-            ``nse`` and ``n`` along one dimension, as ``Dataset.carbon.score`` gives them.
+            ``nse`` and ``n`` along one dimension, from ``Dataset.carbon.score``.
         ax : matplotlib.axes.Axes, optional
-            Where to draw. Default: a new figure.
+            Axes to plot into. Default: axes of a new figure.
 
         Returns
         -------
         matplotlib.axes.Axes
-            A bar for each class, the best on top, with its number of hours.
+            Axes with a bar for each class, the best class on top, labelled with the number of hours.
 
         Raises
         ------
         OptionError
-            If the scores have no dimension, or several.
+            If the scores do not have exactly one dimension.
 
         Examples
         --------
@@ -167,7 +168,7 @@ class CarbonPlot:
         if len(score["nse"].dims) != 1:
             raise OptionError(
                 f"the figure needs scores along one dimension, found {score['nse'].dims}; "
-                'ds.carbon.score(prediction, by="igbp") gives them'
+                'score with ds.carbon.score(prediction, by="igbp")'
             )
         by = str(score["nse"].dims[0])
         score = score[["nse", "n"]].compute().dropna(by, subset=["nse"]).sortby("nse")
@@ -187,25 +188,25 @@ class CarbonPlot:
         return ax
 
     def importance(self, explained: xr.Dataset, measure: str | None = None) -> Figure:
-        """Draw what a model reads.
+        """Plot the importance of the inputs of a model.
 
         Parameters
         ----------
         explained : xarray.Dataset
-            From :func:`xcarbon.prediction.explain.explain`.
+            Importance from :func:`xcarbon.prediction.explain.explain`.
         measure : {"nse_loss", "mse_rise", "rmse_rise", "change"}, optional
-            How importance is measured. Default: the first of these that is there.
+            Measure of importance. Default: the first of these in ``explained``.
 
         Returns
         -------
         matplotlib.figure.Figure
-            A bar for each variable with its interval, the most important on top, and a row of classes beside
-            it; below, the importance of the hours before the predicted one.
+            Figure with a bar and its interval for each variable, the most important on top, and the classes
+            beside it. The lower panel shows the importance of the hours before the predicted one.
 
         Raises
         ------
         OptionError
-            If there is no such measure, or no hour of it.
+            If the measure is absent or has no values.
 
         Examples
         --------
@@ -217,17 +218,19 @@ class CarbonPlot:
         measures = [name for name in MEASURES if name in explained]
         measure = measure or next(iter(measures), None)
         if measure not in measures:
-            raise OptionError(f"there is no measure {measure!r} of importance, there are {measures}")
+            raise OptionError(f"there is no measure {measure!r} of importance, the measures are {measures}")
         shown = (measure, f"{measure}_interval", f"lag_{measure}", "lag_bnds")
         return draw_importance(explained[[name for name in shown if name in explained]].compute(), measure)
 
     def _site_coord(self, name: str) -> np.ndarray:
-        """Values of a coordinate of the towers."""
+        """Return the values of a coordinate of the towers."""
         found = [
             str(key)
             for key, coord in self._ds.coords.items()
             if coord.dims == ("site",) or ("site" not in self._ds.dims and not coord.dims)
         ]
         if name not in found:
-            raise OptionError(f"the towers have no coordinate {name!r}, they have {sorted(found)}")
+            raise OptionError(
+                f"the towers have no coordinate {name!r}; their coordinates are {sorted(found)}"
+            )
         return self._ds[name].values

@@ -1,4 +1,4 @@
-"""What a model reads: bars of variables, a map of classes, steps of hours."""
+"""Figures of the importance of variables, by class and by hour."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Measures of importance, the first that is there by default.
+#: Measures of importance; the first one in a Dataset is the default.
 MEASURES = ("nse_loss", "mse_rise", "rmse_rise", "change")
-#: More classes than these have no room for numbers.
+#: Maximum number of classes for which numbers fit into the figure.
 _NUMBERED = 14
 
 
 def draw_importance(explained: xr.Dataset, measure: str) -> Figure:
-    """Draw a measure ``(class, variable)``, all towers first, and if it is there ``(class, lag)``."""
+    """Plot a measure ``(class, variable)``, all towers first, and by lag ``(class, lag)`` if available."""
     import matplotlib.pyplot as plt
 
     if explained[measure].ndim == 1:
@@ -30,7 +30,7 @@ def draw_importance(explained: xr.Dataset, measure: str) -> Figure:
     explained = explained.isel(variable=np.argsort(explained[measure][0].fillna(-np.inf).values))
     explained = explained.dropna(by, how="all", subset=[measure])
     if not explained.sizes[by]:
-        raise OptionError(f"{measure} is missing throughout: no hour could be predicted and scored")
+        raise OptionError(f"all values of {measure} are missing: no hour could be predicted and scored")
     everywhere, by_lag = explained.isel({by: 0}), explained.get(f"lag_{measure}")
     heights = [0.5 + 0.22 * everywhere.sizes["variable"]] + ([] if by_lag is None else [2.2])
     classes = explained.sizes[by] - 1
@@ -47,6 +47,7 @@ def draw_importance(explained: xr.Dataset, measure: str) -> Figure:
 
 
 def _draw_bars(ax: Axes, values: xr.DataArray, interval: xr.DataArray | None) -> None:
+    """Plot bars ``(variable,)`` with intervals ``(variable, bound)``."""
     ax.barh(values["variable"].values.astype(str), values, color=PREDICTED, height=0.7)
     if interval is not None:
         ax.hlines(np.arange(values.size), *interval.transpose("bound", ...), color=OBSERVED, linewidth=1)
@@ -60,11 +61,11 @@ def _draw_bars(ax: Axes, values: xr.DataArray, interval: xr.DataArray | None) ->
 
 
 def _draw_classes(ax: Axes, values: xr.DataArray) -> None:
-    """Draw a map of heat, ``(class, variable)`` less the first class, whose rows are those of the bars."""
+    """Plot a heat map of all classes but the first, ``(class, variable)``, with the rows of the bars."""
     from matplotlib.colors import PowerNorm
 
     names, table = values[values.dims[0]].values[1:].astype(str), values.values[1:].T
-    # A class whose flux hardly varies would leave no colour to the others.
+    # Without a limit, a class whose flux hardly varies would determine the colour scale.
     norm = PowerNorm(0.5, vmin=0, vmax=_most(values), clip=True)
     ax.imshow(table, cmap="Oranges", norm=norm, aspect="auto", origin="lower")
     for (row, column), value in np.ndenumerate(table if len(names) <= _NUMBERED else table[:0]):
@@ -79,12 +80,12 @@ def _draw_classes(ax: Axes, values: xr.DataArray) -> None:
 
 
 def _most(values: xr.DataArray) -> float:
-    """Tell how much importance to show: three times the largest one of all towers."""
+    """Return the upper limit of the scale: three times the largest importance over all towers."""
     return 3 * max(float(np.nanmax(values[0], initial=0)), 1e-3)
 
 
 def _draw_lags(ax: Axes, values: xr.DataArray, bounds: np.ndarray) -> None:
-    """Draw steps ``(class, lag)``, of equal width however many hours are in a bin."""
+    """Plot steps ``(class, lag)``, of equal width for all bins of hours."""
     edges = np.arange(len(bounds) + 1) - 0.5
     for number, name in enumerate(values[values.dims[0]].values.astype(str)):
         color, width = (style(name, number)[0], 1.0) if number else (OBSERVED, 2.0)

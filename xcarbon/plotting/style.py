@@ -1,4 +1,4 @@
-"""Colours, labels and axes that figures have in common."""
+"""Colours, labels and axes shared by all figures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import xarray as xr
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Colour and marker of each IGBP class, the same in all figures. Colours are from the schemes of
-#: Paul Tol and of Okabe and Ito, for all kinds of colour vision; neighbours differ in marker, too.
+#: Colour and marker of each IGBP class, the same in all figures. Colours are from the schemes of Paul Tol and
+#: of Okabe and Ito for colour vision deficiency; similar colours have different markers.
 IGBP_STYLES: dict[str, tuple[str, str]] = {
     "ENF": ("#117733", "^"),
     "EBF": ("#44aa99", "s"),
@@ -30,19 +30,19 @@ IGBP_STYLES: dict[str, tuple[str, str]] = {
     "BSV": ("#bbbbbb", ">"),
     "WAT": ("#000088", "8"),
 }
-#: Styles of other labels, in turn.
+#: Styles of other labels, in this order.
 _STYLES = tuple(IGBP_STYLES[code] for code in ("WET", "CRO", "ENF", "WSA", "SAV", "OSH", "SNO"))
 
 OBSERVED, PREDICTED, LAND, QUIET = "#222222", "#d55e00", "#e4e4e0", "#999999"
 
 
 def style(label: str, position: int) -> tuple[str, str]:
-    """Colour and marker of a label: fixed for an IGBP class, in turn for anything else."""
+    """Return colour and marker of a label: fixed for IGBP classes, by position for other labels."""
     return IGBP_STYLES.get(label) or _STYLES[position % len(_STYLES)]
 
 
 def pretty(units: str) -> str:
-    """Write CF units for people.
+    """Format CF units with superscripts.
 
     Examples
     --------
@@ -57,13 +57,13 @@ def pretty(units: str) -> str:
 
 
 def coord_label(coord: xr.DataArray) -> str:
-    """Name a coordinate, with its units."""
+    """Return the label of a variable with its units."""
     name = coord.attrs.get("long_name", str(coord.name))
     return f"{name} [{pretty(coord.attrs['units'])}]" if "units" in coord.attrs else name
 
 
 def axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """Return the axes, or new ones in a figure of some size [inches]."""
+    """Return the axes, or new ones in a figure of the given size [inches]."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -72,7 +72,7 @@ def axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
 
 
 def date_axis(ax: Axes, time: xr.DataArray) -> None:
-    """Label an axis with as much of the dates as there is room for."""
+    """Label a time axis with concise dates."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=4, maxticks=9)
@@ -83,6 +83,6 @@ def date_axis(ax: Axes, time: xr.DataArray) -> None:
 
 
 def strip(ax: Axes) -> None:
-    """Take away the frame above and to the right."""
+    """Remove the upper and the right spine."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

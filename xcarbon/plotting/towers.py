@@ -1,4 +1,4 @@
-"""A map of towers."""
+"""Map of towers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _land() -> list[np.ndarray]:
-    """Rings of land, each ``(points, 2)``: longitude and latitude [degrees]."""
+    """Read the outlines of land, each ``(points, 2)``: longitude and latitude [degrees]."""
     file = importlib.resources.files("xcarbon.plotting") / "data" / "land_110m.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as outline:
         points = np.stack([outline["lon"], outline["lat"]], axis=1)
@@ -24,7 +24,7 @@ def _land() -> list[np.ndarray]:
 
 
 def draw_land(ax: Axes) -> None:
-    """Draw land, with degrees of longitude and latitude."""
+    """Plot land and label the axes in degrees of longitude and latitude."""
     from matplotlib.collections import PolyCollection
 
     land = PolyCollection(_land(), facecolors=LAND, edgecolors=LAND, linewidths=0.3, zorder=0)
@@ -40,7 +40,7 @@ def draw_land(ax: Axes) -> None:
 
 
 def scatter_classes(ax: Axes, lon: np.ndarray, lat: np.ndarray, labels: np.ndarray) -> None:
-    """Draw the towers class by class, large classes first so that they hide no small one."""
+    """Plot the towers by class, large classes first so that they do not cover small ones."""
     names, counts = np.unique(labels, return_counts=True)
     for position in np.argsort(-counts, kind="stable"):
         name = str(names[position])

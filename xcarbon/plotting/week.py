@@ -1,4 +1,4 @@
-"""A tower over some days."""
+"""Time series of a tower over a few days."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 Towers = TypeVar("Towers", xr.DataArray, xr.Dataset)
 
 _WEEK = 7
-#: How far from midsummer a week may lie to stand for the growing season [days].
+#: Maximum distance of the default week from midsummer [days].
 _SEASON = 42
-#: Share of the observations that the interval of a prediction is to hold.
+#: Level of the interval of a prediction: share of a normal distribution.
 _LEVEL = 0.9
 
 
 def as_dataset(prediction: xr.DataArray | xr.Dataset) -> tuple[str, xr.Dataset]:
-    """Return the code of what is predicted, and the prediction under it, with its spread if it has one."""
+    """Return the code of the predicted variable and the prediction as a Dataset, with its spread if any."""
     if isinstance(prediction, xr.Dataset):
         flux = flux_with_spread(prediction)
         return variable(flux).code, prediction[[flux, flux + SPREAD]]
@@ -36,47 +36,49 @@ def as_dataset(prediction: xr.DataArray | xr.Dataset) -> tuple[str, xr.Dataset]:
 
 
 def first_site(*arrays: xr.DataArray | xr.Dataset) -> str | None:
-    """Name the first tower of the first of these that says which tower it is."""
+    """Return the name of the first tower in the first array with the coordinate ``site``."""
     named = next((array for array in arrays if "site" in array.coords), None)
     return None if named is None else str(np.atleast_1d(named["site"].values)[0])
 
 
 def one_tower(towers: Towers, site: str | None) -> Towers:
-    """Select a tower, ``(time,)``, where there are several."""
+    """Select a tower ``(time,)`` if there is a dimension ``site``."""
     if "site" not in towers.dims:
         return towers
     if site not in towers.indexes["site"]:
         known = list(towers.indexes["site"][:10])
-        raise OptionError(f"there is no tower {site!r}; the first ones are {known}")
+        raise OptionError(f"there is no tower {site!r}; the first towers are {known}")
     return towers.sel(site=site)
 
 
 def load_days(
     observed: xr.DataArray, predicted: xr.Dataset, time: str | slice | None
 ) -> tuple[xr.DataArray, xr.Dataset]:
-    """Load the days asked for of a tower, or else those of :func:`summer_week`."""
+    """Load a period of a tower, by default that of :func:`summer_week`."""
     if time is None:
         in_both = observed.indexes["time"].isin(predicted.indexes["time"])
         observed = observed.isel(time=np.flatnonzero(in_both)).compute()
         if not observed.size:
-            raise OptionError("observations and prediction have no hour in common")
+            raise OptionError(
+                "observations and prediction have no hour in common: predict these towers and years"
+            )
         time = summer_week(observed)
-    # A string selects all of its month or day, also where it names a single hour.
+    # A slice selects the whole month or day, also if the string is equal to a time stamp.
     period = slice(time, time) if isinstance(time, str) else time
     observed = observed.sel(time=period).compute()
     if not observed.size:
-        raise OptionError(f"there are no hours in {time}")
+        raise OptionError(f"the tower has no hours in {time}")
     return observed, predicted.sel(time=period).compute()
 
 
 def summer_week(observed: xr.DataArray) -> slice:
-    """Find the week near midsummer with the most observations, ``observed (time,)``."""
+    """Return the week near midsummer with the most observations ``(time,)``."""
     daily = pd.Series(observed.notnull().values, observed.indexes["time"]).resample("D").sum()
     weekly = daily.rolling(_WEEK, center=True, min_periods=1).sum()
     south = "lat" in observed.coords and float(observed["lat"]) < 0
     distance = (pd.DatetimeIndex(daily.index).day_of_year.to_numpy() - (15 if south else 196)) % 365
     distance = np.minimum(distance, 365 - distance)
-    # A whole week of hours outweighs any distance within the season; outside it, any is better.
+    # One more observation outweighs any distance within the season; weeks outside the season come last.
     merit = weekly.to_numpy() - distance / 366 - 10_000 * ((distance > _SEASON) | (weekly == 0))
     middle = daily.index[int(np.argmax(merit))]
     half = pd.Timedelta(_WEEK // 2, "D")
@@ -84,16 +86,16 @@ def summer_week(observed: xr.DataArray) -> slice:
 
 
 def tower_title(tower: xr.DataArray) -> str:
-    """Name a tower and its class, as far as they are known."""
+    """Return the name and the class of a tower, if known."""
     parts = [str(tower["site"].values)] if "site" in tower.coords else []
     if "igbp" in tower.coords:
-        code = str(tower["igbp"].values)
-        parts.append(IGBP_CLASSES.get(code, code))
+        igbp = str(tower["igbp"].values)
+        parts.append(IGBP_CLASSES.get(igbp, igbp))
     return ", ".join(parts)
 
 
 def draw_series(ax: Axes, target: str, observed: xr.DataArray, predicted: xr.Dataset) -> None:
-    """Draw points of what was observed, a line and a band of what is predicted, each ``(time,)``."""
+    """Plot observations as points and predictions as a line with a band, each ``(time,)``."""
     ax.axhline(0, color=QUIET, linewidth=0.6, zorder=0)
     ax.plot(observed["time"], observed, "o-", color=OBSERVED, lw=0.5, ms=2.2, label="observed")
     ax.plot(predicted["time"], predicted[target], color=PREDICTED, lw=1.4, label="predicted")

@@ -407,7 +407,7 @@ def _intervals(towers: xr.Dataset, by: str | None) -> xr.DataArray:
         members |= {name: np.flatnonzero(labels == name) for name in np.unique(labels)}
     intervals: xr.DataArray = xr.apply_ufunc(
         _draw_losses,
-        *(towers[name] for name in ("n", "mean", "spread", "squared")),
+        *(towers[name] for name in ("n", "mean", "sst", "sse")),
         kwargs={"groups": list(members.values())},
         input_core_dims=[["sight", "site"]] * 4,
         output_core_dims=[["group", "bound"]],
@@ -422,13 +422,13 @@ def _intervals(towers: xr.Dataset, by: str | None) -> xr.DataArray:
 
 
 def _draw_losses(
-    n: Doubles, mean: Doubles, spread: Doubles, squared: Doubles, *, groups: list[NDArray[np.int64]]
+    n: Doubles, mean: Doubles, sst: Doubles, sse: Doubles, *, groups: list[NDArray[np.int64]]
 ) -> Doubles:
     """Kernel of :func:`_intervals`: ``(..., sight, site) -> (..., group, bound)``; NaN for a single tower."""
     intervals = np.full((*n.shape[:-2], len(groups), 2), np.nan)
     for number, group in enumerate(groups):
         if len(group) > 1:
-            count, centre, varied, errors = (each[..., group] for each in (n, mean, spread, squared))
+            count, centre, varied, errors = (each[..., group] for each in (n, mean, sst, sse))
             nse = bootstrap.pooled_nse(count, centre, varied, errors, bootstrap.draw(len(group)))
             intervals[..., number, :] = bootstrap.interval(nse[..., 0, :] - nse[..., 1, :])
     return intervals

@@ -23,8 +23,7 @@ CELL_HOURS, CELLS = 744, 16
 
 
 def as_towers(ds: xr.Dataset) -> xr.Dataset:
-    """Return ``ds`` with a ``site`` dimension and Dask chunks of one site; ``time`` must be hourly."""
-    check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
+    """Return ``ds`` with a ``site`` dimension and Dask chunks of one site."""
     if "site" not in ds.dims:
         ds = ds.expand_dims("site") if "site" in ds.coords else ds.expand_dims(site=["tower"])
     is_lazy = any(array.chunks for array in ds.data_vars.values())
@@ -86,13 +85,16 @@ def model_inputs(
     """
     targets = [code for code in variables if variable(code).is_target]
     if targets:
-        raise VariableError(f"{targets} are what models predict, and cannot be predictors")
+        raise VariableError(f"{targets} are target variables and cannot be predictors: leave them out")
     found = [code for code in variables if code in ds and code not in TIME_FEATURES]
     if not found:
         measured = [code for code in variables if code not in TIME_FEATURES]
         have = [code for code in VARIABLES if code in ds]
         raise VariableError(f"the model needs at least one of {measured}, but the Dataset has {have}")
-    check_units(ds, found)
+    codes = [] if target is None else [target] if isinstance(target, str) else list(target)
+    check_variables(ds, tuple(codes), "training and scoring")
+    check_units(ds, [*found, *codes])
+    check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     local, in_utc = local_time(ds), is_utc(ds)  # before a single cell is given the dims of a tower
     ds, place = _place(ds, found)
     inputs = xr.Dataset({"hourly": _stack_hourly(ds, place, local, list(variables), found, max_qc)})
@@ -101,9 +103,6 @@ def model_inputs(
     if target is not None:
         if place != ["site"]:
             raise VariableError(f"training and scoring needs towers on (site, time), found {place}")
-        codes = [target] if isinstance(target, str) else list(target)
-        check_variables(ds, tuple(codes), "training and scoring")
-        check_units(ds, codes)
         masked = mask_quality(ds, codes, max_qc)[codes].astype("float32")
         stacked = masked.to_dataarray("target").transpose("site", "time", "target")
         inputs["target"] = masked[target] if isinstance(target, str) else stacked
@@ -117,7 +116,6 @@ def _place(ds: xr.Dataset, found: list[str]) -> tuple[xr.Dataset, list[str]]:
     place = list(dict.fromkeys(str(dim) for code in found for dim in ds[code].dims if dim != "time"))
     if place in ([], ["site"]):
         return as_towers(ds), ["site"]
-    check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     is_lazy = any(array.chunks for array in ds.data_vars.values())
     chunks = {} if is_lazy else {"time": CELL_HOURS} | dict.fromkeys(place, CELLS)
     return ds.chunk(chunks).unify_chunks().assign_coords(ds.coords), place

@@ -1,4 +1,4 @@
-"""Means over days, weeks, months and years of a tower: kernels on arrays, and how to map them over towers."""
+"""Means over days, weeks, months and years: kernels for one tower, and their application to all towers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ Array = NDArray[np.floating[Any]]
 Stamps = NDArray[np.datetime64]
 Index = NDArray[np.int_]
 
-#: The epoch of numpy's calendar, from which it counts weeks, was a Thursday [days after a Monday].
+#: Weekday of numpy's epoch, 1970-01-01, a Thursday [days after Monday].
 _MONDAY = 3
 
 
 class Periods(NamedTuple):
-    """The days, weeks, months or years from the first stamp to the last.
+    """The days, weeks, months or years between the first and the last time stamp, without gaps.
 
     Attributes
     ----------
     number : numpy.ndarray
-        The period of each stamp, counted from 0, shape ``(stamps,)``.
+        Number of the period of each stamp, from 0, ``(stamps,)``.
     start : numpy.ndarray
-        The first day of each period, datetime64[D], shape ``(periods,)``; there are no gaps.
+        First day of each period, datetime64[D], ``(periods,)``.
     hours : numpy.ndarray
-        Length of each period [hours], shape ``(periods,)``.
+        Length of each period [hours], ``(periods,)``.
     """
 
     number: Index
@@ -36,18 +36,7 @@ class Periods(NamedTuple):
 
 
 def periods(stamps: Stamps, unit: Literal["D", "W", "M", "Y"]) -> Periods:
-    """Assign stamps to days, weeks from Monday to Sunday, months or years.
-
-    Parameters
-    ----------
-    stamps : numpy.ndarray
-        Starts of hours or days, datetime64, sorted or not, at least one, shape ``(stamps,)``.
-    unit : {"D", "W", "M", "Y"}
-        As numpy has them.
-
-    Returns
-    -------
-    Periods
+    """Assign time stamps ``(stamps,)`` to days, weeks from Monday to Sunday, months or years.
 
     Examples
     --------
@@ -65,7 +54,7 @@ def periods(stamps: Stamps, unit: Literal["D", "W", "M", "Y"]) -> Periods:
 
 
 def day_of_year(day: Stamps) -> Index:
-    """Number days from the first of January, which is 0.
+    """Return the number of days since the first of January.
 
     Examples
     --------
@@ -75,27 +64,16 @@ def day_of_year(day: Stamps) -> Index:
     return (day - day.astype("datetime64[Y]")).astype(int)
 
 
-def period_means(values: Array, index: Index, least: float | Array | Index) -> Array:
-    """Average the values of each period, of several series at the stamps where all are there.
+def period_means(values: Array, index: Index, min_count: float | Array | Index) -> Array:
+    """Average series over periods, ``(series, stamps)`` to ``(series, periods)``.
 
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Shape ``(series, stamps)``; NaN where missing.
-    index : numpy.ndarray
-        The period of each stamp, counted from 0, shape ``(stamps,)``.
-    least : float or numpy.ndarray
-        Fewest values that make a mean, one number or one for each period.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape ``(series, periods)``; NaN where there are too few values.
+    Only stamps at which all series have a value are used. ``index`` is the number of the period of each
+    stamp, from 0. Periods with fewer than ``min_count`` values, one number or one for each period, are NaN.
 
     Examples
     --------
     >>> values = np.array([[1.0, 3.0, 5.0, np.nan], [2.0, 2.0, 4.0, 9.0]])
-    >>> period_means(values, np.array([0, 0, 1, 1]), least=1)
+    >>> period_means(values, np.array([0, 0, 1, 1]), min_count=1)
     array([[2., 5.],
            [2., 4.]])
     """
@@ -103,56 +81,43 @@ def period_means(values: Array, index: Index, least: float | Array | Index) -> A
     size = int(index.max()) + 1
     count = np.bincount(index[there], minlength=size)
     total = np.stack([np.bincount(index[there], series[there], size) for series in values])
-    return np.where((count > 0) & (count >= least), total / np.maximum(count, 1), np.nan)
+    return np.where((count > 0) & (count >= min_count), total / np.maximum(count, 1), np.nan)
 
 
-def departures(values: Array, index: Index, least: int = 2) -> Array:
-    """Subtract from each value the mean of its period.
+def departures(values: Array, index: Index, min_count: int = 2) -> Array:
+    """Subtract the mean of its period from each value, ``(series, stamps)``.
 
-    Parameters
-    ----------
-    values, index
-        As for :func:`period_means`.
-    least : int
-        Fewest values that make a mean. A single value has no departure from itself.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape of ``values``; NaN where there is no mean, infinite where a value is. What rounding leaves is 0.
+    Departures within the rounding error are set to 0. They are NaN where there are fewer than ``min_count``
+    values; the default excludes single values, whose departure is always 0. Infinite values stay infinite.
 
     Examples
     --------
     >>> departures(np.array([[1.0, 3.0, 5.0]]), np.array([0, 0, 1]))
     array([[-1.,  1., nan]])
     """
-    mean = period_means(values, index, least)[:, index]
-    with np.errstate(invalid="ignore"):  # infinity less infinity
+    mean = period_means(values, index, min_count)[:, index]
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
         departure = np.where(np.isinf(values), values, values - mean)
     return np.where(np.abs(departure) < 1e-12 * np.abs(values), 0, departure)
+
+
+def period_sums(values: Array, index: Index, size: int) -> Array:
+    """Compute number and sum of the values of each period: ``(stamps,)`` each to ``(2, size)``."""
+    known = np.isfinite(values)
+    numbers = np.bincount(index[known], minlength=size)
+    return np.stack([numbers, np.bincount(index[known], values[known], size)])
 
 
 def map_towers(
     kernel: Callable[..., Any], *arrays: xr.DataArray, sizes: Mapping[str, int], dtype: type = np.float64
 ) -> xr.DataArray:
-    """Apply a kernel to the series of each tower, lazily, one task for each tower.
+    """Apply a kernel to the series of each tower, lazily, with one task for each tower.
 
-    Parameters
-    ----------
-    kernel : callable
-        From the series of one tower, each ``(time,)``, to an array of the shape of ``sizes``.
-    *arrays : xarray.DataArray
-        With the dim ``time``, in one chunk if lazy.
-    sizes : mapping of str to int
-        Dims of the result; ``time`` may be one of them.
-    dtype : type
-        Of the result.
-
-    Returns
-    -------
-    xarray.DataArray
-        Dims of ``arrays`` without ``time``, and those of ``sizes``; 0 for a tower without any hour.
+    The kernel gets series of one tower, each ``(time,)``, and returns an array with the shape ``sizes``, of
+    which ``time`` may be one. The result has the dimensions of ``arrays`` without ``time``, followed by those
+    of ``sizes``; it is 0 if there are no hours.
     """
+    arrays = tuple(array.chunk(time=-1) if array.chunks else array for array in arrays)
     return xr.apply_ufunc(
         _each_tower,
         *arrays,
@@ -169,7 +134,7 @@ def map_towers(
 def _each_tower(
     *arrays: NDArray[Any], kernel: Callable[..., Any], shape: tuple[int, ...], dtype: type
 ) -> NDArray[Any]:
-    """``(..., time) -> (..., *shape)``."""
+    """Apply the kernel to each tower: ``(..., time) -> (..., *shape)``."""
     arrays = np.broadcast_arrays(*arrays)
     towers = arrays[0].shape[:-1]
     result = np.zeros((*towers, *shape), dtype)

@@ -1,9 +1,8 @@
-"""Train a model on the towers of a Dataset, interrupted and resumed at will."""
+"""Training of models on the towers of a Dataset, with checkpoints and resuming."""
 
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import xarray as xr
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, present
+from xcarbon.models.registry import KINDS, resolve, trainable
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.prep.split import check_leakage
 from xcarbon.training.schedule import TrainingConfig
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from xcarbon.models.bundle import CarbonModel
 
 __all__ = ["TrainingConfig", "fit"]
-
-#: How each kind of model is trained; imported when it is, since torch and xgboost take long to import.
-MODELS = {
-    "ecoperceiver": "xcarbon.training.ecoperceiver",
-    "pretrained": "xcarbon.training.finetuning",
-    "streaming": "xcarbon.training.streaming",
-    "xgboost": "xcarbon.training.boosting",
-}
 
 
 def fit(
@@ -53,59 +45,64 @@ def fit(
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers to train on, ``(site, time)``; what is to be learnt of them is loaded into memory, that of each
-        process or worker its share.
-    model : {"ecoperceiver", "streaming", "xgboost", "pretrained"}
-        Which model. ``"pretrained"`` goes on, on these towers, with a streaming EcoPerceiver that has been
-        trained on others. EcoPerceiver is trained on one process or on all that ``torchrun`` started, the
-        streaming EcoPerceiver on one process, XGBoost on one process or on a Dask cluster.
+        Training towers, ``(site, time)``. The training data is held in memory; with several processes or
+        workers, each holds its share.
+    model : {"ecoperceiver", "streaming", "xgboost", "pretrained"} or str
+        Kind of model: one of these, or one that was added with :func:`xcarbon.models.registry.register`.
+        ``"pretrained"`` fine-tunes a trained streaming EcoPerceiver on these towers. EcoPerceiver is trained
+        in one process or in all processes that ``torchrun`` started, the streaming EcoPerceiver in one
+        process, and XGBoost in one process or on the Dask cluster whose client is connected.
     val : xarray.Dataset, optional
-        Towers to score by. A network's weights are those with the best score; without ``val`` they are the
-        last ones. XGBoost's trees are scored, and not chosen unless ``early_stopping_rounds`` is set.
+        Validation towers. A network keeps the weights with the best validation score; without ``val`` it
+        keeps the last ones. For XGBoost the score is only reported, unless ``early_stopping_rounds`` is set.
     target : str or sequence of str
-        Code of the variable to predict; the streaming EcoPerceiver learns several at once.
+        Code of the variable to predict. The streaming EcoPerceiver can predict several variables.
     variables : sequence of str, optional
         Hourly predictors; by default those of the paper's 21 that ``ds`` has.
     bands : sequence of str, optional
         Patch bands; by default all nine if ``ds`` has patches.
     max_qc : int
-        Highest quality code that counts.
+        Highest quality flag of the hours that are used.
     seed : int
-        Of all that is random.
+        Random seed for initialisation, sampling and dropout.
     run_dir : path-like, optional
-        Folder for the model, and for what it takes to resume; by default a new one under ``xcarbon-runs``.
+        Folder for the model and the checkpoints; by default a new folder under ``xcarbon-runs``.
     resume : bool
-        Continue the run in ``run_dir`` where it was stopped. On one CPU process the model is that of a run
-        that was never interrupted.
+        Continue the run in ``run_dir`` from its last checkpoint. On one CPU process, the result is identical
+        to that of an uninterrupted run.
     allow_leakage : bool
-        Train although ``ds`` and ``val`` share towers or stand nearer than ``min_distance`` [km].
+        Train even if ``ds`` and ``val`` share towers or have towers less than ``min_distance`` [km] apart.
     min_distance : float
-        Least distance [km] between training and validation towers.
+        Smallest allowed distance [km] between training and validation towers.
     **settings
-        Of EcoPerceiver: those of :class:`TrainingConfig`, as ``max_epochs``, ``max_steps``, ``batch_size``,
-        and ``network``, a dict of settings of :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`.
-        Of the streaming EcoPerceiver: those of :class:`~xcarbon.training.streaming.StreamingTraining`, and
-        ``network``, of :class:`~xcarbon.models.streaming.StreamingConfig`.
-        Of a pretrained model: those of :class:`~xcarbon.training.finetuning.FineTuning`, and ``start``, the
-        model, if it is not the one that comes with the package. ``variables`` and ``bands`` are the model's.
-        Of XGBoost: those of :class:`~xcarbon.training.boosting_config.BoostingConfig`, as ``max_depth`` or
-        ``tune=True``, and ``scheduler``, the address of a Dask cluster whose workers see the same files;
-        by default the cluster that is connected, if any.
+        Settings of the kind of model:
+
+        - ``"ecoperceiver"``: the fields of :class:`TrainingConfig`, for example ``max_epochs``, ``max_steps``
+          and ``batch_size``; and ``network``, a dictionary of fields of
+          :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`.
+        - ``"streaming"``: the fields of :class:`~xcarbon.training.streaming.StreamingTraining`; and
+          ``network``, a dictionary of fields of :class:`~xcarbon.models.streaming.StreamingConfig`.
+        - ``"pretrained"``: the fields of :class:`~xcarbon.training.finetuning.FineTuning`; and ``start``, the
+          model to fine-tune, by default one that comes with the package. ``variables`` and ``bands`` are
+          those of that model.
+        - ``"xgboost"``: the fields of :class:`~xcarbon.training.boosting_config.BoostingConfig`, for example
+          ``max_depth`` or ``tune=True``.
 
     Returns
     -------
     CarbonModel
-        With its scaler and provenance.
+        The trained model with its scaler and provenance.
 
     Raises
     ------
     LeakageError
-        If a validation tower is also a training tower, or too near to one.
+        If a validation tower is also a training tower, or is too near to one.
     ModelError
-        If a setting is unknown or not allowed, there is nothing to learn from, or ``run_dir`` holds
-        another run.
+        If the kind of model or a setting is unknown, the value of a setting is not allowed, there are no
+        hours to train on, or ``run_dir`` contains another run.
     KeyboardInterrupt
-        On Ctrl-C, after the step in progress is done; what is needed to resume is in ``run_dir``.
+        On Ctrl-C, after the current step has been completed; ``run_dir`` then contains a checkpoint to
+        resume from.
 
     Examples
     --------
@@ -125,8 +122,8 @@ def fit(
     >>> trees.sites == network.sites == tuple(towers["site"].values)
     True
     """
-    if model not in MODELS:
-        raise ModelError(f"there is no model {model!r}; the models are {list(MODELS)}")
+    if model not in trainable():
+        raise ModelError(f"there is no model {model!r}; the models are {trainable()}")
     if val is not None and not allow_leakage:
         check_leakage(ds, val, min_distance)
     if bands is None:
@@ -144,11 +141,12 @@ def fit(
         run_dir=_run_dir(run_dir, model, targets[0]),
         resume=resume,
     )
-    trained: CarbonModel = importlib.import_module(MODELS[model]).fit(task, **settings)
+    trained: CarbonModel = resolve(KINDS[model].trainer)(task, **settings)
     return trained
 
 
 def _run_dir(run_dir: str | os.PathLike[str] | None, model: str, target: str) -> Path:
+    """Path of the run's folder, by default named by model, target and time."""
     if run_dir is not None:
         return Path(run_dir)
     return Path("xcarbon-runs") / f"{model}-{target}-{dt.datetime.now():%Y%m%d-%H%M%S}"

@@ -1,4 +1,4 @@
-"""Train boosted trees: on one process, or on the workers of a Dask cluster."""
+"""Training of boosted trees, in one process or on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -22,29 +22,14 @@ from xcarbon.training.search import SEARCH, SPACE, assign_folds, search
 from xcarbon.training.task import Task, configure
 
 
-def fit(task: Task, *, scheduler: str | None = None, **settings: Any) -> CarbonModel:
-    """Train boosted trees; see :func:`xcarbon.training.fit`.
-
-    Parameters
-    ----------
-    task : Task
-        What to learn.
-    scheduler : str, optional
-        Address of a Dask cluster; by default the one that is connected, if any.
-    **settings
-        Those of :class:`BoostingConfig`.
-
-    Returns
-    -------
-    CarbonModel
-        As it is saved in the run's folder.
-    """
-    training = configure(BoostingConfig, settings, also=["scheduler"], seed=task.seed)
+def fit(task: Task, **settings: Any) -> CarbonModel:
+    """Train boosted trees in this process, or on the workers of the connected Dask cluster."""
+    training = configure(BoostingConfig, settings, seed=task.seed)
     if training.early_stopping_rounds is not None and task.val is None:
-        raise ModelError("early_stopping_rounds needs towers to stop by: pass val")
+        raise ModelError("early_stopping_rounds needs validation towers: pass val")
     config = BoostedTreesConfig(task.variables, task.bands, training.context)
     drawn = [name for name in SPACE if name not in settings] if training.tune else []
-    asked = {
+    run = {
         "model": BoostedTrees.kind,
         "reads": dataclasses.asdict(config),
         "training": dataclasses.asdict(training),
@@ -54,25 +39,27 @@ def fit(task: Task, *, scheduler: str | None = None, **settings: Any) -> CarbonM
         **task.towers(),
     }
     folder = RunFolder(task.run_dir)
-    folder.check(asked, task.resume)
+    folder.check(run, task.resume)
     if task.resume and folder.model.exists():
         return CarbonModel.load(folder.model)
-    with cluster(scheduler) as client:
+    with cluster(None) as client:
         lazy = [_find_rows(task, ds, config) for ds in (task.train, task.val) if ds is not None]
         groups = task.groups()[[tower.site for tower in lazy[0]]]
         fold = assign_folds(groups, training.folds, task.seed) if training.tune else None
         if not task.resume:
             (folder.path / SEARCH).unlink(missing_ok=True)
-            folder.begin(asked)
+            folder.begin(run)
         try:
             train, val = _hold(client, config, *lazy)
             best = None
             if fold is not None:
                 best = search(train, training, drawn, fold, folder.path / SEARCH)
                 training = dataclasses.replace(training, **best["settings"])
-            booster, curve = _grow(train, val, training)
+            booster, curve = _train(train, val, training)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"stopped while training; resume=True continues {folder.path}") from None
+            raise KeyboardInterrupt(
+                f"training was stopped; resume=True continues the run in {folder.path}"
+            ) from None
     provenance = task.provenance(training, "xgboost") | {"curve": curve, "search": best}
     model = CarbonModel(BoostedTrees(config, booster), task.scaler([(0.0, 1.0)]), provenance)
     model.save(folder.model)
@@ -80,7 +67,7 @@ def fit(task: Task, *, scheduler: str | None = None, **settings: Any) -> CarbonM
 
 
 def _find_rows(task: Task, ds: xr.Dataset, config: BoostedTreesConfig) -> list[TowerRows]:
-    """Find the hours to learn from or to score, with a clear error where there are none."""
+    """Find the hours of the training or validation towers; raise a ModelError if there are none."""
     inputs = task.inputs(ds, task.target)
     rows = tower_rows(inputs, config)
     task.check_hours(len(rows), inputs.sizes["site"], config.context)
@@ -90,7 +77,7 @@ def _find_rows(task: Task, ds: xr.Dataset, config: BoostedTreesConfig) -> list[T
 def _hold(
     client: Any, config: BoostedTreesConfig, train: list[TowerRows], val: list[TowerRows] | None = None
 ) -> tuple[Rows, Rows | None]:
-    """Read rows, on a cluster if there is one."""
+    """Read the rows into this process, or into the workers of a cluster."""
     if client is None:
         local = LocalRows(train, config.features)
         return local, None if val is None else LocalRows(val, config.features, like=local)
@@ -98,10 +85,10 @@ def _hold(
     return hold(train), None if val is None else hold(val)
 
 
-def _grow(
+def _train(
     train: Rows, val: Rows | None, training: BoostingConfig
 ) -> tuple[xgboost.Booster, list[dict[str, float]]]:
-    """Grow trees with progress; of each tree the mean squared errors, in units of the variance."""
+    """Train with a progress bar; return trees and, after each tree, MSE over variance of the target [1]."""
     progress = tqdm(
         total=training.n_estimators, desc="training", unit="tree", disable=not OPTIONS["progress"]
     )

@@ -6,46 +6,55 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from xcarbon.core.errors import ModelError
+from xcarbon.core.validation import check_range
 
-#: Settings that are not XGBoost's parameters of a tree.
+#: Settings that are not parameters of XGBoost.
 _OWN = ("n_estimators", "early_stopping_rounds", "context", "tune", "points", "folds")
 
 
 @dataclass(frozen=True)
 class BoostingConfig:
-    """How to grow trees; the defaults are the paper's (appendix B.3), the names are XGBoost's.
+    """Settings of the training; the defaults are the paper's (appendix B.3), the names those of XGBoost.
 
-    Trees are grown on processors, with ``tree_method="hist"`` and the loss ``reg:squarederror``, in units of
+    Trees are trained on CPUs with ``tree_method="hist"`` and the loss ``reg:squarederror``, in the units of
     the target.
 
     Attributes
     ----------
     n_estimators : int
-        Trees.
+        Number of trees.
     max_depth : int
-        Levels of a tree.
+        Largest depth of a tree.
     learning_rate : float
-        Share of a tree's correction that is applied.
+        Factor of the contribution of each tree.
     min_child_weight : float
-        Fewest hours in a leaf.
-    subsample, colsample_bytree, colsample_bylevel : float
-        Share of the hours, and of the features, drawn for a tree, and of these for a level.
+        Smallest number of hours in a leaf.
+    subsample : float
+        Share of the hours that is drawn for each tree.
+    colsample_bytree, colsample_bylevel : float
+        Share of the features that is drawn for each tree, and share of these for each level.
     gamma : float
-        Least reduction of the loss for which a leaf is split.
+        Smallest reduction of the loss for which a leaf is split.
     reg_alpha, reg_lambda : float
-        Penalties on the absolute and squared values of leaves.
+        L1 and L2 penalty on the values of leaves.
     early_stopping_rounds : int or None
-        End after this many trees without a better validation score, and keep the best ones.
+        Number of trees without a better validation score after which training stops; the trees up to the best
+        score are kept. None to train all trees.
     context : int
-        Hours, the predicted one included, in which the latest patch counts: those of EcoPerceiver's window.
-        The hours to learn from are its hours, too: those with a target and a full window.
+        Length [h] of the window in which the latest patch is used: that of EcoPerceiver. Trees are trained on
+        the same hours as EcoPerceiver, those with a target and a full window.
     tune : bool
-        Choose the settings that are not given by the random search of :func:`xcarbon.training.search.search`.
+        Whether to choose the settings that are not given with the random search
+        :func:`xcarbon.training.search.search`.
     points, folds : int
-        Of the search: settings to try, and parts of the towers that take turns to be left out.
+        Number of random settings and number of cross-validation folds of the search.
     seed : int
-        Of the draws of hours, features, folds and points.
+        Random seed for the draws of hours, features, folds and points.
+
+    Raises
+    ------
+    ModelError
+        If the value of a setting is not allowed.
     """
 
     n_estimators: int = 150
@@ -66,19 +75,13 @@ class BoostingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least = dict.fromkeys(("n_estimators", "max_depth", "context", "points"), 1) | {"folds": 2}
-        at_least |= dict.fromkeys(("min_child_weight", "gamma", "reg_alpha", "reg_lambda"), 0)
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise ModelError(f"{name} must be at least {least}, found {getattr(self, name)}")
-        for name in ("learning_rate", "subsample", "colsample_bytree", "colsample_bylevel"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ModelError(f"{name} must be in (0, 1], found {getattr(self, name)}")
-        if self.early_stopping_rounds is not None and self.early_stopping_rounds < 1:
-            found = self.early_stopping_rounds
-            raise ModelError(f"early_stopping_rounds must be at least 1 or None, found {found}")
+        check_range(self, "n_estimators", "max_depth", "context", "points", ge=1)
+        check_range(self, "early_stopping_rounds", ge=1, optional=True)
+        check_range(self, "folds", ge=2)
+        check_range(self, "min_child_weight", "gamma", "reg_alpha", "reg_lambda", ge=0)
+        check_range(self, "learning_rate", "subsample", "colsample_bytree", "colsample_bylevel", gt=0, le=1)
 
     def parameters(self) -> dict[str, Any]:
-        """Parameters for ``xgboost.train``."""
+        """Return the parameters for ``xgboost.train``."""
         settings = {name: value for name, value in dataclasses.asdict(self).items() if name not in _OWN}
         return {"objective": "reg:squarederror", "tree_method": "hist", **settings}

@@ -13,7 +13,7 @@ from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import members
 from xcarbon.models.streaming import StreamingConfig
 from xcarbon.training.checkpoints import RunFolder
-from xcarbon.training.streaming import FIXED, StreamingTraining, train
+from xcarbon.training.streaming import StreamingTraining, train
 from xcarbon.training.task import Task, configure
 
 
@@ -83,7 +83,7 @@ def fit(
             f"the model predicts {list(model.targets)} and cannot be fine-tuned for {list(task.targets)}"
         )
     without_statics = sum(not network.config.statics for network in networks)
-    fixed = FIXED | {"seed": task.seed, "members": len(networks), "without_statics": without_statics}
+    fixed = {"seed": task.seed, "members": len(networks), "without_statics": without_statics}
     training = configure(FineTuning, settings, also=["start"], **fixed)
     masked = {name: getattr(training, name) for name in ("dropout", "variable_dropout", "static_dropout")}
     configs = [dataclasses.replace(cast(StreamingConfig, each.config), **masked) for each in networks]

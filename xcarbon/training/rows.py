@@ -1,9 +1,9 @@
-"""The hours that trees learn from, tower by tower: lazily, in this process, or on a cluster's workers."""
+"""Training data of boosted trees: one row for each hour, in this process or on the workers of a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import dask
 import dask.array as da
@@ -28,16 +28,16 @@ History = dict[str, dict[str, list[float]]]
 
 
 class TowerRows(NamedTuple):
-    """What there is to learn from a tower, lazily: n hours with a target and a full window.
+    """The n hours of a tower that have a target and a full window, lazily; each array is one chunk.
 
     Attributes
     ----------
     site : int
-        Position of the tower.
+        Position of the tower in the Dataset.
     features : dask.array.Array
-        As :func:`~xcarbon.models.boosting.hour_features` gives them, shape ``(n, V + C)``, one chunk.
+        :func:`~xcarbon.models.boosting.hour_features`, shape ``(n, V + C)``.
     target : dask.array.Array
-        In its units, shape ``(n,)``, one chunk.
+        Target in its units, shape ``(n,)``.
     """
 
     site: int
@@ -46,30 +46,9 @@ class TowerRows(NamedTuple):
 
 
 def tower_rows(inputs: xr.Dataset, config: BoostedTreesConfig) -> list[TowerRows]:
-    """Find the hours to learn from; only targets are read.
-
-    Parameters
-    ----------
-    inputs : xarray.Dataset
-        From :func:`xcarbon.prep.inputs.model_inputs`, with a target.
-    config : BoostedTreesConfig
-        What trees read.
-
-    Returns
-    -------
-    list of TowerRows
-        Of the towers that have any.
-
-    Examples
-    --------
-    >>> from xcarbon.prep.inputs import model_inputs
-    >>> from xcarbon.testing import synthetic_towers
-    >>> inputs = model_inputs(synthetic_towers(2), ["TA"], target="NEE")
-    >>> [rows.features.shape[1] for rows in tower_rows(inputs, BoostedTreesConfig(("TA",)))]
-    [1, 1]
-    """
+    """Find the rows of each tower that has any, reading only the targets of the ``model_inputs``."""
     towers = [inputs.isel(site=site, drop=True) for site in range(inputs.sizes["site"])]
-    with progress_bar("looking for hours"):
+    with progress_bar("counting hours"):
         spans = dask.compute(*(delayed(_span)(tower["target"].data, config.context) for tower in towers))
     return [
         TowerRows(site, *_read(tower.isel(time=slice(start, stop)), count, config))
@@ -79,13 +58,13 @@ def tower_rows(inputs: xr.Dataset, config: BoostedTreesConfig) -> list[TowerRows
 
 
 def _span(target: NDArray[np.float32], context: int) -> tuple[int, int, int]:
-    """Find where the first window starts and where the last one ends, and count them."""
+    """Return the start of the first window, the end of the last one and the number of windows."""
     starts = np.flatnonzero(np.isfinite(target[context - 1 :]))
     return (int(starts[0]), int(starts[-1]) + context, starts.size) if starts.size else (0, 0, 0)
 
 
 def _read(tower: xr.Dataset, count: int, config: BoostedTreesConfig) -> tuple[da.Array, da.Array]:
-    """Read a tower lazily, by one task."""
+    """Features and target of a tower, lazily, computed by one task."""
     time = tower["time"].values
     day = patches = None
     if "patch" in tower:
@@ -120,24 +99,37 @@ def _tower_rows(
 
 
 def _leaf_order(features: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Put the hours of each leaf of a small tree side by side: ``(n, V + C), (n,) -> (n,)``.
+    """Order of the hours by the leaves of a small tree, ``(n, V + C), (n,) -> (n,)``.
 
-    Leaves of later trees then find most of their hours next to each other in memory, and all of them grow
-    nearly a fifth faster than from hours in the order of time.
+    Most hours of a leaf of later trees are then neighbours in memory, which makes the training nearly a fifth
+    faster than with hours in the order of time.
     """
     matrix = xgboost.QuantileDMatrix(features, target, nthread=1)
     tree = xgboost.train({"tree_method": "hist", "max_depth": 6, "nthread": 1}, matrix, 1)
     return tree.predict(matrix, pred_leaf=True).ravel().argsort(kind="stable")
 
 
-class Rows(Protocol):
-    """Rows that are held somewhere, and trees that are grown there."""
+class LocalRows:
+    """Rows in the memory of this process, as float32 and as bins of ``hist``, which ``like`` may define."""
 
-    sizes: list[int]
+    def __init__(
+        self, rows: Sequence[TowerRows], features: Sequence[str], like: LocalRows | None = None
+    ) -> None:
+        with progress_bar("reading"):
+            self.towers = dask.compute(*((tower.features, tower.target) for tower in rows))
+        self.sizes = [len(target) for _, target in self.towers]
+        batches, bins = _Batches(self.towers, features), None if like is None else like.matrix
+        # XGBoost ignores a KeyboardInterrupt in its calls for the next tower, and would train without it.
+        with interruptible() as interrupted:
+            try:
+                self.matrix: xgboost.QuantileDMatrix = xgboost.QuantileDMatrix(batches, ref=bins)
+            finally:
+                if interrupted():
+                    raise KeyboardInterrupt
 
     def variance(self) -> float:
-        """Variance of the target."""
-        ...
+        """Variance of the target over all rows."""
+        return float(np.concatenate([target for _, target in self.towers]).var(dtype=np.float64))
 
     def train(
         self,
@@ -147,67 +139,7 @@ class Rows(Protocol):
         held_out: NDArray[np.bool_] | None = None,
         progress: Any = None,
     ) -> tuple[xgboost.Booster, History]:
-        """Grow trees.
-
-        Parameters
-        ----------
-        training : BoostingConfig
-            The settings.
-        val : Rows, optional
-            Other rows, held in the same place, to score each tree by, and to stop by if that is set.
-        held_out : numpy.ndarray, optional
-            Which towers not to learn from, bool, shape ``(towers,)``.
-        progress : tqdm.tqdm, optional
-            Moved on by each tree where that is known.
-        """
-        ...
-
-    def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
-        """Sum of squared errors over the rows of some towers, bool, shape ``(towers,)``."""
-        ...
-
-
-class LocalRows:
-    """Rows in the memory of this process: once in single precision, and once in the bins of ``hist``.
-
-    Parameters
-    ----------
-    rows : sequence of TowerRows
-        At least one; each thread reads one tower at a time.
-    features : sequence of str
-        Names of the features.
-    like : LocalRows, optional
-        Whose bins to use.
-    """
-
-    def __init__(
-        self, rows: Sequence[TowerRows], features: Sequence[str], like: LocalRows | None = None
-    ) -> None:
-        with progress_bar("reading"):
-            self.towers = dask.compute(*((tower.features, tower.target) for tower in rows))
-        self.sizes = [len(target) for _, target in self.towers]
-        batches, bins = _Batches(self.towers, features), None if like is None else like.matrix
-        # XGBoost swallows a KeyboardInterrupt while it asks for the next tower, and goes on without that.
-        with interruptible() as interrupted:
-            try:
-                self.matrix: xgboost.QuantileDMatrix = xgboost.QuantileDMatrix(batches, ref=bins)
-            finally:
-                if interrupted():
-                    raise KeyboardInterrupt
-
-    def variance(self) -> float:
-        """Variance of the target."""
-        return float(np.concatenate([target for _, target in self.towers]).var(dtype=np.float64))
-
-    def train(
-        self,
-        training: BoostingConfig,
-        *,
-        val: LocalRows | None = None,
-        held_out: NDArray[np.bool_] | None = None,
-        progress: Any = None,
-    ) -> tuple[xgboost.Booster, History]:
-        """Grow trees; see :meth:`Rows.train`."""
+        """Train trees without the towers of the mask ``held_out``; score ``val`` after each tree."""
         self.matrix.set_weight(np.repeat(_weights(held_out, self.sizes), self.sizes))
         history: Any = {}
         booster = xgboost.train(
@@ -222,22 +154,12 @@ class LocalRows:
         return booster, history
 
     def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
-        """Sum of squared errors over the rows of some towers."""
+        """Sum of squared errors over the rows of the chosen towers."""
         return sum(_squared_error(booster, *self.towers[tower]) for tower in np.flatnonzero(chosen))
 
 
 class ClusterRows:
-    """Rows in the memory of a cluster's workers; each worker keeps those that it read.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Of the cluster.
-    rows : sequence of TowerRows
-        At least one.
-    features : sequence of str
-        Names of the features.
-    """
+    """Rows in the memory of the workers of a cluster; each worker keeps the rows that it has read."""
 
     def __init__(self, client: Any, rows: Sequence[TowerRows], features: Sequence[str]) -> None:
         from dask.distributed import as_completed, futures_of
@@ -251,22 +173,22 @@ class ClusterRows:
             future.result()
 
     def variance(self) -> float:
-        """Variance of the target."""
+        """Variance of the target over all rows."""
         return float(self.client.compute(self.target.var(dtype=np.float64)).result())
 
     def train(
         self,
         training: BoostingConfig,
         *,
-        val: ClusterRows | None = None,
+        val: Any = None,
         held_out: NDArray[np.bool_] | None = None,
         progress: Any = None,
     ) -> tuple[xgboost.Booster, History]:
-        """Grow trees; see :meth:`Rows.train`."""
+        """Train trees, as :meth:`LocalRows.train`; XGBoost reports no progress from a cluster."""
         import xgboost.dask
 
         matrix = self._matrix(weight=_weights(held_out, self.sizes))
-        grown = xgboost.dask.train(
+        trained = xgboost.dask.train(
             self.client,
             training.parameters(),
             matrix,
@@ -275,9 +197,10 @@ class ClusterRows:
             verbose_eval=False,
             callbacks=_callbacks(training, val),
         )
-        return grown["booster"], grown["history"]
+        return trained["booster"], trained["history"]
 
     def _matrix(self, weight: NDArray[np.float32] | None = None, **settings: Any) -> Any:
+        """Rows in the bins of ``hist``, with a weight for each tower."""
         from xgboost.dask import DaskQuantileDMatrix
 
         if weight is not None:
@@ -288,7 +211,7 @@ class ClusterRows:
         )
 
     def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
-        """Sum of squared errors over the rows of some towers."""
+        """Sum of squared errors over the rows of the chosen towers."""
         trees = delayed(booster)
         errors = [
             delayed(_squared_error)(trees, self.features.blocks[tower], self.target.blocks[tower])
@@ -297,8 +220,11 @@ class ClusterRows:
         return sum(self.client.gather(self.client.compute(errors)))
 
 
+Rows: TypeAlias = LocalRows | ClusterRows
+
+
 class _Batches(xgboost.DataIter):
-    """Hands rows over to XGBoost tower by tower."""
+    """Iterator that passes the rows to XGBoost tower by tower."""
 
     def __init__(
         self, towers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], names: Sequence[str]
@@ -307,11 +233,11 @@ class _Batches(xgboost.DataIter):
         super().__init__()
 
     def reset(self) -> None:
-        """Start again: XGBoost goes over the rows some times."""
+        """Return to the first tower; XGBoost reads the rows several times."""
         self.position = 0
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Hand over the next tower, if there is one."""
+        """Pass the next tower; return False after the last one."""
         if self.position == len(self.towers):
             return False
         features, target = self.towers[self.position]
@@ -321,33 +247,34 @@ class _Batches(xgboost.DataIter):
 
 
 class _Progress(xgboost.callback.TrainingCallback):
-    """Moves a progress bar on by each tree."""
+    """Callback that advances a progress bar with each tree."""
 
     def __init__(self, progress: Any) -> None:
         self.progress = progress
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        """Show the errors, and tell XGBoost to go on."""
+        """Show the errors; return False so that XGBoost continues."""
         self.progress.set_postfix({name: f"{scores['rmse'][-1]:.3f}" for name, scores in evals_log.items()})
         self.progress.update()
         return False
 
 
 def _callbacks(training: BoostingConfig, val: Rows | None) -> list[xgboost.callback.TrainingCallback]:
-    """Early stopping, if it is asked for and there is something to stop by."""
+    """Early stopping, if it is set and there are validation rows."""
     if training.early_stopping_rounds is None or val is None:
         return []
     return [xgboost.callback.EarlyStopping(rounds=training.early_stopping_rounds, save_best=True)]
 
 
 def _weights(held_out: NDArray[np.bool_] | None, sizes: Sequence[int]) -> NDArray[np.float32]:
-    """Weight of each tower's rows: rows without weight keep their place in the bins, and nothing else."""
-    learnt = np.ones(len(sizes), bool) if held_out is None else ~held_out
-    return learnt.astype(np.float32)
+    """Weight of the rows of each tower; 0 for held-out towers, which influence the bins but not the trees."""
+    used = np.ones(len(sizes), bool) if held_out is None else ~held_out
+    return used.astype(np.float32)
 
 
 def _squared_error(
     booster: xgboost.Booster, features: NDArray[np.float32], target: NDArray[np.float32]
 ) -> float:
+    """Sum of squared errors of a tower, ``(n, V + C), (n,) -> ()``."""
     error = booster.inplace_predict(features).astype(np.float64) - target
     return float(error @ error)

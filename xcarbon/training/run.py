@@ -23,7 +23,7 @@ from xcarbon.models.streaming import Prediction
 from xcarbon.training.averaging import Average
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import total
-from xcarbon.training.schedule import TrainingConfig
+from xcarbon.training.schedule import BETAS, TrainingConfig
 
 #: A checkpoint is no older than this, however long an epoch takes.
 CHECKPOINT_SECONDS = 600
@@ -128,7 +128,7 @@ class TrainingRun(ABC):
             torch.optim.AdamW(
                 self.model.network.parameters(),
                 lr=self.training.learning_rate,
-                betas=self.training.betas,
+                betas=BETAS,
                 weight_decay=self.training.weight_decay,
             ),
         )

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcarbon.core.errors import ModelError
+from xcarbon.core.validation import check_range
+
+#: Decay rates of the moments in AdamW (arXiv 2406.04940, appendix B.2).
+BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -19,46 +23,43 @@ class TrainingConfig:
     Attributes
     ----------
     max_epochs : int
-        Number of passes over all windows. The learning rate is zero at the end of them.
+        Number of passes over all windows. The learning rate reaches zero at the end of the last one.
     max_steps : int or None
-        Number of optimiser steps after which training ends, if this is less than ``max_epochs``. Warm-up and
-        cosine are shortened in proportion.
+        Largest number of optimiser steps. If it is smaller than the number of steps in ``max_epochs``, the
+        warm-up and the cosine are shortened in proportion.
     batch_size : int
         Number of windows per optimiser step.
     micro_batch : int or None
-        Number of windows that are computed at once; the gradients of a batch are summed. By default 64 on
-        a processor and 512 on other devices. The result depends on it only through rounding.
-    learning_rate : float
-        Highest learning rate of AdamW.
-    weight_decay : float
-        Weight decay of AdamW.
-    betas : tuple of float
-        Decay rates of the moment estimates of AdamW.
+        Number of windows that are computed at once; gradients are accumulated over the batch. None for 64 on
+        a CPU and 512 on other devices. It changes the speed and the memory, not the result.
+    learning_rate, weight_decay : float
+        Largest learning rate and weight decay of AdamW.
     warmup_epochs : float
-        Number of epochs, out of ``max_epochs``, in which the learning rate increases linearly.
+        Number of epochs, out of ``max_epochs``, in which the learning rate rises linearly.
     eval_every : int or None
-        Number of steps between validations and checkpoints; by default an epoch.
+        Number of steps between validations and checkpoints; None for one epoch.
     val_windows : int
-        Number of validation windows, drawn once at random. Using all windows would take longer than training.
+        Number of validation windows, drawn at random once; scoring all windows would take longer than the
+        training.
     patience : int or None
-        Number of validations without a better score after which training ends; None to disable.
+        Number of validations without a better score after which training stops; None to train to the end.
     loss : {"window", "last"}
-        Hours of a window that enter the loss: all hours that have a target, at the same cost, or the last
-        hour, as in the paper.
+        ``"window"`` computes the loss over all hours of a window that have a target, ``"last"`` over the last
+        hour, as in the paper. Both cost the same.
     precision : str
-        Precision, as in lightning-fabric: ``"32-true"``, ``"bf16-mixed"`` and others.
+        Precision as in lightning-fabric, for example ``"32-true"`` or ``"bf16-mixed"``.
     clip : float or None
-        Largest norm of the gradient of a step; larger gradients are scaled down to it. None to disable.
+        Largest norm of the gradient; larger gradients are scaled down to it. None for no limit.
     averaging : float
-        Decay of the exponential moving average (EMA) of the weights, in [0, 1). The EMA is scored and
-        saved; with 0 the weights themselves are.
+        Decay per step of the exponential moving average (EMA) of the weights, which is scored and saved;
+        0 to use the weights themselves.
     seed : int
-        Random seed for initial weights, order of the windows and dropout.
+        Random seed for initialisation, the order of the windows and dropout.
 
     Raises
     ------
     ModelError
-        If a setting is out of range.
+        If the value of a setting is not allowed.
     """
 
     max_epochs: int = 20
@@ -67,7 +68,6 @@ class TrainingConfig:
     micro_batch: int | None = None
     learning_rate: float = 8e-5
     weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.95)
     warmup_epochs: float = 1.0
     eval_every: int | None = None
     val_windows: int = 20_000
@@ -79,26 +79,20 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "val_windows"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"{name} must be at least 1, found {getattr(self, name)}")
-        for name in ("max_steps", "micro_batch", "eval_every", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ModelError(f"{name} must be at least 1 or None, found {getattr(self, name)}")
-        if self.clip is not None and not self.clip > 0:
-            raise ModelError(f"clip must be positive or None, found {self.clip}")
-        if not 0 <= self.averaging < 1:
-            raise ModelError(f"averaging must be in [0, 1), found {self.averaging}")
+        check_range(self, "max_epochs", "batch_size", "val_windows", ge=1)
+        check_range(self, "max_steps", "micro_batch", "eval_every", "patience", ge=1, optional=True)
+        check_range(self, "clip", gt=0, optional=True)
+        check_range(self, "averaging", ge=0, lt=1)
         if self.loss not in ("last", "window"):
             raise ModelError(f"loss must be 'last' or 'window', found {self.loss!r}")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Return the total number of optimiser steps."""
+        """Return the number of optimiser steps of the whole training."""
         steps = self.max_epochs * steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def rate(self, step: int, total: int) -> float:
-        """Return the learning rate at a step: linear warm-up, then a cosine that ends at zero."""
+        """Return the learning rate of a step: linear warm-up, then a cosine that ends at zero."""
         warmup = max(1, round(total * self.warmup_epochs / self.max_epochs))
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup

@@ -1,4 +1,4 @@
-"""Choose the settings of boosted trees: random search with cross validation by site, resumable."""
+"""Random search for the settings of boosted trees, with cross-validation by site."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from xcarbon.training.boosting_config import BoostingConfig
     from xcarbon.training.rows import Rows
 
+#: File of the points of the search that have been scored.
 SEARCH = "search.json"
-#: What settings are drawn from, each value as likely as the others; the paper's are among them.
+#: Values of each setting, drawn with equal probability; they include the defaults of BoostingConfig.
 SPACE: dict[str, Sequence[float]] = {
     "n_estimators": (50, 100, 150, 200, 300),
     "max_depth": (3, 4, 5, 6, 7, 8, 9, 10, 11, 12),
@@ -39,29 +40,29 @@ SPACE: dict[str, Sequence[float]] = {
 def search(
     rows: Rows, training: BoostingConfig, drawn: Sequence[str], fold: NDArray[np.int64], path: Path
 ) -> dict[str, Any]:
-    """Find the best of some random settings by cross validation.
+    """Find the best of several random settings by cross-validation.
 
-    A point of the search is scored by training as often as there are folds, each time without the towers of
-    one, and predicting those.
+    For each point of the search, trees are trained once for each fold, without the towers of the fold, and
+    scored at these towers.
 
     Parameters
     ----------
     rows : Rows
-        What to learn from.
+        Training data.
     training : BoostingConfig
-        Number of points and folds, the seed, and what is not drawn.
+        Number of points and folds, seed, and the settings that are not drawn.
     drawn : sequence of str
-        The settings to draw, out of :data:`SPACE`.
+        Names of the settings to draw, out of :data:`SPACE`.
     fold : numpy.ndarray
-        Number of each tower's fold, shape ``(towers,)``, as :func:`assign_folds` gives it.
+        Number of the fold of each tower, shape ``(towers,)``.
     path : pathlib.Path
-        File that is written after each point; what is in it already is not done again.
+        File to which each point is written; points in an existing file are not computed again.
 
     Returns
     -------
     dict
-        ``settings`` and ``mse`` of the best point: the mean squared error over all hours, in units of the
-        variance of the target.
+        ``settings`` of the best point, and ``mse``: its mean squared error over all hours, divided by the
+        variance of the target [1].
     """
     scale = sum(rows.sizes) * (rows.variance() or 1.0)
     points: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
@@ -83,52 +84,21 @@ def search(
 
 
 def draw_point(seed: int, number: int, drawn: Sequence[str]) -> dict[str, Any]:
-    """Draw the settings of a point of the search; they depend on seed and number alone.
-
-    Examples
-    --------
-    >>> draw_point(0, 3, ["max_depth"]) == draw_point(0, 3, ["max_depth"])
-    True
-    """
+    """Draw the settings of a point of the search; they depend only on its number and on the seed."""
     generator = np.random.default_rng([seed, number])
     point = {name: values[int(generator.integers(len(values)))] for name, values in SPACE.items()}
     return {name: point[name] for name in drawn}
 
 
 def assign_folds(groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """Share out groups of towers among folds, at random and evenly.
-
-    Parameters
-    ----------
-    groups : numpy.ndarray
-        Number of each tower's group, shape ``(towers,)``.
-    folds : int
-        How many.
-    seed : int
-        Of the order.
-
-    Returns
-    -------
-    numpy.ndarray
-        Number of each tower's fold, shape ``(towers,)``.
-
-    Raises
-    ------
-    ModelError
-        If there are fewer groups than folds.
-
-    Examples
-    --------
-    >>> np.bincount(assign_folds(np.arange(12), folds=5, seed=0)).tolist()
-    [3, 3, 2, 2, 2]
-    """
+    """Assign groups of towers to folds, at random and evenly: ``(towers,) -> (towers,)``."""
     names, number = np.unique(groups, return_inverse=True)
     if len(names) < folds:
-        raise ModelError(f"{len(names)} groups of towers are too few for {folds} folds: set folds to less")
+        raise ModelError(f"{len(names)} groups of towers are too few for {folds} folds: choose fewer folds")
     return np.random.default_rng(seed).permutation(len(names))[number] % folds
 
 
 def _held_out_error(rows: Rows, training: BoostingConfig, held_out: NDArray[np.bool_]) -> float:
-    """Sum of squared errors at towers that were not learnt from."""
+    """Sum of squared errors at towers that are left out of the training."""
     booster, _ = rows.train(training, held_out=held_out)
     return rows.squared_error(booster, held_out)

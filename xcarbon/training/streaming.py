@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from xcarbon.core.errors import ModelError
+from xcarbon.core.validation import check_range
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
@@ -27,8 +28,6 @@ from xcarbon.training.task import Task, configure
 
 #: Sequences that are computed at once: on a processor more are not faster.
 MICRO_BATCH = {"cpu": 4, "other": 16}
-#: What the user cannot set: all hours of a sequence are learnt from, and rotations need single precision.
-FIXED = {"loss": "window", "precision": "32-true"}
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,14 @@ class StreamingTraining(TrainingConfig):
     length: int = 512
     members: int = 1
     without_statics: int = 0
+    # Every hour of a sequence counts in the loss, and rotations need single precision.
+    loss: str = field(default="window", init=False)
+    precision: Any = field(default="32-true", init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.members < 1:
-            raise ModelError(f"members must be at least 1, found {self.members}")
-        if not 0 <= self.without_statics <= self.members:
-            raise ModelError(
-                f"without_statics must be from 0 to the {self.members} members, found {self.without_statics}"
-            )
+        check_range(self, "members", ge=1)
+        check_range(self, "without_statics", ge=0, le=self.members)
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
@@ -89,7 +87,7 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     ModelError
         If ``torchrun`` started several processes, a setting is not possible, or there is nothing to learn.
     """
-    training = configure(StreamingTraining, settings, also=["network"], seed=task.seed, **FIXED)
+    training = configure(StreamingTraining, settings, also=["network"], seed=task.seed)
     config = configure(
         StreamingConfig, network or {}, variables=task.variables, bands=task.bands, targets=task.targets
     )

@@ -1,4 +1,4 @@
-"""What is to be learnt from which towers: the same for every kind of model."""
+"""The task of a training, which is the same for every kind of model: towers, targets and predictors."""
 
 from __future__ import annotations
 
@@ -27,29 +27,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learnt from which towers.
-
-    Attributes
-    ----------
-    train : xarray.Dataset
-        Towers to learn from.
-    val : xarray.Dataset or None
-        Towers to score by.
-    targets : tuple of str
-        Codes of the variables to predict.
-    variables, bands : tuple of str
-        What to predict it from.
-    max_qc : int
-        Highest quality code that counts.
-    min_distance : float
-        Towers nearer than this [km] are not independent.
-    seed : int
-        Of all that is random.
-    run_dir : pathlib.Path
-        Folder to write to.
-    resume : bool
-        Whether to continue what is there.
-    """
+    """The arguments of :func:`xcarbon.training.fit` that all kinds of models have in common."""
 
     train: xr.Dataset
     val: xr.Dataset | None
@@ -64,28 +42,16 @@ class Task:
 
     @property
     def target(self) -> str:
-        """The only target.
-
-        Raises
-        ------
-        ModelError
-            If there are several.
-        """
+        """The only target; several raise a ModelError."""
         if len(self.targets) != 1:
             raise ModelError(
-                f"this model predicts one target, found {list(self.targets)}: only a streaming EcoPerceiver "
-                "learns several"
+                f"this kind of model predicts one target, found {list(self.targets)}: only a streaming "
+                "EcoPerceiver predicts several"
             )
         return self.targets[0]
 
     def inputs(self, ds: xr.Dataset, target: str | Sequence[str]) -> xr.Dataset:
-        """Prepare one of the two sets, lazily, with one target or with several.
-
-        Raises
-        ------
-        ModelError
-            If there are no towers, or no patches for a model with bands.
-        """
+        """Prepare the inputs and one or several targets of the training or validation towers, lazily."""
         if ds.sizes.get("site") == 0:
             raise ModelError("there are no towers in the training or in the validation set")
         inputs = model_inputs(ds, self.variables, self.bands, target=target, max_qc=self.max_qc)
@@ -94,21 +60,15 @@ class Task:
         return inputs
 
     def check_hours(self, hours: int, sites: int, context: int) -> None:
-        """Make sure that there is something to learn from.
-
-        Raises
-        ------
-        ModelError
-            If there are no hours.
-        """
+        """Raise a ModelError if there are no hours to train on."""
         if not hours:
             raise ModelError(
-                f"none of {sites} towers has an hour with {', '.join(self.targets)} at quality "
-                f"<= {self.max_qc} and {context} hours before it"
+                f"none of {sites} towers has an hour with {', '.join(self.targets)} at a quality flag of at "
+                f"most {self.max_qc} and {context} hours before it: use other towers or raise max_qc"
             )
 
     def groups(self) -> NDArray[np.int64]:
-        """Number of the group of near towers that each training tower belongs to, shape ``(towers,)``."""
+        """Return the number of the group of near towers of each training tower, shape ``(towers,)``."""
         known = self.train.coords
         missing = np.full(self.train.sizes.get("site", 1), np.nan)
         lat, lon = (
@@ -117,20 +77,12 @@ class Task:
         return near_groups(lat, lon, self.min_distance)
 
     def scaler(self, moments: Sequence[tuple[float, float]]) -> Scaler:
-        """Give the scaling of the predictors, and of targets with these means and deviations."""
+        """Return the scaler for targets with these means and standard deviations."""
         targets = dict(zip(self.targets, moments, strict=True))
         return Scaler(targets, self.max_qc, {code: _bounds(code) for code in self.variables})
 
     def provenance(self, training: Any, library: str) -> dict[str, Any]:
-        """Tell what a reader of the model's predictions should be able to find out.
-
-        Parameters
-        ----------
-        training : dataclass
-            The settings.
-        library : str
-            The package that trains the model.
-        """
+        """Return the provenance of a model: towers, data, citations, settings (a dataclass) and versions."""
         ds = self.train
         citations = np.atleast_1d(ds["citation"].values) if "citation" in ds.coords else ()
         return {
@@ -153,7 +105,7 @@ class Task:
         }
 
     def towers(self) -> dict[str, list[str]]:
-        """Name the towers of both sets."""
+        """Return the names of the training and validation towers."""
         return {
             "sites": site_names(self.train),
             "val_sites": [] if self.val is None else site_names(self.val),
@@ -161,38 +113,25 @@ class Task:
 
 
 def configure(cls: type[Config], settings: dict[str, Any], also: Sequence[str] = (), **fixed: Any) -> Config:
-    """Build a settings class from what the user gave.
+    """Build a dataclass of settings; a ModelError lists the settings if the user gave an unknown one.
 
-    Parameters
-    ----------
-    cls : type
-        A dataclass.
-    settings : dict
-        What the user gave.
-    also : sequence of str
-        Settings that exist beside those of the class, for the error.
-    **fixed
-        What is not for the user to give here.
-
-    Raises
-    ------
-    ModelError
-        If there is no such setting; it lists what there is.
+    ``also`` are names of settings that the caller handles itself, ``fixed`` fields that users cannot set.
     """
-    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     known = [*also, *(name for name in fields if name not in fixed)]
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise ModelError(f"unknown settings {unknown}; {cls.__name__} takes {known}")
+        raise ModelError(f"unknown settings {unknown}; {cls.__name__} has {known}")
     return cls(**settings, **fixed)
 
 
 def site_names(ds: xr.Dataset) -> list[str]:
-    """Names of the towers of a Dataset; none for a tower without a name."""
+    """Return the names of the towers of a Dataset, an empty list for a tower without a name."""
     return [str(site) for site in np.atleast_1d(ds["site"].values)] if "site" in ds.coords else []
 
 
 def _bounds(code: str) -> tuple[float, float]:
+    """Scaling bounds of a predictor in its units."""
     bounds = VARIABLES[code].bounds
     if bounds is None:
         raise ModelError(f"{code} is a target and cannot be a predictor")

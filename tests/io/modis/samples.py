@@ -1,4 +1,4 @@
-"""Small MODIS files in the form people download them, around the corner where four tiles meet."""
+"""Small MODIS files in the formats of the data portals, around the common corner of four tiles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rasterio import Affine
 from xcarbon.io.modis.grid import GRID_SHAPE, MODIS_RADIUS, PIXEL_SIZE
 from xcarbon.io.modis.rasters import Area
 
-#: Where tiles h10v07, h11v07, h10v08 and h11v08 meet.
+#: Common corner of the tiles h10v07, h11v07, h10v08 and h11v08.
 CORNER = (8 * 2400, 11 * 2400)
 LAT = 90 - CORNER[0] / 240
 LON = (CORNER[1] / 240 - 180) / np.cos(np.radians(LAT))
-#: 24 by 24 pixels around it, and the patch of a tower there.
+#: 24 by 24 pixels around this corner, and the patch of a tower there.
 AROUND = Area(CORNER[0] - 12, CORNER[1] - 12, 24, 24)
 PATCH = Area(CORNER[0] - 4, CORNER[1] - 4, 8, 8)
 
@@ -63,12 +63,12 @@ def name(
     collection: str = "061",
     stamp: str = "2018194033728",
 ) -> str:
-    """Name of a GeoTIFF of NASA."""
+    """File name of a GeoTIFF from NASA."""
     return f"{product}.A{day}.{tile}.{collection}.{stamp}_{layer}.tif"
 
 
 def write_bands(folder: Path, area: Area = AROUND, values: Any = None, **names: str) -> Path:
-    """Write seven bands, of :func:`counts` if no values are given."""
+    """Write seven bands; the default values are those of :func:`counts`."""
     for band in range(1, 8):
         path = folder / name(f"Nadir_Reflectance_Band{band}", **names)
         write_geotiff(path, area, counts(area, band) if values is None else values)
@@ -83,7 +83,7 @@ def write_netcdf(
     days: Any = None,
     dims: Any = ("y", "x"),
 ) -> Path:
-    """Write layers with a grid mapping, as a series in AppEEARS' Julian calendar if there are days."""
+    """Write layers with a grid mapping; with days, a series in the Julian calendar of AppEEARS."""
     west, north = corner(area)
     series = () if days is None else ("time",)
     variables: dict[str, Any] = {

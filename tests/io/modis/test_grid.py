@@ -1,4 +1,4 @@
-"""Patches lie on the sinusoidal grid of the MODIS products."""
+"""Positions of patches on the sinusoidal grid of the MODIS products."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xcarbon.io.modis.grid import PIXEL_SIZE, georeference, patch_centre, sinuso
 from xcarbon.testing import synthetic_towers
 
 
-def test_patches_of_all_towers_share_axes_and_one_tower_stands_on_the_map():
+def test_patches_of_all_towers_share_axes_and_one_tower_is_georeferenced():
     ds = synthetic_towers(2, variables=["TA"])
     assert not {"standard_name", "axis"} & (ds["x"].attrs.keys() | ds["y"].attrs.keys())
     tower = georeference(ds.isel(site=1))
@@ -36,10 +36,10 @@ def test_georeferenced_tower_is_cf(findings):
 
 def test_patches_that_cannot_be_placed_are_an_error():
     ds = synthetic_towers(2, variables=["TA"])
-    with pytest.raises(MetadataError, match=r"select one tower of \['SY-001' 'SY-002'\] first"):
+    with pytest.raises(MetadataError, match=r"several towers, \['SY-001' 'SY-002'\]; select one"):
         georeference(ds)
     tower = georeference(ds.isel(site=0))
-    with pytest.raises(MetadataError, match="cannot be placed: there are no coordinates patch_x and patch_y"):
+    with pytest.raises(MetadataError, match="the patch has no coordinates patch_x and patch_y"):
         georeference(tower)
 
 

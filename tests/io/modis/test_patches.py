@@ -1,4 +1,4 @@
-"""Patches are the pixels around the tower, by the rules that are stated, from whatever people download."""
+"""Selection of files, days and pixels of patches, for all supported formats."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NEIGHBOUR = Area(AROUND.row, AROUND.column + 24, 24, 24)
 
 
 def towers(**places: tuple[float, float]) -> xr.Dataset:
-    """Towers at latitudes and longitudes; without any, the one where four tiles meet."""
+    """Create towers at given coordinates; the default is one tower at the common corner of four tiles."""
     places = places or {"XX-Cor": (LAT, LON)}
     lat, lon = zip(*places.values(), strict=True)
     return xr.Dataset(coords={"site": list(places), "lat": ("site", list(lat)), "lon": ("site", list(lon))})
@@ -61,10 +61,10 @@ def packed(patches: modis.Patches) -> np.ndarray:
     return np.nan_to_num(np.rint(patches.reflectance * 1e4), nan=-1).astype(int)
 
 
-# The search for files
+# Search for files
 
 
-def test_folder_is_searched_recursively_and_other_files_are_passed_over(tmp_path):
+def test_folder_is_searched_recursively_and_other_files_are_skipped(tmp_path):
     write_bands(tmp_path / "2018" / "07")
     write_geotiff(tmp_path / name("Albedo_WSA_Band1"), AROUND, counts(AROUND))
     xr.Dataset({"t2m": ("time", [1.0])}).to_netcdf(tmp_path / "era5.nc")
@@ -88,7 +88,7 @@ def test_only_one_file_of_a_whole_tile_is_opened(tmp_path):
     first, second = find_rasters(tmp_path)
     assert first.area == second.area == tile
     assert (str(first.days[0]), str(second.days[0])) == ("2018-07-04", "2018-07-05")
-    with pytest.raises(FileFormatError, match=f"{other.name}: truncated"):
+    with pytest.raises(FileFormatError, match=f"{other.name}: the file is truncated"):
         read_patches([first, second], LAT, LON)
     write_geotiff(other, AROUND, counts(AROUND))
     with pytest.raises(FileFormatError, match=r"has \(24, 24\) pixels, but another file of its tile"):
@@ -99,18 +99,18 @@ def test_broken_file_in_a_folder_is_an_error_that_names_it(tmp_path):
     write_bands(tmp_path)
     broken = tmp_path / "MCD43A2.A2018185.h10v07.061.2018194033728.hdf"
     broken.write_bytes(b"")
-    with pytest.raises(FileFormatError, match=f"{broken.name}: truncated"):
+    with pytest.raises(FileFormatError, match=f"{broken.name}: the file is truncated"):
         find_rasters(tmp_path)
 
 
-def test_what_is_not_there_or_not_recognised_is_an_error(tmp_path):
+def test_absent_or_unrecognised_files_are_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
         find_rasters(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="there are no files of"):
+    with pytest.raises(FileNotFoundError, match="contain no files of"):
         find_rasters(tmp_path)
     path = write_geotiff(tmp_path / "band1.tif", AROUND, counts(AROUND))
     with pytest.raises(
-        FileFormatError, match=r"band1.tif: not recognised .* names they were downloaded with"
+        FileFormatError, match=r"band1.tif: the file is not recognised .* names they were downloaded with"
     ):
         find_rasters(path)
 
@@ -120,7 +120,7 @@ def test_what_is_not_there_or_not_recognised_is_an_error(tmp_path):
 
 @pytest.fixture
 def item(tmp_path) -> pystac.Item:
-    """An item whose assets have names of their own."""
+    """A STAC item with assets whose file names are not recognised."""
     time = datetime(2018, 7, 4, 12, tzinfo=UTC)
     item = pystac.Item("scene-7", None, None, time, {}, collection="MCD43A4.061")
     for band in range(1, 8):
@@ -142,8 +142,8 @@ def test_stac_items_and_their_collections_are_read(item, tmp_path):
         np.testing.assert_array_equal(packed(patches)[0], patch_counts())
 
 
-def test_names_of_assets_tell_more_than_the_item(item, tmp_path):
-    """The time of an item may be the middle of the period that it was made from."""
+def test_names_of_assets_have_priority_over_the_item(item, tmp_path):
+    """The time of an item can be the middle of the period of a composite."""
     write_bands(tmp_path / "named", day="2018188")
     for band in range(1, 8):
         layer = f"Nadir_Reflectance_Band{band}"
@@ -153,10 +153,10 @@ def test_names_of_assets_tell_more_than_the_item(item, tmp_path):
 
 def test_stac_that_holds_nothing_is_an_error(item, tmp_path):
     item.assets = {"metadata": item.assets["metadata"]}
-    with pytest.raises(FileFormatError, match=r"scene-7.*: not recognised"):
+    with pytest.raises(FileFormatError, match=r"scene-7.*: the file is not recognised"):
         find_rasters(item)
     (tmp_path / "other.json").write_text('{"type": "Feature"}')
-    with pytest.raises(FileFormatError, match=r"other.json: neither a STAC item nor an item collection"):
+    with pytest.raises(FileFormatError, match=r"other.json: .* neither a STAC item nor an item collection"):
         find_rasters(tmp_path / "other.json")
 
 
@@ -169,7 +169,7 @@ def test_patch_is_the_block_around_the_nearest_corner_of_pixels(tmp_path):
     for rows, expected in ((0.4, 0), (0.6, 1), (-0.6, -1)):
         patch = Area(PATCH.row - expected, PATCH.column, 8, 8)
         found = read_patches(find_rasters(tmp_path), LAT + rows * pixel, LON, max_quality=1)
-        # Degrees of longitude are not those of the equator: move along the column.
+        # A degree of longitude is shorter than at the equator; the step follows the column.
         column = round(86400 / 2 + 240 * LON * np.cos(np.radians(LAT + rows * pixel))) - 4
         patch = Area(patch.row, column, 8, 8)
         np.testing.assert_array_equal(packed(found)[0, 0], counts(patch))
@@ -301,7 +301,7 @@ def test_fill_of_water_is_land_and_flags_alone_make_no_day(tmp_path):
 
 
 @pytest.mark.parametrize(("holes", "kept"), [(32, True), (33, False)])
-def test_day_that_is_more_than_half_fill_is_left_out(tmp_path, holes, kept):
+def test_day_with_more_than_half_fill_is_excluded(tmp_path, holes, kept):
     values = counts(AROUND)
     patch = values[8:16, 8:16].copy().ravel()
     patch[:holes] = FILL
@@ -314,7 +314,7 @@ def test_day_that_is_more_than_half_fill_is_left_out(tmp_path, holes, kept):
     assert (patches.snow == (1 if kept else -1)).all()
 
 
-def test_days_are_known_without_reading_a_pixel(tmp_path):
+def test_days_are_listed_without_reading_a_pixel(tmp_path):
     for day in ("2018186", "2018185"):
         write_bands(tmp_path, day=day)
     write_bands(tmp_path, NEIGHBOUR, day="2018190")
@@ -324,12 +324,12 @@ def test_days_are_known_without_reading_a_pixel(tmp_path):
     assert patch_days(found, 50.0, 10.0).size == 0
 
 
-# The Dataset of many towers
+# Dataset of many towers
 
 
 @pytest.fixture
 def series(tmp_path):
-    """A series of AppEEARS: three days, of which the second has pixels of low quality."""
+    """A series of AppEEARS with three days, the second of which has pixels of low quality."""
     layers = {}
     for band in range(1, 8):
         layers[f"Nadir_Reflectance_Band{band}"] = np.stack([counts(AROUND, band)] * 3)
@@ -394,18 +394,18 @@ def test_days_of_towers_are_united_and_what_is_not_covered_is_missing(tmp_path):
     assert (ds["snow"] == -1).all()
 
 
-def test_rasters_that_cover_no_tower_are_an_error(series):
-    message = r"rasters span lat 9.95 to 10.05, lon -71.1\d to -71.0\d, towers lat 50.00 to 51.00"
+def test_rasters_without_any_tower_are_an_error(series):
+    message = r"rasters are within lat 9.95 to 10.05, lon -71.1\d to -71.0\d, towers within lat 50.00 to 51"
     with pytest.raises(MetadataError, match=message):
         open_modis(series, towers(A=(50.0, 10.0), B=(51.0, 11.0)))
 
 
-def test_towers_without_a_place_are_an_error(series):
-    with pytest.raises(MetadataError, match="B has no place on the globe"):
+def test_towers_without_coordinates_are_an_error(series):
+    with pytest.raises(MetadataError, match=r"B: latitude .* and longitude .* are missing or out of range"):
         open_modis(series, towers(A=(LAT, LON), B=(np.nan, 10.0)))
-    with pytest.raises(MetadataError, match="towers need coordinates site, lat and lon along site"):
+    with pytest.raises(MetadataError, match="towers need the coordinates site, lat and lon along site"):
         open_modis(series, towers().drop_vars("lon"))
-    with pytest.raises(MetadataError, match="towers need coordinates site, lat and lon along site"):
+    with pytest.raises(MetadataError, match="towers need the coordinates site, lat and lon along site"):
         open_modis(series, towers().isel(site=0))
 
 
@@ -413,7 +413,7 @@ def test_too_few_bands_are_an_error(tmp_path):
     write_bands(tmp_path)
     for band in range(4, 8):
         (tmp_path / name(f"Nadir_Reflectance_Band{band}")).unlink()
-    with pytest.raises(FileFormatError, match=r"hold only bands \['B1', 'B2', 'B3'\]"):
+    with pytest.raises(FileFormatError, match=r"contain only the bands \['B1', 'B2', 'B3'\]"):
         open_modis(tmp_path, towers())
 
 
@@ -430,7 +430,7 @@ def test_patches_merge_with_towers_and_go_to_a_store_and_back(series, tmp_path):
     np.testing.assert_array_equal(stored["patch_x"], patches["patch_x"])
 
 
-def test_patch_stands_where_the_tower_is(series):
+def test_patch_is_centred_on_the_tower(series):
     patch = georeference(open_modis(series, towers()).isel(site=0, day=0).compute())
     assert patch.rio.crs.to_dict()["R"] == MODIS_RADIUS
     transform = patch.rio.transform()
@@ -448,7 +448,7 @@ def test_rasters_can_be_read_in_another_process(series):
 
 # Real data
 
-#: File, and row and column of a pixel to put a tower on.
+#: File, and row and column of the pixel with a tower.
 REAL = {
     "geotiff": ("rasters", "MCD43A4.A2018185.h10v07.006.2018194033728_B0?.TIF", 2220, 1660),
     "netcdf": ("rasters", "MOD09A1.A2022105.h18v04.061.2022118025506_crop.nc", 50, 60),
@@ -458,7 +458,7 @@ REAL = {
 
 
 def source(kind: str, path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Band 2 of a file as its own library reads it, and its eastings and northings."""
+    """Band 2 of a file, read with the library of its format, and its eastings and northings."""
     if kind == "geotiff":
         with rasterio.open(path) as file:
             x, _ = file.xy([0] * file.width, range(file.width))
@@ -480,7 +480,7 @@ def source(kind: str, path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", REAL)
-def test_real_pixels_are_where_their_file_says(real_data, kind):
+def test_real_pixels_have_the_positions_in_their_file(real_data, kind):
     folder, pattern, row, column = REAL[kind]
     files = sorted((real_data / folder).glob(pattern))
     values, x, y = source(kind, files[min(1, len(files) - 1)])

@@ -1,4 +1,4 @@
-"""A window of a raster is its pixels, whatever the container; what is not on the grid is an error."""
+"""Pixels in a window are the same for all formats, and rasters off the MODIS grid are an error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_one(path) -> Raster:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (name("B07"), "MCD43A4 2018-07-04 (10, 7) B7 6.1 2018194033728"),
         (name(QUALITY), "MCD43A4 2018-07-04 (10, 7) B1_quality 6.1 2018194033728"),
@@ -65,10 +65,10 @@ def open_one(path) -> Raster:
         ("MCD43A4.061_500m_aid0001.nc", "MCD43A4 None None None 6.1 "),
     ],
 )
-def test_names_of_nasa_and_appeears_are_read(text, said):
+def test_names_of_nasa_and_appeears_are_read(text, expected):
     found = parse_name(text)
     collection, stamp = found.rank
-    assert f"{found.product} {found.day} {found.tile} {found.layer} {collection} {stamp}" == said
+    assert f"{found.product} {found.day} {found.tile} {found.layer} {collection} {stamp}" == expected
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ areas = st.builds(Area, *[st.integers(0, 50)] * 2, *[st.integers(1, 50)] * 2)
 
 
 @given(areas, areas)
-def test_overlap_is_what_both_have(one, other):
+def test_overlap_is_the_common_area(one, other):
     grid = np.zeros((2, 100, 100), bool)
     whole = Area(0, 0, 100, 100)
     grid[0][one.within(whole)] = grid[1][other.within(whole)] = True
@@ -134,11 +134,11 @@ def test_broken_file_is_an_error_that_names_it(container, request):
     raster = open_one(path)
     path.write_bytes(path.read_bytes()[:50])
     for work in (lambda: open_one(path), lambda: read_window(raster, PATCH)):
-        with pytest.raises(FileFormatError, match=f"{path.name}: truncated"):
+        with pytest.raises(FileFormatError, match=f"{path.name}: the file is truncated"):
             work()
 
 
-def test_scale_factor_to_divide_by_is_the_same_as_one_to_multiply_with(tmp_path):
+def test_scale_factors_are_ignored_whether_factor_or_divisor(tmp_path):
     path = tmp_path / "MOD09GA.A2018185.h10v07.061.2018194033728.hdf"
     layers = {"sur_refl_b01_1": counts(AROUND), "sur_refl_b02_c": counts(AROUND, 2)}
     raster = open_one(write_hdf4(path, layers, scale_factor=10000.0))
@@ -147,7 +147,7 @@ def test_scale_factor_to_divide_by_is_the_same_as_one_to_multiply_with(tmp_path)
     np.testing.assert_allclose(values["B1"][0], counts(PATCH) / 1e4, rtol=1e-6)
 
 
-def test_hdf4_without_pyhdf_says_what_to_install(hdf4, monkeypatch):
+def test_hdf4_without_pyhdf_names_the_package_to_install(hdf4, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyhdf.SD", None)
     with pytest.raises(FileFormatError, match=r"MCD43A4.*hdf: .* pip install 'xcarbon\[modis\]'"):
         open_one(hdf4)
@@ -222,7 +222,7 @@ def test_floats_are_reflectances_already(tmp_path):
 
 def test_floats_that_are_no_reflectances_are_an_error(tmp_path):
     raster = open_one(write_geotiff(tmp_path / name(), AROUND, counts(AROUND).astype("float32")))
-    with pytest.raises(FileFormatError, match=r"B1 has floats up to 1[0-9]+, which are no reflectances"):
+    with pytest.raises(FileFormatError, match=r"B1 has floats up to 1[0-9]+, which are not reflectances"):
         read_window(raster, PATCH)
 
 
@@ -232,14 +232,14 @@ def test_floats_that_are_no_reflectances_are_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crs": "EPSG:4326"}, "its CRS is EPSG:4326, but pixels are cut on the MODIS sinusoidal grid"),
-        ({"crs": CRS.replace("R=6371007.181", "ellps=WGS84")}, "its CRS is .*WGS.*84"),
-        ({"crs": CRS.replace("lon_0=0", "lon_0=9")}, "its CRS is"),
+        ({"crs": "EPSG:4326"}, "the CRS is EPSG:4326, but xcarbon reads the MODIS sinusoidal grid"),
+        ({"crs": CRS.replace("R=6371007.181", "ellps=WGS84")}, "the CRS is .*WGS.*84"),
+        ({"crs": CRS.replace("lon_0=0", "lon_0=9")}, "the CRS is"),
         ({"step": PIXEL_SIZE / 2}, "pixels are 231.65.* x 231.65.* m, but those .* are 463.31"),
         ({"step": 463.0}, "pixels are 463 x 463 m"),
         (
             {"shift": PIXEL_SIZE / 2},
-            "starts at x -77.*, y 11.* m, which is no corner of a pixel",
+            "the raster starts at x -77.*, y 11.* m, which is not the corner of a pixel",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_netcdf_without_a_grid_mapping_is_an_error(netcdf):
     ds[BAND].attrs.pop("grid_mapping", None)
     ds[BAND].encoding.pop("grid_mapping", None)
     ds.to_netcdf(netcdf)
-    with pytest.raises(FileFormatError, match="its CRS is not stated"):
+    with pytest.raises(FileFormatError, match="the CRS is not stated"):
         open_one(netcdf)
 
 
@@ -272,5 +272,5 @@ def test_rows_from_south_to_north_are_an_error(netcdf):
 def test_several_days_under_the_name_of_one_are_an_error(tmp_path):
     path = tmp_path / "MCD43A4.A2018185.h10v07.061.2018194033728.nc"
     write_netcdf(path, {BAND: np.stack([counts(AROUND)] * 2)}, days=["2018-07-04", "2018-07-05"])
-    with pytest.raises(FileFormatError, match=f"{BAND} is .*'time': 2.* but days are"):
+    with pytest.raises(FileFormatError, match=f"{BAND} has dimensions .*'time': 2.* do not fit the days"):
         open_one(path)

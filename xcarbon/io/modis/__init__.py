@@ -1,4 +1,4 @@
-"""Satellite patches around towers, cut from MODIS files."""
+"""Reader for satellite patches around towers in MODIS files."""
 
 from xcarbon.io.modis.patches import open_modis, read_patches
 

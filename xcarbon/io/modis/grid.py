@@ -1,4 +1,4 @@
-"""The sinusoidal grid of the MODIS land products, and the patch of a tower on it."""
+"""Sinusoidal grid of the MODIS land products, and the patches of towers on it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from xcarbon.core.conventions import apply
 from xcarbon.core.errors import MetadataError
-from xcarbon.core.variables import REFLECTANCE_BANDS
+from xcarbon.core.variables import PATCH_PIXELS, REFLECTANCE_BANDS
 
 #: Radius of the sphere of the MODIS sinusoidal grid [m].
 MODIS_RADIUS = 6371007.181
-#: Rows and columns of that grid at 500 m: 18 by 36 tiles of 2400 by 2400 pixels around the globe.
-GRID_SHAPE = (43200, 86400)
-#: Width of its pixels [m].
+#: Number of pixels along a tile ``hXXvYY`` at 500 m.
+TILE = 2400
+#: Rows and columns of the global grid at 500 m, which has 18 by 36 tiles.
+GRID_SHAPE = (18 * TILE, 36 * TILE)
+#: Width and height of a pixel [m].
 PIXEL_SIZE = 2 * np.pi * MODIS_RADIUS / GRID_SHAPE[1]
-#: Pixels along a patch.
-PATCH_PIXELS = 8
 
 
 def sinusoidal() -> xr.DataArray:
-    """Give the grid mapping of the MODIS land products."""
+    """Create the grid mapping variable of the MODIS land products."""
     import rioxarray  # noqa: F401 - registers .rio
 
     crs = f"+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R={MODIS_RADIUS} +units=m +no_defs"
@@ -31,29 +31,34 @@ def sinusoidal() -> xr.DataArray:
 
 
 def patch_grid() -> dict[str, Any]:
-    """Give the coordinates that the patches of all towers share: ``band``, ``y``, ``x``, ``spatial_ref``."""
+    """Create the coordinates shared by all patches: ``band``, ``y`` [m], ``x`` [m] and ``spatial_ref``."""
     offset = (np.arange(PATCH_PIXELS) - (PATCH_PIXELS - 1) / 2) * PIXEL_SIZE
     return {"band": list(REFLECTANCE_BANDS), "y": -offset, "x": offset, "spatial_ref": sinusoidal()}
 
 
-def patch_centre(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    r"""Find the centre of a tower's patch: the corner of pixels that is nearest to the tower on the grid.
+def grid_position(x: float, y: float) -> tuple[float, float]:
+    """Row and column of a point on the grid [m], counted in pixels from the upper left corner of the grid."""
+    return GRID_SHAPE[0] / 2 - y / PIXEL_SIZE, GRID_SHAPE[1] / 2 + x / PIXEL_SIZE
 
-    The grid is sinusoidal, :math:`x = R \lambda \cos \varphi`, :math:`y = R \varphi`, with latitude
-    :math:`\varphi` and longitude :math:`\lambda` of the tower taken as those on a sphere of radius
-    :data:`MODIS_RADIUS`, as the MODIS products take them.
+
+def patch_centre(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Compute the centre of the patch around a tower: the pixel corner nearest to the tower.
+
+    The grid is sinusoidal, :math:`x = R \lambda \cos \varphi`, :math:`y = R \varphi`. Like the MODIS
+    products, the function uses the geodetic latitude :math:`\varphi` and the longitude :math:`\lambda`
+    [rad] as coordinates on a sphere of radius :math:`R =` :data:`MODIS_RADIUS` [m].
 
     Parameters
     ----------
     lat : array_like
-        Latitude [degrees_north].
+        Latitude of the towers [degrees_north].
     lon : array_like
-        Longitude [degrees_east].
+        Longitude of the towers [degrees_east].
 
     Returns
     -------
     x, y : numpy.ndarray
-        Easting and northing on the grid [m], of the shape of ``lat``.
+        Easting and northing on the grid [m], with the shape of ``lat``.
 
     Examples
     --------
@@ -67,24 +72,24 @@ def patch_centre(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.float64], N
 
 
 def georeference(ds: xr.Dataset) -> xr.Dataset:
-    """Put the patches of one tower on the map.
+    """Convert the coordinates of one tower's patches to positions on the MODIS sinusoidal grid.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Patches of one tower, with ``x`` and ``y`` [m] from the patch's centre at ``patch_x`` and
-        ``patch_y`` [m], scalars.
+        Patches of one tower, with ``x`` and ``y`` [m] relative to the centre of the patch, which is at the
+        scalar coordinates ``patch_x`` and ``patch_y`` [m].
 
     Returns
     -------
     xarray.Dataset
-        With ``x`` and ``y`` on the MODIS sinusoidal grid [m], for ``.rio`` and whatever else reads
-        georeferenced data; without ``patch_x`` and ``patch_y``.
+        The same data with ``x`` and ``y`` on the MODIS sinusoidal grid [m], for ``.rio`` and other software
+        for georeferenced data, and without ``patch_x`` and ``patch_y``.
 
     Raises
     ------
     MetadataError
-        If there is more than one tower, or the place of the patch is not known.
+        If the Dataset contains several towers or has no ``patch_x`` and ``patch_y``.
 
     Examples
     --------
@@ -94,8 +99,12 @@ def georeference(ds: xr.Dataset) -> xr.Dataset:
     4326
     """
     if not {"patch_x", "patch_y"} <= set(ds.coords):
-        raise MetadataError("the patch cannot be placed: there are no coordinates patch_x and patch_y")
+        raise MetadataError(
+            "the patch has no coordinates patch_x and patch_y, which state its position on the MODIS grid"
+        )
     if ds["patch_x"].ndim:
-        raise MetadataError(f"select one tower of {ds['site'].values[:5]} first: ds.sel(site=...)")
+        raise MetadataError(
+            f"the Dataset contains several towers, {ds['site'].values[:5]}; select one: ds.sel(site=...)"
+        )
     on_grid = {axis: (axis, ds[axis].values + ds[f"patch_{axis}"].values) for axis in ("x", "y")}
     return apply(ds.drop_vars(["patch_x", "patch_y"]).assign_coords(on_grid))

@@ -1,4 +1,4 @@
-"""What the names of MODIS files and of their layers say."""
+"""Names of MODIS files and of their layers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Products with the packed reflectances that are valid; fill values lie outside. MCD43A2 has flags only.
-#: The first is the best where several are there.
+#: Valid range of packed reflectances by product, best product first; fill values are out of range. MCD43A2
+#: contains flags only.
 PRODUCTS: dict[str, tuple[int, int]] = {
     "MCD43A4": (0, 32766),
     "MOD09A1": (-100, 16000),
@@ -35,20 +35,20 @@ _APPEEARS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What the name of a file says.
+    """Parts of a file name.
 
     Attributes
     ----------
     product : str
         One of :data:`PRODUCTS`.
     day : numpy.datetime64 or None
-        The day, the first one of a composite. None for a file of many days.
+        Day, or first day of a composite; None for a file with several days.
     tile : tuple of int or None
         Column and row of the tile ``hXXvYY``.
     layer : str or None
-        The only layer of the file, by our name.
+        Only layer of the file, by its name in xcarbon.
     rank : tuple
-        Collection and production stamp; the greater is the newer.
+        Collection and production time stamp; a greater rank is newer.
     """
 
     product: str
@@ -59,17 +59,7 @@ class Name:
 
 
 def parse_name(name: str) -> Name | None:
-    """Read the name of a file, or of a STAC item.
-
-    Parameters
-    ----------
-    name : str
-        Without folders.
-
-    Returns
-    -------
-    Name or None
-        None if it is not one of NASA or AppEEARS, or of another product.
+    """Parse a file name or the id of a STAC item; None if it is not from NASA or AppEEARS.
 
     Examples
     --------
@@ -93,36 +83,36 @@ def parse_name(name: str) -> Name | None:
 
 
 def find_product(text: str) -> str | None:
-    """Find the first product that a text speaks of."""
+    """Find the first product that a text mentions."""
     found = re.search(_PRODUCT, text)
     return found["product"] if found else None
 
 
 def layer_of(name: str) -> str | None:
-    """Translate the name of a layer to ours; None if it is not one that is read.
+    """Convert the name of a layer to its name in xcarbon; None if xcarbon does not read the layer.
 
     Examples
     --------
     >>> [layer_of(name) for name in ("sur_refl_b02", "Snow_BRDF_Albedo", "sur_refl_vzen")]
     ['B2', 'snow', None]
     """
-    for pattern, ours in _LAYERS.items():
+    for pattern, layer in _LAYERS.items():
         if found := re.fullmatch(pattern, name):
-            return found.expand(ours)
+            return found.expand(layer)
     return None
 
 
 def named_layers(names: Iterable[object]) -> dict[str, str]:
-    """Find the layers among the variables of a file, by our names."""
+    """Map the layers among the variables of a file to their names in the file."""
     return {layer: str(name) for name in names if (layer := layer_of(str(name)))}
 
 
 def _day_of_year(text: str) -> np.datetime64:
-    """Read YYYYDDD."""
+    """Parse YYYYDDD."""
     return np.datetime64(text[:4], "D") + (int(text[4:]) - 1)
 
 
 def _collection(text: str) -> float:
-    """Read a collection: 006 is 6, 061 is 6.1."""
+    """Parse a collection: 006 is 6, 061 is 6.1."""
     number = int(text)
     return number / 10 if number > 9 else float(number)

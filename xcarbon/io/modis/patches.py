@@ -1,8 +1,7 @@
-"""MODIS products of 500 m, as they are downloaded, to satellite patches of towers.
+"""Satellite patches of towers from downloaded files of the MODIS products of 500 m.
 
-From rasters upwards: those of a tower and their days, its patches in memory, and the lazy Dataset of many
-towers. A patch is cut, not resampled: 8 by 8 pixels of the sinusoidal grid around the
-corner of pixels that is nearest to the tower.
+A patch consists of the 8 by 8 pixels of the sinusoidal grid around the pixel corner nearest to the tower. It
+is not resampled.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import FileFormatError, MetadataError
 from xcarbon.core.variables import REFLECTANCE_BANDS
-from xcarbon.io.modis.files import Source, find_rasters
-from xcarbon.io.modis.grid import GRID_SHAPE, PATCH_PIXELS, PIXEL_SIZE, patch_centre, patch_grid
+from xcarbon.io.modis.files import PathOrItem, find_rasters
+from xcarbon.io.modis.grid import GRID_SHAPE, PATCH_PIXELS, grid_position, patch_centre, patch_grid
 from xcarbon.io.modis.names import PRODUCTS
 from xcarbon.io.modis.rasters import Area, Raster, read_window
 
 BANDS = tuple(REFLECTANCE_BANDS)
 #: Products with reflectances, best first.
 REFLECTANCES = tuple(product for product in PRODUCTS if product != "MCD43A2")
-#: Classes of ``BRDF_Albedo_LandWaterType`` that are water; 1 is land, 2 are shores.
+#: Classes of ``BRDF_Albedo_LandWaterType`` that are water; class 1 is land, class 2 is shoreline.
 WATER = (0, 3, 4, 5, 6, 7)
-#: A day with a larger share of fill is left out.
+#: Largest share of missing reflectances of a day [1]; days with more are excluded.
 MAX_FILL = 0.5
-#: Value of what is missing in each variable, which also tells its type.
+#: Missing value of each variable, in the type of the variable.
 _MISSING: dict[str, np.generic] = {
     "reflectance": np.float32(np.nan),
     "snow": MISSING_FLAG,
@@ -41,21 +40,11 @@ _MISSING: dict[str, np.generic] = {
 }
 
 
-# The rasters and days of a tower
+# Rasters and days of a tower
 
 
 def by_area(rasters: Iterable[Raster]) -> dict[Area, list[Raster]]:
-    """Group rasters, of which thousands may lie in one place.
-
-    Parameters
-    ----------
-    rasters : iterable of Raster
-        From :func:`find_rasters`.
-
-    Returns
-    -------
-    dict of Area to list of Raster
-    """
+    """Group rasters by area, which speeds up the search if many rasters share an area."""
     areas = defaultdict(list)
     for raster in rasters:
         areas[raster.area].append(raster)
@@ -63,70 +52,40 @@ def by_area(rasters: Iterable[Raster]) -> dict[Area, list[Raster]]:
 
 
 def covering(areas: Mapping[Area, list[Raster]], lat: float, lon: float) -> list[Raster]:
-    """Choose the rasters that overlap the patch of a tower; nothing is read.
-
-    Parameters
-    ----------
-    areas : mapping of Area to list of Raster
-        From :func:`by_area`.
-    lat : float
-        Latitude of the tower [degrees_north].
-    lon : float
-        Longitude of the tower [degrees_east].
-
-    Returns
-    -------
-    list of Raster
-    """
+    """Select the rasters that overlap the patch of a tower at ``lat``, ``lon`` [degrees]."""
     window = _window(lat, lon)
     return [raster for area, rasters in areas.items() if area.overlap(window) for raster in rasters]
 
 
 def patch_days(rasters: Iterable[Raster], lat: float, lon: float) -> NDArray[np.datetime64]:
-    """List the days on which a tower may have a patch; nothing is read.
-
-    Parameters
-    ----------
-    rasters : iterable of Raster
-        From :func:`find_rasters`.
-    lat : float
-        Latitude of the tower [degrees_north].
-    lon : float
-        Longitude of the tower [degrees_east].
-
-    Returns
-    -------
-    numpy.ndarray
-        Sorted days [datetime64[D]] on which any raster with a band overlaps the patch.
-    """
+    """List the sorted days on which a raster with a band overlaps the patch at ``lat``, ``lon`` [degrees]."""
     return _days(covering(by_area(rasters), lat, lon))
 
 
 def _days(rasters: list[Raster]) -> NDArray[np.datetime64]:
-    """Days of rasters that have a band."""
+    """Sorted days of the rasters with a band."""
     days = [raster.days for raster in rasters if not raster.layers.keys().isdisjoint(BANDS)]
     return np.unique(np.concatenate([np.empty(0, "M8[D]"), *days]))
 
 
 def _window(lat: float, lon: float) -> Area:
-    """Pixels of a tower's patch."""
+    """Pixels of the patch of a tower."""
     x, y = patch_centre(lat, lon)
-    row = round(GRID_SHAPE[0] / 2 - float(y) / PIXEL_SIZE)
-    column = round(GRID_SHAPE[1] / 2 + float(x) / PIXEL_SIZE)
-    return Area(row - PATCH_PIXELS // 2, column - PATCH_PIXELS // 2, PATCH_PIXELS, PATCH_PIXELS)
+    row, column = (round(position) - PATCH_PIXELS // 2 for position in grid_position(float(x), float(y)))
+    return Area(row, column, PATCH_PIXELS, PATCH_PIXELS)
 
 
-# The patches of one tower
+# Patches of one tower
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patches:
-    """The patches of one tower.
+    """Patches of one tower.
 
     Attributes
     ----------
     day : numpy.ndarray
-        Sorted days [datetime64[D]], shape ``(day,)``.
+        Sorted days, shape ``(day,)`` [datetime64[D]].
     reflectance : numpy.ndarray
         Float32 [1], shape ``(day, 7, 8, 8)``, rows from north to south; NaN where missing.
     snow, water : numpy.ndarray
@@ -152,37 +111,42 @@ def read_patches(
     Parameters
     ----------
     rasters : list of Raster
-        From :func:`find_rasters`, of any place.
+        Rasters from :func:`find_rasters`; those that do not overlap the patch are ignored.
     lat : float
         Latitude of the tower [degrees_north].
     lon : float
         Longitude of the tower [degrees_east].
     max_quality : int
-        Worst mandatory quality of MCD43A4 to keep: 0 are full BRDF inversions, 1 magnitude inversions.
+        Worst mandatory quality of MCD43A4 that is used [1]: 0 for full BRDF inversions, 1 for magnitude
+        inversions.
     on_error : callable, optional
-        Is told of a broken file, which is then left out.
+        Function that is called with the error of a damaged file, which is then skipped.
 
     Returns
     -------
     Patches
-        On the days of :func:`patch_days`.
+        Patches on all days on which a raster with a band overlaps the patch.
 
     Raises
     ------
     FileFormatError
-        If a file is broken, or is not what its header or its neighbours said, and there is no ``on_error``.
+        If a file is damaged or differs from its header or, for files that have not been opened, from the
+        first file of its tile and layer, and ``on_error`` is not given.
 
     Notes
     -----
-    - A window that reaches over the edge of a tile is filled from all tiles that it touches.
-    - Of several files of one product, day, layer and area the newest collection wins, then the latest
-      production stamp; the others are not read. Files of different areas fill each other's gaps.
-    - A day that has MCD43A4 is taken from MCD43A4, else from MOD09A1, else from MOD09GA.
-    - Fill and values out of the valid range are missing. So are, where the layer is there, pixels of
-      MCD43A4 whose mandatory quality is worse than ``max_quality``, and pixels of MOD09A1 and MOD09GA whose
-      500 m state says cloudy, mixed or cloud shadow.
-    - Snow and water are those of MCD43A2 on the day. Water is what is neither land nor shore; fill is land.
-    - A day of whose reflectance more than half is missing is left out: all is missing, flags too.
+    - A patch on the edge of a tile is filled from all tiles that it overlaps.
+    - Among files of the same product, day, layer and area, the newest collection and then the latest
+      production time is used, and the other files are not read. Files of different areas fill each other's
+      gaps.
+    - Each day is read from MCD43A4 if available, otherwise from MOD09A1, otherwise from MOD09GA.
+    - Fill values and values out of the valid range are missing. If the quality layers are available, the
+      following pixels are missing, too: those of MCD43A4 with a mandatory quality worse than
+      ``max_quality``, and those of MOD09A1 and MOD09GA whose 500 m state is cloudy, mixed or cloud shadow.
+    - Snow and water are read from MCD43A2 of the same day. All classes except land and shoreline are water;
+      fill is land.
+    - If more than half of the reflectances of a day are missing, all reflectances and flags of the day are
+      missing.
     """
     window = _window(lat, lon)
     here = covering(by_area(rasters), lat, lon)
@@ -204,8 +168,8 @@ def read_patches(
     flags = np.full((day.size, 2, window.height, window.width), np.nan, np.float32)
     these = [raster for raster in here if raster.product == "MCD43A2"]
     _fill(flags, ("snow", "water"), these, window, day, np.ones(day.size, bool), read_flags)
-    left_out = np.isnan(bands).mean(axis=(1, 2, 3)) > MAX_FILL
-    bands[left_out] = flags[left_out] = np.nan
+    excluded = np.isnan(bands).mean(axis=(1, 2, 3)) > MAX_FILL
+    bands[excluded] = flags[excluded] = np.nan
     snow, water = np.where(np.isnan(flags), MISSING_FLAG, flags).astype("int8").swapaxes(0, 1)
     return Patches(day, bands, snow, water)
 
@@ -233,7 +197,7 @@ def _fill(
         if not any(of_name.any() for of_name in new.values()):
             continue
         overlap = window.overlap(area)
-        assert overlap is not None  # the rasters cover the window
+        assert overlap is not None  # all rasters overlap the window
         rows, columns = overlap.within(window)
         values = read(granule, overlap)
         for name in layers & values.keys():
@@ -243,7 +207,7 @@ def _fill(
 
 
 def _granules(rasters: list[Raster]) -> list[tuple[Area, NDArray[np.datetime64], Granule]]:
-    """Join files of one production, area and day to the raster of each layer, best rank first."""
+    """Group files of the same production time, area and days by layer, best rank first."""
     granules: dict[Any, tuple[Area, NDArray[np.datetime64], dict[str, Raster]]] = {}
     for raster in sorted(rasters, key=lambda raster: raster.path):
         key = (raster.rank, raster.area, raster.days.tobytes())
@@ -256,7 +220,7 @@ def _granules(rasters: list[Raster]) -> list[tuple[Area, NDArray[np.datetime64],
 def _read_granule(
     granule: Granule, area: Area, on_error: Callable[[FileFormatError], None] | None
 ) -> dict[str, NDArray[Any]]:
-    """Read all layers of a granule, each ``(day, y, x)``, opening each file once; none of a broken one."""
+    """Read all layers of a granule, ``(day, y, x)`` each; empty if a file is damaged and skipped."""
     values: dict[str, NDArray[Any]] = {}
     for raster in dict.fromkeys(granule.values()):
         try:
@@ -270,7 +234,7 @@ def _read_granule(
 
 
 def _mask_bands(layers: Layers, max_quality: int) -> Layers:
-    """Reflectances, without pixels of low quality or under clouds."""
+    """Select the bands and mask pixels of low quality or with clouds."""
     clear: NDArray[np.bool_] | bool = True
     if "state" in layers:
         state = np.nan_to_num(layers["state"], nan=0xFFFF).astype("uint16")
@@ -285,7 +249,7 @@ def _mask_bands(layers: Layers, max_quality: int) -> Layers:
 
 
 def _classify(layers: Layers) -> Layers:
-    """Flags 0 and 1; snow is NaN where it is fill."""
+    """Convert layers to the flags 0 and 1; snow is NaN where fill."""
     classes: dict[str, NDArray[Any]] = {}
     if "snow" in layers:
         classes["snow"] = np.where(np.isin(layers["snow"], (0, 1)), layers["snow"], np.float32(np.nan))
@@ -294,47 +258,49 @@ def _classify(layers: Layers) -> Layers:
     return classes
 
 
-# The Dataset of many towers
+# Dataset of many towers
 
 
 def open_modis(
-    path_or_paths: Source | Iterable[Source],
+    path_or_paths: PathOrItem | Iterable[PathOrItem],
     sites: xr.Dataset | xr.Coordinates,
     *,
     max_quality: int = 1,
 ) -> xr.Dataset:
-    """Cut satellite patches around towers out of MODIS files, lazily.
+    """Open satellite patches around towers in MODIS files as a lazy Dataset.
 
-    The headers of files are read at once, as few as possible; pixels are read when they are computed, all
-    of a tower in one task.
+    As few headers as possible are read immediately. Pixels are read when they are computed, all pixels of a
+    tower in one task.
 
     Parameters
     ----------
     path_or_paths : path-like, pystac.Item, pystac.ItemCollection, or iterable of these
-        Files, folders or STAC items, see :func:`find_rasters`.
+        Files, folders or STAC items; see :func:`xcarbon.io.modis.files.find_rasters`.
     sites : xarray.Dataset or xarray.Coordinates
-        The towers, with ``lat`` [degrees_north] and ``lon`` [degrees_east] along ``site``.
+        Towers with ``lat`` [degrees_north] and ``lon`` [degrees_east] along ``site``.
     max_quality : int
-        Worst mandatory quality of MCD43A4 to keep: 0 are full BRDF inversions, 1 magnitude inversions.
+        Worst mandatory quality of MCD43A4 that is used [1]: 0 for full BRDF inversions, 1 for magnitude
+        inversions.
 
     Returns
     -------
     xarray.Dataset
-        ``reflectance (site, day, band, y, x)`` float32 [1], ``snow`` and ``water (site, day, y, x)`` int8,
-        -1 where missing, by the rules of :func:`read_patches`. Days are those on which any tower may have
-        a patch; what a tower lacks is missing. ``x`` and ``y`` [m] count from the patch's centre at
-        ``patch_x`` and ``patch_y`` (see :func:`xcarbon.io.modis.grid.georeference`). It is merged with the
-        towers by ``towers.merge(patches)``.
+        ``reflectance (site, day, band, y, x)`` [1], float32, NaN where missing; ``snow`` and ``water`` on
+        ``(site, day, y, x)``, int8, -1 where missing. The rules are those of
+        :func:`xcarbon.io.modis.patches.read_patches`. ``day`` contains all days on which a raster with a
+        band overlaps the patch of any tower. ``x`` and ``y`` [m] are relative to the centre of the patch at
+        ``patch_x`` and ``patch_y`` [m]; see :func:`xcarbon.io.modis.grid.georeference`.
+        ``towers.merge(patches)`` combines the patches with the towers.
 
     Raises
     ------
     FileNotFoundError
-        If a path does not exist, or nothing is found.
+        If a path does not exist or no MODIS file is found.
     FileFormatError
-        If a file is broken or not on the sinusoidal grid of 500 m (found when it is opened or computed),
-        or if so few bands are there that more than half of every patch would be missing.
+        If a file is damaged or not on the sinusoidal grid of 500 m (raised when it is opened or computed),
+        or if the files contain so few bands that more than half of each patch would be missing.
     MetadataError
-        If a tower has no coordinates, or no tower lies on any raster.
+        If a tower has no valid coordinates, or no raster overlaps the patch of any tower.
 
     Examples
     --------
@@ -359,7 +325,7 @@ def open_modis(
     day = np.unique(np.concatenate([_days(of_site) for of_site in here]))
     if not day.size:
         raise MetadataError(
-            f"no raster covers any of the towers: rasters span {_bounds(rasters)}, towers "
+            f"no raster contains any of the towers: rasters are within {_bounds(rasters)}, towers within "
             f"lat {min(lat):.2f} to {max(lat):.2f}, lon {min(lon):.2f} to {max(lon):.2f}"
         )
     ds = template(sites, day)
@@ -370,19 +336,7 @@ def open_modis(
 
 
 def template(sites: xr.Dataset | xr.Coordinates, day: NDArray[np.datetime64]) -> xr.Dataset:
-    """Give the Dataset of patches that are all missing, lazily.
-
-    Parameters
-    ----------
-    sites : xarray.Dataset or xarray.Coordinates
-        The towers, with ``lat`` [degrees_north] and ``lon`` [degrees_east] along ``site``.
-    day : numpy.ndarray
-        Days [datetime64[D]], shape ``(day,)``.
-
-    Returns
-    -------
-    xarray.Dataset
-        As from :func:`open_modis`; one chunk is one tower.
+    """Create the lazy Dataset of :func:`open_modis` on ``day (day,)`` with missing values only.
 
     Examples
     --------
@@ -399,36 +353,42 @@ def template(sites: xr.Dataset | xr.Coordinates, day: NDArray[np.datetime64]) ->
         | {"patch_x": ("site", x), "patch_y": ("site", y), "day": day.astype("M8[ns]")}
     )
     for name, missing in _MISSING.items():
-        of = [dim for dim in dims if name == "reflectance" or dim != "band"]
-        shape = [ds.sizes[dim] for dim in of]
-        ds[name] = of, da.full(shape, missing, chunks=(1, *shape[1:]), dtype=missing.dtype)
+        own = [dim for dim in dims if name == "reflectance" or dim != "band"]
+        shape = [ds.sizes[dim] for dim in own]
+        ds[name] = own, da.full(shape, missing, chunks=(1, *shape[1:]), dtype=missing.dtype)
     return conventions.apply(ds)
 
 
 def _check_bands(rasters: list[Raster]) -> None:
-    """Make sure that days can be more than half there."""
+    """Check that the bands suffice for days with at most ``MAX_FILL`` missing reflectances."""
     bands = sorted({layer for raster in rasters for layer in raster.layers.keys() & set(BANDS)})
     if 1 - len(bands) / len(BANDS) > MAX_FILL:
         raise FileFormatError(
-            f"{rasters[0].path} and {len(rasters) - 1} others hold only bands {bands} of {list(BANDS)}; days "
-            "of which more than half is missing are left out, which would be all: more bands are needed"
+            f"{rasters[0].path} and {len(rasters) - 1} other rasters contain only the bands {bands} of "
+            f"{list(BANDS)}, but days with more than half of the reflectances missing are excluded; add "
+            "files of the other bands"
         )
 
 
 def _check_towers(sites: xr.Dataset | xr.Coordinates) -> tuple[list[float], list[float]]:
-    """Give latitudes and longitudes of towers, and make sure that all are there."""
+    """Return the latitudes and longitudes of towers after checking that all are valid."""
     if any(name not in sites or sites[name].dims != ("site",) for name in ("site", "lat", "lon")):
-        raise MetadataError("towers need coordinates site, lat and lon along site: ds.sel(site=['DE-Tha'])")
+        raise MetadataError(
+            "towers need the coordinates site, lat and lon along site; select one tower by "
+            "ds.sel(site=['DE-Tha'])"
+        )
     lat, lon = sites["lat"].values, sites["lon"].values
     wrong = ~((np.abs(lat) <= 90) & (np.abs(lon) <= 180))
     if wrong.any():
         site = sites["site"].values[wrong][0]
-        raise MetadataError(f"{site} has no place on the globe (lat {lat[wrong][0]}, lon {lon[wrong][0]})")
+        raise MetadataError(
+            f"{site}: latitude {lat[wrong][0]} and longitude {lon[wrong][0]} are missing or out of range"
+        )
     return lat.tolist(), lon.tolist()
 
 
 def _bounds(rasters: list[Raster]) -> str:
-    """Say which latitudes and longitudes the corners of rasters span."""
+    """Describe the range of latitudes and longitudes of the corners of rasters."""
     areas = {raster.area for raster in rasters}
     per_degree = GRID_SHAPE[0] / 180
     rows = np.array([[[area.row], [area.row + area.height]] for area in areas])
@@ -441,19 +401,19 @@ def _bounds(rasters: list[Raster]) -> str:
 def _read_lazily(
     rasters: list[list[Raster]], lat: list[float], lon: list[float], max_quality: int
 ) -> da.Array:
-    """Map one task over the rasters of each tower; an array (site,) of :class:`Patches`."""
+    """Build the lazy array (site,) of :class:`Patches`, with one task per tower."""
     towers = np.fromiter(zip(rasters, lat, lon, strict=True), dtype=object)
-    lazy = da.from_array(towers, chunks=1, name=False)  # thousands of rasters take long to hash
+    lazy = da.from_array(towers, chunks=1, name=False)  # hashing thousands of rasters would be slow
     return da.map_blocks(_read_block, lazy, max_quality=max_quality, dtype=object, meta=towers[:0])
 
 
 def _read_block(block: NDArray[np.object_], max_quality: int) -> NDArray[np.object_]:
-    """Read one tower."""
+    """Read the patches of one tower."""
     return np.fromiter([read_patches(*block[0], max_quality=max_quality)], dtype=object)
 
 
 def _align(patches: da.Array, array: xr.DataArray, day: NDArray[np.datetime64]) -> da.Array:
-    """Lay one array of each tower on the days of all, lazily, in the form of ``array``."""
+    """Build one variable of all towers on the common days, with the shape and chunks of ``array``."""
     return da.map_blocks(
         _align_block,
         patches,
@@ -467,7 +427,7 @@ def _align(patches: da.Array, array: xr.DataArray, day: NDArray[np.datetime64]) 
 
 
 def _align_block(block: NDArray[np.object_], variable: str, day: NDArray[np.datetime64]) -> NDArray[Any]:
-    """Lay one array of one tower on the days of all."""
+    """Copy one variable of one tower to the common days."""
     values = getattr(block[0], variable)
     aligned = np.full((1, day.size, *values.shape[1:]), _MISSING[variable])
     aligned[0, np.searchsorted(day, block[0].day)] = values

@@ -1,7 +1,7 @@
-"""Raster files of MODIS products: what a file holds, and the pixels of a window of it.
+"""Raster files of MODIS products: reading of headers and of the pixels in a window.
 
-GeoTIFF, NetCDF and HDF4-EOS files are read. Pixels stay on the sinusoidal grid that all products of 500 m
-share, counted from its upper left corner; nothing is resampled.
+The formats are GeoTIFF, NetCDF and HDF4-EOS. Pixels are counted from the upper left corner of the sinusoidal
+grid that all products of 500 m share; they are not resampled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.errors import FileFormatError
 from xcarbon.core.variables import REFLECTANCE_BANDS
-from xcarbon.io.modis.grid import GRID_SHAPE, MODIS_RADIUS, PIXEL_SIZE
+from xcarbon.io.modis.grid import MODIS_RADIUS, PIXEL_SIZE, grid_position
 from xcarbon.io.modis.names import PRODUCTS, Name, find_product, named_layers
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 Container = Literal["geotiff", "netcdf", "subset", "hdf4"]
 
-#: Reflectance of one count of an integer. In HDF files of MOD09GA the attribute ``scale_factor`` is
-#: 10000, which is to be divided by; in those of MCD43A4 it is 0.0001. The counts are the same.
+#: Reflectance per count of packed integers [1]. The attribute ``scale_factor`` is not used, because it is a
+#: divisor (10000) in HDF files of MOD09GA and a factor (0.0001) in those of MCD43A4.
 COUNT = np.float32(1e-4)
 _SUBSET_DIMS = ("site", "time", "band", "row", "col")
-#: How far a raster may lie off the grid [pixels]: files round coordinates to centimetres.
+#: Tolerance for the position of a raster on the grid [pixels]; files round coordinates to centimetres.
 _SLACK = 0.01
 
 
@@ -42,7 +42,7 @@ class Area:
     Attributes
     ----------
     row, column : int
-        Upper left pixel, counted from the upper left corner of the grid.
+        Position of the upper left pixel, counted from the upper left corner of the grid.
     height, width : int
         Number of rows and columns.
 
@@ -61,41 +61,42 @@ class Area:
     width: int
 
     def overlap(self, other: Area) -> Area | None:
-        """Give the pixels that both have, None if there are none."""
+        """Return the area that both contain, None if there is none."""
         row, column = max(self.row, other.row), max(self.column, other.column)
         height = min(self.row + self.height, other.row + other.height) - row
         width = min(self.column + self.width, other.column + other.width) - column
         return Area(row, column, height, width) if height > 0 and width > 0 else None
 
     def within(self, outer: Area) -> tuple[slice, slice]:
-        """Give the rows and columns of an area that holds this one."""
+        """Return the rows and columns of this area within an area that contains it."""
         row, column = self.row - outer.row, self.column - outer.column
         return slice(row, row + self.height), slice(column, column + self.width)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Raster:
-    """What is known of a raster before its pixels are read: enough to read them in another process.
+    """Description of a raster without its pixels, sufficient to read them in another process.
 
     Attributes
     ----------
     path : str
-        The file, or its URL.
+        Path or URL of the file.
     container : {"geotiff", "netcdf", "subset", "hdf4"}
-        How to read it; a "subset" holds areas around several sites in one array.
+        Format of the file; a "subset" contains areas around several sites in one array.
     product : str
         One of :data:`PRODUCTS`.
     days : numpy.ndarray
-        Days [datetime64[D]] in the order of the file; a composite has its first one.
+        Days, or first days of composites, in the order of the file [datetime64[D]].
     layers : dict
-        Names in the file of ``B1`` to ``B7``, ``B1_quality`` to ``B7_quality``, ``state``, ``snow`` and
-        ``water``, as far as they are there.
+        Names in the file of the layers that it contains: ``B1`` to ``B7``, ``B1_quality`` to
+        ``B7_quality``, ``state``, ``snow`` and ``water``.
     area : Area
-        Where on the grid it lies.
+        Pixels of the grid that the raster contains.
     rank : tuple
-        Collection and production stamp: of two rasters of one product, day and area, the greater wins.
+        Collection and production time stamp; among rasters of one product, day and area the greatest is
+        used.
     subset : int
-        Which area of a "subset" this is.
+        Position of the site in a "subset".
     """
 
     path: str
@@ -108,80 +109,57 @@ class Raster:
     subset: int = 0
 
 
-# What a header says
+# Headers
 
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Turn what libraries raise into an error that names the file."""
+    """Convert errors of libraries to a FileFormatError with the path."""
     try:
         yield
     except (FileFormatError, FileNotFoundError):
         raise
     except (OSError, RuntimeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise FileFormatError(f"{path}: truncated, or not what its name says ({error})") from error
-
-
-def _area(
-    path: str, crs: CRS | None, corner: tuple[float, float], step: tuple[float, float], shape: tuple[int, ...]
-) -> Area:
-    """Find the pixels of a raster on the grid, and make sure that they are pixels of the grid.
-
-    ``corner`` is easting and northing of the upper left corner [m], ``step`` how far the next pixel is to
-    the east and to the south [m].
-    """
-    if not _is_sinusoidal(crs):
         raise FileFormatError(
-            f"{path}: its CRS is {crs.to_string() if crs else 'not stated'}, but pixels are cut on the MODIS "
+            f"{path}: the file is truncated or does not contain what its name states ({error})"
+        ) from error
+
+
+def _check_sinusoidal(path: str, crs: CRS | None) -> None:
+    """Check that a CRS is that of the MODIS land products."""
+    found = crs.to_dict() if crs else {}
+    radius = found.get("R", found.get("a", 0))
+    if not (
+        found.get("proj") == "sinu"
+        and found.get("lon_0", 0) == 0
+        and found.get("b", radius) == radius
+        and abs(radius - MODIS_RADIUS) < 1e-3
+    ):
+        raise FileFormatError(
+            f"{path}: the CRS is {crs.to_string() if crs else 'not stated'}, but xcarbon reads the MODIS "
             f"sinusoidal grid (sphere of {MODIS_RADIUS} m); export the file in its native projection"
         )
+
+
+def _area(path: str, corner: tuple[float, float], step: tuple[float, float], shape: tuple[int, ...]) -> Area:
+    """Convert the upper left ``corner`` (x, y) and pixel ``step`` (east, south) [m] to pixels of the grid."""
     if not np.allclose(step, PIXEL_SIZE, rtol=0, atol=1e-3):
         raise FileFormatError(
             f"{path}: pixels are {step[0]:.10g} x {step[1]:.10g} m, but those of the 500 m grid are "
             f"{PIXEL_SIZE:.7f} m, with rows from north to south"
         )
-    place = np.array([GRID_SHAPE[0] / 2 - corner[1] / PIXEL_SIZE, GRID_SHAPE[1] / 2 + corner[0] / PIXEL_SIZE])
-    row, column = np.rint(place).astype(int)
-    if np.abs(place - (row, column)).max() > _SLACK:
+    position = np.array(grid_position(*corner))
+    row, column = np.rint(position).astype(int)
+    if np.abs(position - (row, column)).max() > _SLACK:
         raise FileFormatError(
-            f"{path}: starts at x {corner[0]:.3f}, y {corner[1]:.3f} m, which is no corner of a pixel of the "
-            "MODIS grid"
+            f"{path}: the raster starts at x {corner[0]:.3f}, y {corner[1]:.3f} m, which is not the corner "
+            "of a pixel of the MODIS grid; export the file without resampling"
         )
     return Area(int(row), int(column), *shape)
 
 
-def _is_sinusoidal(crs: CRS | None) -> bool:
-    """Tell whether a CRS is that of the MODIS land products."""
-    found = crs.to_dict() if crs else {}
-    radius = found.get("R", found.get("a", 0))
-    return bool(
-        found.get("proj") == "sinu"
-        and found.get("lon_0", 0) == 0
-        and found.get("b", radius) == radius
-        and abs(radius - MODIS_RADIUS) < 1e-3
-    )
-
-
 def open_rasters(path: str, name: Name | None) -> list[Raster]:
-    """Read the header of a file.
-
-    Parameters
-    ----------
-    path : str
-        A GeoTIFF (``.tif``, ``.tiff``), NetCDF (``.nc``) or HDF4-EOS (``.hdf``) file, or its URL.
-    name : Name or None
-        What its name says.
-
-    Returns
-    -------
-    list of Raster
-        One, one of each site for subsets around sites, none if the file holds nothing that is read.
-
-    Raises
-    ------
-    FileFormatError
-        If it is broken, or not on the sinusoidal grid of 500 m.
-    """
+    """Read the header of a GeoTIFF, NetCDF or HDF4-EOS file; the list is empty without known layers."""
     suffix = path.partition("?")[0].rpartition(".")[2].lower()  # a URL may carry a signature
     with _naming(path):
         if suffix == "nc":
@@ -199,14 +177,17 @@ def _open_geotiff(path: str, name: Name) -> list[Raster]:
         return []
     with rasterio.open(path) as file:
         if file.count != 1:
-            raise FileFormatError(f"{path}: has {file.count} bands, but must hold {name.layer} alone")
+            raise FileFormatError(
+                f"{path}: the file has {file.count} bands, but its name states the single layer {name.layer}"
+            )
+        _check_sinusoidal(path, file.crs)
         grid = file.transform
-        area = _area(path, file.crs, (grid.c, grid.f), (grid.a, -grid.e), file.shape)
+        area = _area(path, (grid.c, grid.f), (grid.a, -grid.e), file.shape)
     return [Raster(path, "geotiff", name.product, np.array([name.day]), {name.layer: ""}, area, name.rank)]
 
 
 def _open_hdf4(path: str, name: Name) -> list[Raster]:
-    """Read the structure of an HDF4-EOS file; grids of other pixels than 500 m have no layer of ours."""
+    """Read the structure of an HDF4-EOS file and use the grid with known layers, which is that of 500 m."""
     from rasterio.crs import CRS
 
     with _hdf4(path) as file:
@@ -217,7 +198,9 @@ def _open_hdf4(path: str, name: Name) -> list[Raster]:
         if layers:
             break
     else:
-        raise FileFormatError(f"{path}: has no layer that is read, such as Nadir_Reflectance_Band1")
+        raise FileFormatError(
+            f"{path}: the file contains no layer that xcarbon reads, such as Nadir_Reflectance_Band1"
+        )
     field = dict(re.findall(r"(\w+)=(.+)", grid[1]))
     west, north = (float(number) for number in field["UpperLeftPointMtrs"].strip("()").split(","))
     east, south = (float(number) for number in field["LowerRightMtrs"].strip("()").split(","))
@@ -225,10 +208,11 @@ def _open_hdf4(path: str, name: Name) -> list[Raster]:
     step = (east - west) / shape[1], (north - south) / shape[0]
     if field["Projection"] != "GCTP_SNSOID":
         raise FileFormatError(
-            f"{path}: the projection is {field['Projection']}, not the sinusoidal GCTP_SNSOID"
+            f"{path}: the projection is {field['Projection']}, but xcarbon reads the sinusoidal GCTP_SNSOID"
         )
     radius = field["ProjParams"].strip("()").split(",")[0]
-    area = _area(path, CRS.from_string(f"+proj=sinu +R={radius}"), (west, north), step, shape)
+    _check_sinusoidal(path, CRS.from_string(f"+proj=sinu +R={radius}"))
+    area = _area(path, (west, north), step, shape)
     return [Raster(path, "hdf4", name.product, np.array([name.day]), layers, area, name.rank)]
 
 
@@ -239,7 +223,9 @@ def _hdf4(path: str) -> Iterator[Any]:
         from pyhdf.error import HDF4Error
         from pyhdf.SD import SD
     except ImportError as error:
-        raise FileFormatError(f"{path}: HDF4 files need pyhdf: pip install 'xcarbon[modis]'") from error
+        raise FileFormatError(
+            f"{path}: HDF4 files need the package pyhdf: pip install 'xcarbon[modis]'"
+        ) from error
     try:
         file = SD(path)
         try:
@@ -258,7 +244,7 @@ _OPENERS: dict[str, Callable[[str, Name], list[Raster]]] = {
 
 
 def _open_netcdf(path: str, name: Name | None) -> list[Raster]:
-    """Read the header of a NetCDF file: with a grid mapping, or subsets around sites."""
+    """Read the header of a NetCDF file with a grid mapping or with subsets around sites."""
     with _netcdf(path) as ds:
         if set(_SUBSET_DIMS) <= set(ds.dims):
             return _open_subsets(path, ds)
@@ -269,15 +255,19 @@ def _open_netcdf(path: str, name: Name | None) -> list[Raster]:
         y, x = (ds[dim].values for dim in array.dims[-2:])
         step = (x[-1] - x[0]) / (x.size - 1), (y[0] - y[-1]) / (y.size - 1)
         corner = x[0] - step[0] / 2, y[0] + step[1] / 2
-        area = _area(path, _grid_mapping(array), corner, step, (y.size, x.size))
+        _check_sinusoidal(path, _grid_mapping(array))
+        area = _area(path, corner, step, (y.size, x.size))
         days = np.array([name.day]) if name.day is not None else _days(ds)
         if array.size != days.size * y.size * x.size:
-            raise FileFormatError(f"{path}: {array.name} is {dict(array.sizes)}, but days are {days[:3]}")
+            raise FileFormatError(
+                f"{path}: {array.name} has dimensions {dict(array.sizes)}, which do not fit the days "
+                f"{days[:3]} of the file"
+            )
         return [Raster(path, "netcdf", name.product, days, layers, area, name.rank)]
 
 
 def _grid_mapping(array: xr.DataArray) -> CRS | None:
-    """Read the CRS of an array, of which thousands of files state the same in the same words."""
+    """Read the CRS of an array; parsing is cached, because thousands of files have equal attributes."""
     mapping = array.coords.get(array.rio.grid_mapping)
     attrs = {} if mapping is None else mapping.attrs
     return _parse_crs(tuple((key, tuple(np.atleast_1d(value).tolist())) for key, value in attrs.items()))
@@ -291,23 +281,21 @@ def _parse_crs(attrs: tuple[tuple[str, tuple[Any, ...]], ...]) -> CRS | None:
 
 
 def _open_subsets(path: str, ds: xr.Dataset) -> list[Raster]:
-    """Read the header of subsets on (site, time, band, row, col), as ORNL's service cuts them."""
-    from rasterio.crs import CRS
-
+    """Read the header of subsets on (site, time, band, row, col) from the service of ORNL."""
     array = _subset_array(ds)
     product = find_product(" ".join(map(str, (ds.attrs | array.attrs).values())))
     if not product:
         raise FileFormatError(
-            f"{path}: neither title nor long_name names one of the products {list(PRODUCTS)}"
+            f"{path}: the attributes title and long_name contain none of the products {list(PRODUCTS)}"
         )
     layers = {f"B{band}": str(position) for position, band in enumerate(ds["band"].values)}
     days = _days(ds)
     shape = array.shape[-2:]
     size = float(ds.attrs.get("cellsize_m", PIXEL_SIZE))
-    sphere = CRS.from_string(f"+proj=sinu +R={MODIS_RADIUS}")  # the service cuts on the native grid alone
     rasters = []
+    # The file states no CRS; the service only uses the native sinusoidal grid.
     for site, (west, south) in enumerate(zip(ds["xllcorner"].values, ds["yllcorner"].values, strict=True)):
-        area = _area(path, sphere, (west, south + shape[0] * size), (size, size), shape)
+        area = _area(path, (west, south + shape[0] * size), (size, size), shape)
         rasters.append(Raster(path, "subset", product, days, layers, area, (0.0, ""), site))
     return rasters
 
@@ -316,8 +304,8 @@ def _open_subsets(path: str, ds: xr.Dataset) -> list[Raster]:
 def _netcdf(path: str) -> Iterator[xr.Dataset]:
     """Open a NetCDF file without unpacking values.
 
-    The library is not safe for threads, and xarray guards the reading of values, but not the opening of
-    files. The lock is held for both, so that files can be opened in tasks while others are written.
+    The NetCDF library is not thread-safe. xarray locks the reading of values but not the opening of files, so
+    this function holds the lock for both; tasks can then open files while others are written.
     """
     import rioxarray  # noqa: F401 - registers .rio
     from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
@@ -338,41 +326,24 @@ def _netcdf(path: str) -> Iterator[xr.Dataset]:
 
 
 def _subset_array(ds: xr.Dataset) -> xr.DataArray:
-    """Find the array of all sites and bands."""
+    """Select the array of all sites and bands."""
     (array,) = (array for array in ds.data_vars.values() if array.dims == _SUBSET_DIMS)
     return array
 
 
 def _days(ds: xr.Dataset) -> NDArray[np.datetime64]:
-    """Days of a time axis in any calendar: AppEEARS counts in the Julian one."""
+    """Days of a time axis in any calendar; files of AppEEARS use the Julian calendar."""
     decoded = xr.decode_cf(ds[["time"]])["time"]
     return np.atleast_1d(decoded.dt.strftime("%Y-%m-%d").values).astype("M8[D]")
 
 
-# The pixels of a window
+# Pixels of a window
 
 
 def read_window(raster: Raster, area: Area) -> dict[str, NDArray[Any]]:
-    """Read all layers of a raster in a part of it, opening the file once.
+    """Read all layers in an area of a raster, ``(day, row, column)`` each, opening the file once.
 
-    Parameters
-    ----------
-    raster : Raster
-        One that :func:`open_rasters` gave.
-    area : Area
-        Pixels that lie in the raster.
-
-    Returns
-    -------
-    dict
-        Arrays ``(day, row, column)`` by layer: float32 reflectance [1] of bands, NaN where it is fill or
-        out of the valid range; the numbers of the file for other layers.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is broken, is not what its header or its neighbours said, or has reflectances that
-        are neither integers nor fractions.
+    Bands are float32 reflectance [1], NaN where fill or out of the valid range; other layers are not decoded.
     """
     rows, columns = area.within(raster.area)
     shape = (raster.days.size, area.height, area.width)
@@ -384,14 +355,14 @@ def read_window(raster: Raster, area: Area) -> dict[str, NDArray[Any]]:
 
 
 def _reflectance(values: NDArray[Any], raster: Raster, name: str) -> NDArray[np.float32]:
-    """Unpack integers; floats are reflectances already."""
+    """Convert integers to reflectance [1]; floats already are reflectances."""
     low, high = PRODUCTS[raster.product]
     if np.issubdtype(values.dtype, np.integer):
         valid, reflectance = (values >= low) & (values <= high), values.astype("float32") * COUNT
     else:
         if (values > 100).any():
             raise FileFormatError(
-                f"{raster.path}: {name} has floats up to {np.nanmax(values):g}, which are no reflectances; "
+                f"{raster.path}: {name} has floats up to {np.nanmax(values):g}, which are not reflectances; "
                 "write packed values as integers"
             )
         valid, reflectance = (values > (low - 0.5) * COUNT) & (values < (high + 0.5) * COUNT), values
@@ -405,8 +376,8 @@ def _read_geotiff(raster: Raster, rows: slice, columns: slice) -> dict[str, NDAr
     with rasterio.open(raster.path) as file:
         if file.shape != (raster.area.height, raster.area.width):
             raise FileFormatError(
-                f"{raster.path}: has {file.shape} pixels, but another file of its tile in the folder is a "
-                "whole tile; keep cut-outs in another folder"
+                f"{raster.path}: the file has {file.shape} pixels, but another file of its tile in the "
+                "folder contains the whole tile; move cropped files to another folder"
             )
         return {next(iter(raster.layers)): file.read(1, window=Window.from_slices(rows, columns))}
 
