@@ -414,8 +414,8 @@ def _label(
         comment = _SUMS[accumulated] if driver.of_sums and accumulated else driver.comment
         attrs = {"source_column": ", ".join(driver.sources), "comment": comment}
         attrs = conventions.variable_attrs(driver.code) | attrs
-        limit = functools.partial(apply_limits, limits=VARIABLES[driver.code].limits)
-        values = arrays[driver.code].map_blocks(limit, dtype=np.float32)
+        limits = VARIABLES[driver.code].limits
+        values = da.map_blocks(apply_limits, arrays[driver.code], limits, dtype=np.float32)
         variables[driver.code] = (_DIMS, values, attrs)
     lon = fields["lon"]
     ds = xr.Dataset(
