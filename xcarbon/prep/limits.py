@@ -30,8 +30,8 @@ class Counts(NamedTuple):
     Attributes
     ----------
     codes : int
-        Numbers for missing values, infinities included; they become missing. The number -9999, which is
-        the missing value of the FLUXNET format, is not counted.
+        Numbers for missing values, infinities included; they become missing. Readers of network files
+        do not count -9999, which is the missing value of the FLUXNET format.
     beyond : int
         Other values beyond a limit by more than the margin; they become missing.
     clipped : int
@@ -90,7 +90,7 @@ def apply_limits_to_column(values: Array, limits: Limits) -> Array:
     """
     if not count_beyond(values, limits).other_unit:
         return apply_limits(values, limits)
-    return np.where(_is_code(values), values.dtype.type(np.nan), values)
+    return np.where(is_code(values), values.dtype.type(np.nan), values)
 
 
 def count_beyond(values: Array, limits: Limits) -> Counts:
@@ -103,7 +103,7 @@ def count_beyond(values: Array, limits: Limits) -> Counts:
     """
     if _all_within(values, limits):
         return Counts()
-    beyond, code = _beyond(values, limits), _is_code(values)
+    beyond, code = _beyond(values, limits), is_code(values)
     wrong = int(np.count_nonzero(beyond & ~code))
     numbers = np.count_nonzero(~(np.isnan(values) | code))
     codes = int(np.count_nonzero(beyond & code))
@@ -145,6 +145,6 @@ def _beyond(values: Array, limits: Limits) -> NDArray[np.bool_]:
     return (values < limits.lower - limits.margin) | (values > limits.upper + limits.margin)
 
 
-def _is_code(values: Array) -> NDArray[np.bool_]:
+def is_code(values: Array) -> NDArray[np.bool_]:
     """Return where values are infinite or numbers for missing values, in single or double precision."""
     return np.isinf(values) | np.isin(values, np.array(CODES).astype(values.dtype))
