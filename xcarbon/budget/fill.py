@@ -22,6 +22,7 @@ from xcarbon.core.variables import MDS, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.predict import predict
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.quality import mask_quality
 from xcarbon.training import fit
@@ -114,6 +115,7 @@ def gapfill(
             f"gaps of {target} cannot be filled: it is not one of the fluxes that models predict"
         )
     check_variables(ds, (target,), "filling gaps")
+    ds = read_labels(ds)
     check_units(ds, (target,))
     check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     if model is not None and (settings or run_dir is not None):

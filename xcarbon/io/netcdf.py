@@ -23,7 +23,7 @@ from xcarbon.core.atomic import check_free, replacing
 from xcarbon.core.conventions import HOUR, MISSING_FLAG
 from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError
 from xcarbon.core.options import progress_bar
-from xcarbon.core.validation import check_hourly
+from xcarbon.core.validation import check_hourly, check_stamps
 from xcarbon.core.variables import LIMITS, Limits
 from xcarbon.io.store import CHUNK
 from xcarbon.prep.limits import apply_limits_to_column
@@ -276,6 +276,7 @@ def _local_time(ds: xr.Dataset, path: PathLike) -> NDArray[np.datetime64]:
             f"{path} is not of the data model: the long_name of time must say {LOCAL!r} or {UTC!r}, "
             f"but is {says!r}"
         )
+    check_stamps(ds["time"], str(path))
     time = ds["time"].values
     if UTC in says:
         offsets = np.unique(ds["utc_offset"]) if "utc_offset" in ds else np.array([np.nan])

@@ -11,6 +11,7 @@ from xcarbon.core.conventions import QC, is_utc
 from xcarbon.core.errors import VariableError
 from xcarbon.core.validation import check_hourly, check_units, check_variables
 from xcarbon.core.variables import TIME_FEATURES, VARIABLES, variable
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import MAX_QC, mask_quality
@@ -86,6 +87,7 @@ def model_inputs(
     targets = [code for code in variables if variable(code).is_target]
     if targets:
         raise VariableError(f"{targets} are target variables and cannot be predictors: leave them out")
+    ds = read_labels(ds)
     found = [code for code in variables if code in ds and code not in TIME_FEATURES]
     if not found:
         measured = [code for code in variables if code not in TIME_FEATURES]
