@@ -31,6 +31,7 @@ from benchmarks.inference import multiply_adds
 from benchmarks.training import random_batch
 from xcarbon.models.ecoperceiver import EcoPerceiver
 from xcarbon.models.fast import predict_series
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.training.windows import Batch
 
 SEED = 0
@@ -89,13 +90,13 @@ def make_network(device: torch.device) -> EcoPerceiver:
 
 def step(network: Callable[..., Tensor], batch: Batch) -> Tensor:
     """Compute the loss on every hour of the windows and its gradients."""
-    output = network(batch.hourly, batch.patches, batch.patch_index).float()
+    output = network(batch.inputs).float()
     loss = F.mse_loss(output, batch.target)
     loss.backward()
     return loss
 
 
-def series(hours: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def series(hours: int, device: torch.device) -> ModelInputs[Tensor]:
     """Make a series of the paper's 21 inputs, a seventh of them missing, with nine bands at each noon."""
     generator = torch.Generator().manual_seed(SEED)
     hourly = torch.rand(hours + 31, 21, generator=generator) - 0.5
@@ -104,7 +105,7 @@ def series(hours: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     )
     day, hour = torch.arange(hours + 31) // 24, torch.arange(hours + 31) % 24
     patches = torch.rand(int(day[-1]) + 1, 9, 8, 8, generator=generator)
-    return hourly.to(device), patches.to(device), torch.where(hour == 12, day, -1).to(device)
+    return ModelInputs(hourly, patches, torch.where(hour == 12, day, -1)).to(device)
 
 
 def rate(function: Callable[[], object], count: int, device: torch.device) -> float:
@@ -138,6 +139,11 @@ def matrix_rate(way: Way, device: torch.device) -> float:
     return max(rates)
 
 
+def in_double(tensor: Tensor) -> Tensor:
+    """Convert floating-point numbers to double precision."""
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
 def check(way: Way, device: torch.device) -> tuple[float, float]:
     """Return the deviations of predictions and gradients from those of a processor in double precision.
 
@@ -147,15 +153,15 @@ def check(way: Way, device: torch.device) -> tuple[float, float]:
     torch.manual_seed(SEED)
     batch, exact = random_batch(size(64, 4)), make_network(torch.device("cpu")).double()
     network = make_network(device)
-    wide = Batch(batch.hourly.double(), batch.patches.double(), batch.patch_index, batch.target.double())
+    wide = Batch(batch.inputs.map(in_double), batch.target.double())
     step(exact, wide)
     with torch.no_grad():
-        expected = exact(wide.hourly, wide.patches, wide.patch_index)
+        expected = exact(wide.inputs)
     with way.on(device):
         moved, ours = batch.to(device), way.prepare(network)
         step(ours, moved)
         with torch.no_grad():
-            found = ours(moved.hourly, moved.patches, moved.patch_index).double().cpu()
+            found = ours(moved.inputs).double().cpu()
     error = ((found - expected).abs().max() / expected.std()).item()
     gradients, true = (
         # The bias of the keys has no gradient, since it does not influence the result.
@@ -169,12 +175,10 @@ def check_series(way: Way, device: torch.device) -> float:
     """Return the largest deviation of the fast prediction of a series, as :func:`check` does."""
     wanted = np.ones(size(500, 32), bool)
     exact = make_network(torch.device("cpu")).double()
-    hourly, patches, index = series(len(wanted), torch.device("cpu"))
-    hours = slice(len(wanted) + 31)
-    expected = predict_series(exact, hourly[hours].double(), wanted, patches.double(), index[hours])
+    inputs = series(len(wanted), torch.device("cpu"))
+    expected = predict_series(exact, inputs.map(in_double), wanted)
     with way.on(device):
-        seen = (part.to(device) for part in (patches, index[hours]))
-        found = predict_series(make_network(device), hourly[hours].to(device), wanted, *seen).double().cpu()
+        found = predict_series(make_network(device), inputs.to(device), wanted).double().cpu()
     return ((found - expected).abs().max() / expected.std()).item()
 
 
@@ -200,23 +204,20 @@ def report_inference(device: torch.device, batches: list[int], bounds: dict[str,
     print(f"\n{'inference':20}{'windows a step':>16}{'windows/s':>12}{'TFLOP/s':>10}{'of products':>13}")
     network = make_network(device)
     hours = 8760 if device.type == "cuda" else size(256, 32)
-    hourly, patches, index = series(hours, device)
     reused = 2 * multiply_adds(network.config, reuse=True)
-    wanted, seen = np.ones(hours, bool), slice(hours + 31)
+    wanted, inputs = np.ones(hours, bool), series(hours, device)
     for way in WAYS:
         bound = bounds[way.name]
         if not (way.bfloat16 or way.compiled):
             with way.on(device):
-                speed = rate(
-                    lambda: predict_series(network, hourly[seen], wanted, patches, index[seen]), hours, device
-                )
+                speed = rate(lambda: predict_series(network, inputs, wanted), hours, device)
             print_rate(way, "a series", speed, reused, bound)
         model = way.prepare(network)
         for count in batches:
             batch = random_batch(count).to(device)
             each = operations(network, batch, train=False)
             with way.on(device), torch.inference_mode():
-                speed = rate(partial(model, batch.hourly, batch.patches, batch.patch_index), count, device)
+                speed = rate(partial(model, batch.inputs), count, device)
             print_rate(way, str(count), speed, each, bound)
 
 
@@ -237,12 +238,12 @@ def report_training(device: torch.device, batches: list[int], bounds: dict[str, 
 def operations(network: EcoPerceiver, batch: Batch, *, train: bool) -> float:
     """Return the floating-point operations per window as torch counts them."""
     few = size(64, 4)
-    small = random_batch(few).to(batch.hourly.device)
+    small = random_batch(few).to(batch.target.device)
     with FlopCounterMode(display=False) as counter:
         if train:
             step(copy.deepcopy(network), small)
         else:
-            network(small.hourly, small.patches, small.patch_index)
+            network(small.inputs)
     return counter.get_total_flops() / few
 
 

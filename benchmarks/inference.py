@@ -10,12 +10,12 @@ from benchmarks.common import SHARED_INPUTS, fastest, open_tower_year, report, s
 from xcarbon import CarbonModel, set_options
 from xcarbon.models.bundle import Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig, WindowedCrossAttention
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor
 from xcarbon.prediction.predict import predict_hours
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.testing import synthetic_towers
-from xcarbon.training.windows import gather_patches
 
 #: Batch sizes of the plain model, of which the fastest counts, and windows that are timed.
 BATCHES, PLAIN_WINDOWS, FAST_WINDOWS = size((8, 16, 32, 64), (16,)), size(64, 16), size(260, 16)
@@ -24,14 +24,14 @@ set_options(device="cpu")
 torch.set_num_threads(size(2, 1))
 
 
-def plain(network: EcoPerceiver, hourly: Tensor, patches: Tensor | None, index: Tensor | None) -> Tensor:
+def plain(network: EcoPerceiver, windows: ModelInputs[Tensor]) -> Tensor:
     """Predict windows as published: each one encodes its hours, each block computes keys and values.
 
     Self-attention is fused (SDPA). Cross attention is computed as sums of products, which are a little faster
     than SDPA for one query per hour.
     """
-    inputs, present = network.embed(hourly, patches, index)  # (B, T, N, Hi), (B, T, N)
-    x = network.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
+    inputs, present = network.embed(windows)  # (B, T, N, Hi), (B, T, N)
+    x = network.latents.expand(len(inputs), -1, -1)  # (B, T, Hl)
     for _ in range(network.config.cross_blocks):
         x = network.mix(plain_cross(network.cross, x, inputs, ~present[..., None]))
     for layer in network.layers:
@@ -99,11 +99,11 @@ class TowerYear:
     def load(self) -> None:
         """Load all inputs into memory."""
         inputs = model_inputs(self.tower(), self.config.variables, self.config.bands).isel(site=0).load()
-        self.hourly, self.stamps = inputs["hourly"].values, inputs["time"].values
-        self.patches, self.index = None, None
+        self.inputs, self.stamps = ModelInputs(inputs["hourly"].values), inputs["time"].values
         if self.config.bands:
-            self.patches, day = inputs["patch"].values, inputs["day"].values
-            self.index = patch_index(self.stamps, day, np.isfinite(self.patches).all(axis=(1, 2, 3)))
+            patches, day = inputs["patch"].values, inputs["day"].values
+            usable = np.isfinite(patches).all(axis=(1, 2, 3))
+            self.inputs.patches, self.inputs.patch_index = patches, patch_index(self.stamps, day, usable)
 
     def tower(self):
         """Return one tower."""
@@ -111,24 +111,22 @@ class TowerYear:
 
     def fast_windows(self, count: int) -> np.ndarray:
         """Predict the first windows as a Dask task does."""
-        hours = slice(count + self.config.context - 1)
-        index = None if self.index is None else self.index[hours]
-        return predict_hours(self.hourly[hours], self.stamps[hours], self.model, self.patches, index)[0]
+        stop = count + self.config.context - 1
+        return predict_hours(self.inputs.between(0, stop), self.stamps[:stop], self.model)[0]
 
     def plain_windows(self, batch: int) -> np.ndarray:
         """Predict the first windows with the plain model."""
         context, network = self.config.context, self.model.network
         hours = PLAIN_WINDOWS + context - 1
-        windows = torch.from_numpy(self.hourly[:hours]).unfold(0, context, 1).transpose(1, 2)
-        index = None if self.index is None else torch.from_numpy(self.index[:hours]).unfold(0, context, 1)
+        series = self.inputs.between(0, hours).map(torch.from_numpy)
+        windows = series.hourly.unfold(0, context, 1).transpose(1, 2)
+        index = None if series.patch_index is None else series.patch_index.unfold(0, context, 1)
         parts = []
         with torch.inference_mode():
             for start in range(0, PLAIN_WINDOWS, batch):
                 part = slice(start, start + batch)
-                seen = (None, None)
-                if self.patches is not None and index is not None:
-                    seen = gather_patches(torch.from_numpy(self.patches), index[part])
-                parts.append(plain(network, windows[part], *seen))
+                own = None if index is None else index[part]
+                parts.append(plain(network, ModelInputs(windows[part], series.patches, own).compact()))
         return torch.cat(parts).numpy()
 
     def track_rate(self) -> float:

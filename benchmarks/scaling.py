@@ -10,7 +10,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import dask
@@ -24,6 +23,7 @@ from xcarbon import open_store
 from xcarbon.core.variables import PAPER_INPUTS, VARIABLES
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor
 from xcarbon.prediction import predict as inference
 from xcarbon.testing import synthetic_towers
@@ -62,21 +62,19 @@ class Sample:
     windows: int = 0
     seconds: float = 0.0
 
-    def __call__(
-        self, hourly: np.ndarray, stamps: np.ndarray, model: CarbonModel, *patches: Any
-    ) -> np.ndarray:
+    def __call__(self, inputs: ModelInputs[np.ndarray], stamps: np.ndarray, model: CarbonModel) -> np.ndarray:
         """Predict a sample of the hours, and measure how long it takes."""
         context = model.config.context
         output = np.full((1, len(stamps) - context + 1), np.nan, np.float32)
-        observed = np.flatnonzero(np.isfinite(hourly[context - 1 :, 2:]).any(axis=1))
+        observed = np.flatnonzero(np.isfinite(inputs.hourly[context - 1 :, 2:]).any(axis=1))
         if not observed.size:
             return output
         self.calls += 1
         if self.calls % self.every:
             return output
-        part = slice(observed[0], observed[0] + SAMPLE + context - 1)
+        first, stop = observed[0], observed[0] + SAMPLE + context - 1
         start = time.perf_counter()
-        found = PREDICT(hourly[part], stamps[part], model)
+        found = PREDICT(inputs.between(first, stop), stamps[first:stop], model)
         self.seconds += time.perf_counter() - start
         self.windows += found.size
         return np.resize(found, output.shape)

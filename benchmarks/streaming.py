@@ -16,7 +16,8 @@ from benchmarks.training import step as exact_step
 from xcarbon.core.variables import PAPER_INPUTS
 from xcarbon.models import fast, streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training import objective
 
 #: Hours that are predicted, windows of a training step, and sequences of a step with their hours.
@@ -58,17 +59,17 @@ class Streaming:
     def predict_exact(self) -> None:
         """Predict a series by EcoPerceiver in its fastest way."""
         hours = EXACT_HOURS + self.exact.config.context - 1
-        fast.predict_series(self.exact, self.hourly[:hours], np.ones(EXACT_HOURS, bool), None, None)
+        fast.predict_series(self.exact, ModelInputs(self.hourly[:hours]), np.ones(EXACT_HOURS, bool))
 
     def predict_streaming(self) -> None:
         """Predict a series by the streaming model."""
-        streaming.predict_series(self.streaming, Sequences(self.hourly[None], statics=self.statics))
+        streaming.predict_series(self.streaming, ModelInputs(self.hourly[None], statics=self.statics))
 
     def training_steps(self, variables: tuple[str, ...]) -> tuple[Callable[[], object], Callable[[], object]]:
         """Return a training step of each model; EcoPerceiver has one target per window, as published."""
         batch = random_batch(WINDOWS)
-        batch = batch._replace(hourly=batch.hourly[..., : len(variables)], patches=None, patch_index=None)
-        sequences = Sequences(
+        batch = batch._replace(inputs=ModelInputs(batch.inputs.hourly[..., : len(variables)]))
+        sequences = ModelInputs(
             self.hourly[: SEQUENCES * LENGTH].unflatten(0, (SEQUENCES, -1)),
             statics=self.statics.repeat(SEQUENCES, 1),
         )

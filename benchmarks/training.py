@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.common import fastest, report, size
 from xcarbon.models.ecoperceiver import EcoPerceiver
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.training.windows import Batch
 
 #: Windows that the plain model computes at once, of which the fastest number counts; and those of xcarbon.
@@ -19,12 +20,10 @@ PLAIN_SIZES, SIZE = size((16, 32, 64, 128), (8,)), size(64, 8)
 class PlainEcoPerceiver(EcoPerceiver):
     """Keys and values in each of the blocks, fused attention, one linear map for each of q, k and v."""
 
-    def forward(
-        self, hourly: Tensor, patches: Tensor | None = None, patch_index: Tensor | None = None
-    ) -> Tensor:
-        inputs, present = self.embed(hourly, patches, patch_index)  # (B, T, N, Hi), (B, T, N)
+    def forward(self, windows: ModelInputs[Tensor]) -> Tensor:
+        inputs, present = self.embed(windows)  # (B, T, N, Hi), (B, T, N)
         inputs, mask = inputs.flatten(0, 1), present.flatten(0, 1)[:, None, None]  # (B T, N, Hi)
-        x = self.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
+        x = self.latents.expand(len(windows.hourly), -1, -1)  # (B, T, Hl)
         layer = self.cross
         for _ in range(self.config.cross_blocks):
             query, keys, values = (
@@ -49,13 +48,13 @@ def random_batch(windows: int) -> Batch:
     noon = (torch.arange(32) + torch.randint(24, (windows, 1))) % 24 == 12  # (B, T)
     index = torch.where(noon, noon.flatten().cumsum(0).view_as(noon) - 1, -1)
     patches = torch.rand(int(noon.sum()), 9, 8, 8)
-    return Batch(hourly, patches, index, torch.randn(windows, 32))
+    return Batch(ModelInputs(hourly, patches, index), torch.randn(windows, 32))
 
 
 def step(network: EcoPerceiver, batch: Batch) -> Tensor:
     """Compute the loss on every hour of the windows and its gradients."""
     network.zero_grad()
-    loss = F.mse_loss(network(batch.hourly, batch.patches, batch.patch_index), batch.target)
+    loss = F.mse_loss(network(batch.inputs), batch.target)
     loss.backward()
     return loss
 

@@ -17,7 +17,7 @@ TOWERS, SAMPLES = size(20, 2), size(200, 20)
 def by_blocks(inputs: xr.Dataset) -> list[torch.Tensor]:
     """Make all windows with a target as views of blocks, and gather them in batches."""
     windows = load_windows(inputs, CONTEXT)
-    return [windows.batch(index).hourly for index in torch.arange(len(windows)).split(BATCH)]
+    return [windows.batch(index).inputs.hourly for index in torch.arange(len(windows)).split(BATCH)]
 
 
 def one_by_one(inputs: xr.Dataset) -> list[torch.Tensor]:
@@ -35,7 +35,7 @@ def one_by_one(inputs: xr.Dataset) -> list[torch.Tensor]:
 
 def streamed(inputs: xr.Dataset) -> int:
     """Count the windows of a stream while they are gathered in batches."""
-    return sum(len(batch.hourly) for batch in stream(inputs, CONTEXT, BATCH))
+    return sum(len(batch.target) for batch in stream(inputs, CONTEXT, BATCH))
 
 
 class OneYearInMemory:
@@ -81,7 +81,7 @@ class Store:
             input_overlap={"time": CONTEXT - 1},
         )
         assert len(generator) == SAMPLES
-        first_batch = next(stream(self.inputs, CONTEXT, BATCH)).hourly
+        first_batch = next(stream(self.inputs, CONTEXT, BATCH)).inputs.hourly
         samples = [
             window["hourly"].values for window in generator if np.isfinite(window["target"].values[-1])
         ]

@@ -138,7 +138,7 @@ def test_an_experiment_is_run_and_run_again(towers, tmp_path, capsys, monkeypatc
         assert "ridge regression" in said and "mean diurnal cycle" in said
         assert f"wrote {tmp_path}/out/results.nc" in said
     assert main(["experiment", str(config), "--store", "towers.zarr"]) == 1
-    assert "names its own" in capsys.readouterr().err
+    assert "sets its own store" in capsys.readouterr().err
 
 
 def test_a_protocol_is_written_to_its_folder_and_run_from_there(tmp_path, capsys, monkeypatch):
@@ -161,7 +161,7 @@ def test_protocols_are_listed(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["experiment"], "--list names the protocols"),
+        (["experiment"], "--list lists the protocols"),
         (["experiment", "table2"], "table2 needs --store and --out"),
         (["experiment", "nowhere.toml"], "nowhere.toml"),
         (["demo", "--data", "nowhere.zarr"], "nowhere.zarr"),

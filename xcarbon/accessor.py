@@ -1,4 +1,4 @@
-"""``Dataset.carbon``: the whole package from a Dataset; every method delegates."""
+"""``Dataset.carbon``: the functions of the package as methods of a Dataset."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ from xcarbon.prep.split import Split, split
 
 if TYPE_CHECKING:
     from xcarbon.models.bundle import CarbonModel
-    from xcarbon.quality.checks import Report
+    from xcarbon.quality import Report
+
+PathLike = str | os.PathLike[str]
 
 
 @xr.register_dataset_accessor("carbon")
 class CarbonAccessor:
-    """Carbon fluxes of the towers in a Dataset of the data model."""
+    """Methods for towers ``(site, time)`` or grids ``(time, lat, lon)`` in the data model.
+
+    Each method calls the function of the same name, with the Dataset as its first argument.
+    """
 
     def __init__(self, ds: xr.Dataset) -> None:
         self._ds = ds
 
     def split(self, seed: int = 0, **settings: Any) -> Split:
-        """Split towers into train, val and test; see :func:`xcarbon.prep.split.split`."""
+        """Split towers into train, val and test sets by IGBP class; see :func:`xcarbon.prep.split.split`."""
         return split(self._ds, seed, **settings)
 
     def fit(self, model: str = "ecoperceiver", **settings: Any) -> CarbonModel:
@@ -36,33 +41,27 @@ class CarbonAccessor:
         return fit(self._ds, model, **settings)
 
     def predict(
-        self, target: str, model: CarbonModel | str | os.PathLike[str] | None = None, *, spread: bool = False
+        self, target: str, model: CarbonModel | PathLike | None = None, *, spread: bool = False
     ) -> xr.DataArray | xr.Dataset:
-        """Predict a flux lazily; see :func:`xcarbon.prediction.predict.predict`."""
+        """Predict a flux lazily for every hour; see :func:`xcarbon.prediction.predict.predict`."""
         from xcarbon.prediction.predict import predict
 
         return predict(self._ds, target, model, spread=spread)
 
     def predict_nee(
-        self, model: CarbonModel | str | os.PathLike[str] | None = None, *, spread: bool = False
+        self, model: CarbonModel | PathLike | None = None, *, spread: bool = False
     ) -> xr.DataArray | xr.Dataset:
         """Predict NEE [umol m-2 s-1] lazily; see :func:`xcarbon.prediction.predict.predict`."""
         return self.predict("NEE", model, spread=spread)
 
-    def predict_to(
-        self,
-        target: str,
-        model: CarbonModel | str | os.PathLike[str],
-        path: str | os.PathLike[str],
-        **settings: Any,
-    ) -> Path:
-        """Predict a flux and write it, resumably; see :func:`xcarbon.prediction.files.predict_to`."""
+    def predict_to(self, target: str, model: CarbonModel | PathLike, path: PathLike, **settings: Any) -> Path:
+        """Predict a flux and write it to a file; see :func:`xcarbon.prediction.files.predict_to`."""
         from xcarbon.prediction.files import predict_to
 
         return predict_to(self._ds, target, model, path, **settings)
 
     def gapfill(
-        self, target: str = "NEE", model: CarbonModel | str | os.PathLike[str] | None = None, **settings: Any
+        self, target: str = "NEE", model: CarbonModel | PathLike | None = None, **settings: Any
     ) -> xr.Dataset:
         """Fill the gaps of a flux; see :func:`xcarbon.budget.gapfill`."""
         from xcarbon.budget import gapfill
@@ -70,36 +69,34 @@ class CarbonAccessor:
         return gapfill(self._ds, target, model, **settings)
 
     def score(self, prediction: xr.DataArray, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
-        """Score a prediction against these towers; see :func:`xcarbon.evaluation.scores.score`."""
+        """Score a prediction against the observations; see :func:`xcarbon.evaluation.scores.score`."""
         return score(self._ds, prediction, by, **settings)
 
-    def explain(
-        self, model: CarbonModel | str | os.PathLike[str], by: str | None = "igbp", **settings: Any
-    ) -> xr.Dataset:
-        """Tell what a model reads, lazily; see :func:`xcarbon.prediction.explain.explain`."""
+    def explain(self, model: CarbonModel | PathLike, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
+        """Compute lazily how important each input is; see :func:`xcarbon.prediction.explain.explain`."""
         from xcarbon.prediction.explain import explain
 
         return explain(self._ds, model, by, **settings)
 
-    def to_store(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write a Zarr store; see :func:`xcarbon.io.store.to_store`."""
+    def to_store(self, path: PathLike, *, overwrite: bool = False) -> Path:
+        """Write the towers to a Zarr store; see :func:`xcarbon.io.store.to_store`."""
         return to_store(self._ds, path, overwrite=overwrite)
 
-    def to_netcdf(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    def to_netcdf(self, path: PathLike, *, overwrite: bool = False) -> Path:
         """Write all towers to one NetCDF file; see :func:`xcarbon.io.netcdf.write_netcdf`."""
         from xcarbon.io.netcdf import write_netcdf
 
         return write_netcdf(self._ds, path, overwrite=overwrite)
 
-    def to_sites(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
-        """Write a NetCDF file for each tower; see :func:`xcarbon.io.netcdf.write_sites`."""
+    def to_sites(self, folder: PathLike, *, overwrite: bool = False) -> list[Path]:
+        """Write each tower to a NetCDF file of its own; see :func:`xcarbon.io.netcdf.write_sites`."""
         from xcarbon.io.netcdf import write_sites
 
         return write_sites(self._ds, folder, overwrite=overwrite)
 
     def check(self) -> Report:
-        """Look for what is wrong with these towers; see :func:`xcarbon.check`."""
-        from xcarbon.quality.checks import check
+        """Run the quality checks on these towers; see :func:`xcarbon.check`."""
+        from xcarbon.quality import check
 
         return check(self._ds)
 

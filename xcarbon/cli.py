@@ -1,4 +1,4 @@
-"""The command line: ``xcarbon demo`` carries the whole line from towers to a scored NetCDF file."""
+"""The command line: every command calls the public functions of the package."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from xcarbon.core.variables import TARGETS
 from xcarbon.io.formats import open_data
 from xcarbon.models import registry
 
-#: A small batch and a higher rate than the paper's: minutes instead of days.
+#: Settings for minutes of training: a smaller batch and a higher learning rate than in the paper.
 DEMO_TRAINING = {
     "batch_size": 64,
     "micro_batch": 64,
@@ -33,7 +34,7 @@ DEMO_TRAINING = {
     "val_windows": 512,
 }
 DEMO_STEPS = 75
-#: Days to predict at each tower.
+#: Number of days to predict at each tower.
 DEMO_DAYS = 28
 
 
@@ -43,16 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments; those of the process by default.
+        Arguments. Default: those of the process.
 
     Returns
     -------
     int
-        Exit status: 0, 1 after an error that was reported or found, 130 after Ctrl-C.
+        Exit status: 0 for success, 1 after an error or if ``check`` found one, 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     try:
-        with xcarbon.set_options(progress=not arguments.quiet):
+        with xcarbon.set_options(progress=not arguments.quiet), _connected(arguments):
             status: int = arguments.run(arguments)
     except (XCarbonError, FileNotFoundError) as error:
         print(f"xcarbon: {error}", file=sys.stderr)
@@ -63,50 +64,75 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _connected(arguments: argparse.Namespace) -> Any:
+    """Connect to the Dask cluster of ``--scheduler`` for the duration of the command."""
+    from dask.distributed import Client
+
+    address = getattr(arguments, "scheduler", None)
+    return nullcontext() if address is None else Client(address)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="xcarbon", description="Carbon fluxes of land ecosystems with xarray."
+        prog="xcarbon", description="Model the carbon fluxes of land ecosystems with xarray."
     )
     parser.add_argument("--version", action="version", version=f"xcarbon {__version__}")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--quiet", action="store_true", help="no progress bars")
+    common.add_argument("--quiet", action="store_true", help="show no progress bars")
+    remote = argparse.ArgumentParser(add_help=False)
+    remote.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="address of a Dask cluster to compute on, for example tcp://host:8786; its workers need access "
+        "to the same files [threads of this machine]",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser(
         "demo",
         parents=[common],
-        help="train, predict and score on built-in synthetic towers, in about two minutes",
-        description="Read towers, train EcoPerceiver on some of them, predict NEE at others, write it as CF "
-        "NetCDF, score it by IGBP class, and draw it.",
+        help="train, predict and score on synthetic towers, in about two minutes",
+        description="Train EcoPerceiver on some towers and predict NEE at others. Write the prediction as CF "
+        "NetCDF, score it by IGBP class, and plot one week of it.",
     )
-    demo.add_argument("--data", type=Path, help="a store of real towers, instead of the synthetic ones")
+    demo.add_argument("--data", type=Path, help="store of real towers to use instead of synthetic ones")
     demo.add_argument("--out", type=Path, default=Path("xcarbon-demo"), help="folder to write [%(default)s]")
-    demo.add_argument("--steps", type=_positive, default=DEMO_STEPS, help="of training [%(default)s]")
-    demo.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
+    demo.add_argument(
+        "--steps", type=_positive, default=DEMO_STEPS, help="number of training steps [%(default)s]"
+    )
+    demo.add_argument(
+        "--seed", type=int, default=0, help="random seed for towers, split and training [%(default)s]"
+    )
     demo.set_defaults(run=_demo)
 
     build = commands.add_parser(
         "build",
-        parents=[common],
-        help="raw files of towers and satellites to a store, on one core or on a cluster",
-        description="Read, harmonise and fuse what the networks distribute, cut satellite patches around the "
-        "towers, and write one Zarr store. The same command goes on where it was stopped, and builds anew "
-        "what has changed.",
+        parents=[common, remote],
+        help="build a store from raw files of towers and satellites",
+        description="Read, harmonise and fuse the files that the networks distribute, cut satellite patches "
+        "around the towers, and write one Zarr store. If the command was interrupted, the same command "
+        "continues. If input files have changed, it builds only the towers concerned.",
     )
-    build.add_argument("raw", type=Path, help="folder of releases, tables of towers and MODIS files")
-    build.add_argument("store", type=Path, help="Zarr store to write or to bring up to date")
-    build.add_argument("--metadata", type=Path, help="table of the towers' coordinates, beside those in RAW")
-    build.add_argument("--uncertainty", action="store_true", help="keep the uncertainties of NEE, too")
-    build.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
-    build.add_argument("--strict", action="store_true", help="stop at the first bad file")
+    build.add_argument(
+        "raw", type=Path, help="folder with releases of the networks, tables of towers and MODIS files"
+    )
+    build.add_argument("store", type=Path, help="Zarr store to write or to update")
+    build.add_argument(
+        "--metadata", type=Path, help="table with coordinates of the towers, in addition to the tables in RAW"
+    )
+    build.add_argument(
+        "--uncertainty", action="store_true", help="also write the random uncertainty and percentiles of NEE"
+    )
+    build.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     build.set_defaults(run=_build)
 
     check = commands.add_parser(
         "check",
         parents=[common],
-        help="what is wrong with a store, or worth knowing",
-        description="Report CF findings, the coverage of each variable, and known traps such as clocks that "
-        "disagree with the sun. The exit status is 1 if there is an error among the findings.",
+        help="check the quality of a store",
+        description="Report violations of the CF conventions, the coverage of each variable, and the results "
+        "of the quality checks, for example clocks that disagree with the sun. The exit status is 1 if a "
+        "finding is an error.",
     )
     check.add_argument("store", type=Path, help="Zarr store of towers")
     check.set_defaults(run=_check)
@@ -115,65 +141,74 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         parents=[common],
         help="train a model on the towers of a store",
-        description="Split towers by class, train on some, and score on others, by which EcoPerceiver's "
-        "weights are chosen. The same command goes on where it was stopped. The model is written to "
-        "RUN/model.",
+        description="Split the towers by IGBP class into training, validation and test towers, and train a "
+        "model; networks keep the weights with the best validation score. The model is written to RUN/model. "
+        "If the command was interrupted, the same command continues.",
     )
     train.add_argument("store", help="Zarr store or NetCDF file of towers")
     train.add_argument("run_folder", metavar="run", type=Path, help="folder of the run")
-    train.add_argument("--model", choices=registry.trainable(), default="ecoperceiver", help="[%(default)s]")
-    train.add_argument("--target", default="NEE", help="what to predict [%(default)s]")
-    train.add_argument("--seed", type=int, default=0, help="of split and training [%(default)s]")
-    train.add_argument("--steps", type=_positive, help="of a network, if the paper's are too many")
+    train.add_argument(
+        "--model",
+        choices=registry.trainable(),
+        default="ecoperceiver",
+        help="kind of model to train [%(default)s]",
+    )
+    train.add_argument("--target", default="NEE", help="variable to predict [%(default)s]")
+    train.add_argument("--seed", type=int, default=0, help="random seed for split and training [%(default)s]")
+    train.add_argument(
+        "--steps", type=_positive, help="number of training steps of a network [as in the paper]"
+    )
     train.set_defaults(run=_train)
 
     predict = commands.add_parser(
         "predict",
-        parents=[common],
-        help="predict a flux at towers or on a grid, on one core or on a cluster",
-        description="Apply a model to every hour, region by region. The same command goes on where it was "
-        "stopped.",
+        parents=[common, remote],
+        help="predict a flux at towers or on a grid",
+        description="Predict a flux for every hour and write it region by region. If the command was "
+        "interrupted, the same command continues.",
     )
     predict.add_argument("model", help="folder of a trained model, or a name that `xcarbon models` lists")
-    predict.add_argument("data", nargs="+", help="towers or a grid: Zarr, NetCDF, ERA5 files")
-    predict.add_argument("out", type=Path, help="what to write, ending in .zarr or .nc")
-    predict.add_argument("--spread", action="store_true", help="write how uncertain each hour is, too")
-    predict.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, as tcp://host:8786")
+    predict.add_argument("data", nargs="+", help="towers or a grid: a Zarr store, NetCDF files or ERA5 files")
+    predict.add_argument("out", type=Path, help="file to write, ending in .zarr or .nc")
+    predict.add_argument(
+        "--spread", action="store_true", help="also write the standard deviation of the error of each hour"
+    )
     predict.set_defaults(run=_predict)
 
     models = commands.add_parser(
         "models",
         parents=[common],
-        help="the models that come with the package",
-        description="List the trained models that come with the package, or tell what is to be known of one: "
-        "its data, scores and limits.",
+        help="list the trained models of the package",
+        description="List the trained models that are part of the package, or describe one of them, with its "
+        "training data, scores and limits.",
     )
-    models.add_argument("name", nargs="?", help="of a model")
+    models.add_argument("name", nargs="?", help="name of the model to describe")
     models.set_defaults(run=_models)
 
     score = commands.add_parser(
         "score",
         parents=[common],
-        help="compare a prediction with what towers measured",
-        description="Nash-Sutcliffe efficiency, RMSE and bias at towers that the model was not trained on.",
+        help="compare a prediction with the observations of towers",
+        description="Compute Nash-Sutcliffe efficiency, RMSE and bias at the towers that the model was not "
+        "trained on.",
     )
-    score.add_argument("prediction", help="what xcarbon predict wrote")
-    score.add_argument("store", help="Zarr store or NetCDF file of towers")
-    score.add_argument("--by", default="igbp", help="coordinate to group by [%(default)s]")
+    score.add_argument("prediction", help="store or file written by `xcarbon predict`")
+    score.add_argument("store", help="Zarr store or NetCDF file with the observed towers")
+    score.add_argument("--by", default="igbp", help="coordinate to group towers by [%(default)s]")
     score.set_defaults(run=_score)
 
     experiment = commands.add_parser(
         "experiment",
-        parents=[common],
-        help="compare models on the same towers and hours, and report",
-        description="Train, predict and score what is missing of an experiment; write results and a report. "
-        "The same command goes on where it was stopped. A protocol, named with --store and "
-        "--out, is written to OUT/experiment.toml and run from there.",
+        parents=[common, remote],
+        help="compare models on the same towers and hours",
+        description="Train, predict and score all models of an experiment, and write results and a report. "
+        "Complete steps are not repeated, so the same command continues an interrupted experiment. A "
+        "protocol, named with --store and --out, is first written to OUT/experiment.toml.",
     )
     experiment.add_argument(
         "experiment", nargs="?", metavar="CONFIG", help="TOML file, or the name of a protocol"
     )
-    experiment.add_argument("--list", action="store_true", help="name the protocols, and what each asks")
+    experiment.add_argument("--list", action="store_true", help="list the protocols and their questions")
     experiment.add_argument("--store", help="store of towers, for a protocol")
     experiment.add_argument("--out", type=Path, help="folder to write, for a protocol")
     experiment.set_defaults(run=_experiment)
@@ -193,7 +228,6 @@ def _build(arguments: argparse.Namespace) -> int:
         arguments.store,
         metadata=arguments.metadata,
         uncertainty=arguments.uncertainty,
-        scheduler=arguments.scheduler,
         strict=arguments.strict,
     )
     print(report)
@@ -225,9 +259,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace) -> int:
     model = xcarbon.load(arguments.model)
     ds = open_data(arguments.data)
-    ds.carbon.predict_to(
-        model.targets[0], model, arguments.out, spread=arguments.spread, scheduler=arguments.scheduler
-    )
+    ds.carbon.predict_to(model.targets[0], model, arguments.out, spread=arguments.spread)
     print(f"wrote {arguments.out}")
     return 0
 
@@ -250,11 +282,13 @@ def _score(arguments: argparse.Namespace) -> int:
     targets = [str(name) for name in prediction.data_vars if name in TARGETS]
     if len(targets) != 1 or "site" not in prediction.dims:
         found = f"{targets} on {tuple(prediction.dims)}"
-        raise VariableError(f"{arguments.prediction} must hold one flux at towers, found {found}")
+        raise VariableError(f"{arguments.prediction} must contain one flux at towers, found {found}")
     flux = prediction[targets[0]]
     known = flux["site"].isin(str(flux.attrs.get("training_sites", "")).split())
     if known.all():
-        raise LeakageError(f"the model of {arguments.prediction} was trained on all of its towers")
+        raise LeakageError(
+            f"{arguments.prediction}: the model was trained on all of these towers; predict at other towers"
+        )
     flux = flux.isel(site=np.flatnonzero(~known))
     with progress_bar("scoring"):
         scores, overall = dask.compute(
@@ -274,13 +308,13 @@ def _experiment(arguments: argparse.Namespace) -> int:
         return 0
     path = arguments.experiment
     if path is None:
-        raise OptionError("name a TOML file or a protocol; --list names the protocols")
+        raise OptionError("name a TOML file or a protocol; --list lists the protocols")
     if path in PROTOCOLS:
         if arguments.store is None or arguments.out is None:
             raise OptionError(f"the protocol {path} needs --store and --out")
         path = write_protocol(path, arguments.store, arguments.out)
     elif arguments.store is not None or arguments.out is not None:
-        raise OptionError(f"--store and --out are for protocols: {path} names its own")
+        raise OptionError(f"--store and --out are for protocols; {path} sets its own store and folder")
     experiment = read_experiment(path)
     results = run(experiment)
     scores = results[["nse", "rmse", "bias", "n"]].where(results["n"] > 0).mean("seed")
@@ -291,7 +325,7 @@ def _experiment(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    """The main job, end to end."""
+    """Train, predict, score and plot."""
     start = time.monotonic()
     out: Path = arguments.out
     pyplot = _pyplot()
@@ -299,13 +333,15 @@ def _demo(arguments: argparse.Namespace) -> int:
         from xcarbon.testing import synthetic_towers
 
         towers = synthetic_towers(12, seed=arguments.seed).persist()
-        _say(1, f"{towers.sizes['site']} SYNTHETIC towers with satellite patches: simulated, not measured")
+        _announce(
+            1, f"{towers.sizes['site']} SYNTHETIC towers with satellite patches: simulated, not measured"
+        )
     else:
         towers = xcarbon.open_store(arguments.data)
-        _say(1, f"{towers.sizes['site']} towers of {arguments.data}, nothing loaded yet")
+        _announce(1, f"{towers.sizes['site']} towers of {arguments.data}, opened lazily")
 
     train, val, test = towers.carbon.split(seed=arguments.seed)
-    _say(2, f"training EcoPerceiver on {_count(train)}, choosing the best weights on {_count(val)}")
+    _announce(2, f"training EcoPerceiver on {_count(train)}, with {_count(val)} for validation")
     model = train.carbon.fit(
         val=val,
         max_steps=arguments.steps,
@@ -317,7 +353,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     test = _busiest_weeks(test)
     first, last = (str(stamp)[:10] for stamp in test["time"].values[[0, -1]])
-    _say(3, f"predicting NEE at {_count(test)} that the model has never seen, {first} to {last}")
+    _announce(3, f"predicting NEE at {_count(test)} that the model was not trained on, {first} to {last}")
     nee = test.carbon.predict_nee(model)
     with progress_bar("predicting"):
         nee = nee.compute()
@@ -325,26 +361,24 @@ def _demo(arguments: argparse.Namespace) -> int:
     with replacing(out / "nee.nc") as path:
         conventions.apply(nee.to_dataset(), title=title).to_netcdf(path)
 
-    _say(
-        4, "scoring against what the towers measured" if arguments.data else "scoring against the simulation"
-    )
+    _announce(4, f"scoring against the {'observations' if arguments.data else 'simulated fluxes'}")
     scores = test.carbon.score(nee).compute()
     overall = test.carbon.score(nee, by=None).compute()
     print(_table(scores, overall))
 
-    _say(5, "drawing the week that was observed best")
+    _announce(5, "plotting the week with most observations")
     hours = test.carbon.score(nee, by="site")["n"].compute()
     axes = test.carbon.plot.series(nee, site=str(hours.idxmax("site").values))
     axes.figure.savefig(out / "nee.png", dpi=150, bbox_inches="tight")
     pyplot.close(axes.figure)
     print(f"\nwrote {out}/nee.nc, {out}/nee.png and {out}/run/model in {time.monotonic() - start:.0f} s")
     if arguments.data is None:
-        print("The towers were synthetic: these scores say that the line works, not how good the model is.")
+        print("The towers are synthetic: the scores show that the steps work, not how good the model is.")
     return 0
 
 
 def _busiest_weeks(towers: xr.Dataset) -> xr.Dataset:
-    """The first weeks of the month with the most measured exchange, and the towers that measured in them."""
+    """Select four weeks of the month with the largest absolute flux, and the towers with data in them."""
     exchange = abs(towers["NEE"]).sum("site").resample(time="MS").sum().compute()
     month = exchange["time"].values[exchange.argmax("time")]
     weeks = towers.sel(time=slice(month, month + np.timedelta64(24 * DEMO_DAYS - 1, "h")))
@@ -353,14 +387,14 @@ def _busiest_weeks(towers: xr.Dataset) -> xr.Dataset:
 
 
 def _table(scores: xr.Dataset, overall: xr.Dataset) -> str:
-    """Scores per class and over all, as text."""
+    """Format the scores by class and over all hours."""
     frame = scores.to_dataframe()[["nse", "rmse", "bias", "n"]]
     frame.loc["all"] = [float(overall[name]) for name in frame.columns]
     return frame.astype({"n": int}).to_string(float_format="{:.3f}".format)
 
 
 def _fresh(folder: Path) -> Path:
-    """Remove what an earlier demo left in its own run folder."""
+    """Remove the run of an earlier demo."""
     if (folder / "run.json").exists():
         shutil.rmtree(folder)
     return folder
@@ -373,7 +407,7 @@ def _pyplot() -> Any:
         matplotlib.use("Agg")
         import matplotlib.pyplot
     except ImportError:
-        raise XCarbonError("the demo ends with a figure: pip install 'xcarbon[plot]'") from None
+        raise XCarbonError("the demo needs matplotlib: pip install 'xcarbon[plot]'") from None
     return matplotlib.pyplot
 
 
@@ -382,5 +416,5 @@ def _count(towers: xr.Dataset | xr.DataArray) -> str:
     return f"{number} tower{'s' if number != 1 else ''}"
 
 
-def _say(step: int, what: str) -> None:
+def _announce(step: int, what: str) -> None:
     print(f"\n[{step}/5] {what}", flush=True)

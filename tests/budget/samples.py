@@ -9,6 +9,7 @@ import xarray as xr
 
 from xcarbon.models.boosting import BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel, Scaler
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.testing import synthetic_towers
 
 #: Spread of the model in the dark and in the light.
@@ -24,8 +25,8 @@ class Light:
     def __init__(self) -> None:
         self.config = BoostedTreesConfig(("SW_IN",), context=1)
 
-    def predict_series(self, hourly: np.ndarray, wanted: np.ndarray, *_: Any) -> np.ndarray:
-        light = hourly[:, 0] * 2000 + 1000  # W m-2
+    def predict_series(self, inputs: ModelInputs, wanted: np.ndarray) -> np.ndarray:
+        light = inputs.hourly[:, 0] * 2000 + 1000  # W m-2
         series = np.stack([3 - 0.02 * light, np.where(light > 0, LIGHT, DARK)])
         return np.where(wanted & np.isfinite(light), series, np.nan).astype("float32")
 

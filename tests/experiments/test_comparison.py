@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from dask.distributed import LocalCluster
+from dask.distributed import Client, LocalCluster
 
 import xcarbon
 from xcarbon import training
@@ -199,8 +199,11 @@ def test_what_is_missing_is_done_and_nothing_else(experiment, results, plan, fit
     prediction = experiment.runs / plan.runs["EcoPerceiver", 10][0].name / "prediction.zarr"
     shutil.rmtree(prediction)
     experiment.results.unlink()
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
-        again = run(dataclasses.replace(experiment, scheduler=cluster.scheduler_address))
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        again = run(experiment)
     assert fits == [] and prediction.exists()
     xr.testing.assert_allclose(again, results)
 

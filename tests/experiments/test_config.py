@@ -33,7 +33,6 @@ split = "random"
 hours = "best-year"
 evaluate = ["extremes"]
 draw = ["DE-Tha"]
-scheduler = "tcp://host:8786"
 
 [settings.ecoperceiver]
 max_steps = 20

@@ -49,7 +49,7 @@ def test_era5_in_several_files_and_in_blocks_that_a_task_can_predict(tmp_path, r
 def test_what_cannot_be_opened_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         open_data(tmp_path / "nowhere.nc")
-    with pytest.raises(FileNotFoundError, match="nothing to open"):
+    with pytest.raises(FileNotFoundError, match="no file to open"):
         open_data([])
     paths = [write_grid(drivers(), tmp_path / f"{name}.nc") for name in "ab"]
     with pytest.raises(FileFormatError, match="together"):
@@ -58,5 +58,5 @@ def test_what_cannot_be_opened_is_said(tmp_path):
     with pytest.raises(VariableError, match="no driver"):
         open_data(tmp_path / "sea.nc")
     xr.Dataset({"site": ("site", ["a"])}).to_zarr(tmp_path / "towers.zarr")
-    with pytest.raises(StoreError, match="no store of towers"):
+    with pytest.raises(StoreError, match="not a store of towers"):
         open_data(tmp_path / "towers.zarr")

@@ -78,7 +78,7 @@ def test_what_is_no_grid_is_said(drivers, towers, tmp_path):
         write_grid(towers, tmp_path / "towers.nc")
     for number, (wrong, error, message) in enumerate(
         [
-            (drivers.isel(lat=0), FileFormatError, "no grid"),
+            (drivers.isel(lat=0), FileFormatError, "not a grid"),
             (drivers.rename(TA="t2m"), VariableError, "t2m"),
             (drivers.isel(time=[0, 2]), TimestampError, "hourly"),
             (drivers.assign(TA=drivers["TA"].assign_attrs(units="K")), MetadataError, "K"),

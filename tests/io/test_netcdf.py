@@ -290,7 +290,7 @@ def test_texts_that_differ_are_joined(ds, tmp_path):
 
 
 def test_files_that_contradict_each_other_are_an_error(ds, paths, tmp_path):
-    with pytest.raises(FileFormatError, match=r"SY-001.nc and .*SY-001.nc both have the tower SY-001"):
+    with pytest.raises(FileFormatError, match=r"SY-001.nc and .*SY-001.nc both contain the tower SY-001"):
         open_netcdf([paths[0], paths[1], paths[0]])
     change(
         paths[1], tmp_path / "flags.nc", lambda file: file["TA_QC"].setncattr("flag_meanings", "a b c d e")
@@ -313,19 +313,19 @@ def test_files_that_contradict_each_other_are_an_error(ds, paths, tmp_path):
         (
             lambda file: file["time"].setncattr("long_name", "time"),
             FileFormatError,
-            "the long_name of time must say 'local standard time' or 'UTC', but is 'time'",
+            "the long_name of time must contain either 'local standard time' or 'UTC', found 'time'",
         ),
         (
             lambda file: file.renameVariable("utc_offset", "offset"),
             FileFormatError,
-            r"time is in UTC, but one utc_offset is needed, found \[nan\]",
+            r"time in UTC needs one utc_offset, found \[nan\]",
         ),
         (
             lambda file: file["time"].setncattr("long_name", "local standard time"),
             TimestampError,
-            "2009-12-31T14:30:00.* is not the start of a clock hour",
+            "2009-12-31T14:30:00.* is not a full hour",
         ),
-        (lambda file: file["time"].__setitem__(5, 0), TimestampError, "must be hourly|clock hour"),
+        (lambda file: file["time"].__setitem__(5, 0), TimestampError, "must be hourly|full hour"),
     ],
     ids=["site", "time", "meaning", "offset", "clock", "gap"],
 )
@@ -345,7 +345,7 @@ def test_files_that_cannot_be_opened_are_errors(real_data, tmp_path):
     (tmp_path / "text.nc").write_text("no file")
     with pytest.raises(FileFormatError, match=r"text.nc cannot be opened as NetCDF"):
         open_netcdf(tmp_path / "text.nc")
-    with pytest.raises(FileFormatError, match=r"is not of the data model: it lacks \['site'\]"):
+    with pytest.raises(FileFormatError, match=r"is not in the data model: it lacks \['site'\]"):
         open_netcdf(real_data / "era5" / "era5_2022_07_alps.nc")
 
 
@@ -359,7 +359,7 @@ def test_files_that_exist_are_kept_unless_told_otherwise(ds, tmp_path):
             write(ds[["TA"]], target)
         assert [file.name for file in tmp_path.iterdir()] == ["SY-002.nc"]
         assert (tmp_path / "SY-002.nc").read_text() == "keep me"
-    with pytest.raises(StoreError, match="is no file: choose another"):
+    with pytest.raises(StoreError, match="is a folder: choose another"):
         write_netcdf(ds[["TA"]], tmp_path, overwrite=True)
     assert len(write_sites(ds[["TA"]], tmp_path, overwrite=True)) == 3
     write_netcdf(ds[["P"]], tmp_path / "SY-002.nc", overwrite=True)
@@ -392,7 +392,7 @@ def test_what_is_no_table_of_towers_is_not_written(ds, tmp_path):
     for write in (write_netcdf, write_sites):
         with pytest.raises(StoreError, match="towers have dims site and time"):
             write(ds.isel(site=0), tmp_path / "out.nc")
-    with pytest.raises(MetadataError, match=r"sites \['a/b'\] cannot name files"):
+    with pytest.raises(MetadataError, match=r"sites \['a/b'\] cannot be file names"):
         write_sites(ds.isel(site=[0]).assign_coords(site=["a/b"]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -176,7 +176,7 @@ def test_path_that_exists_is_an_error(ds, path, tmp_path):
     with pytest.raises(StoreError, match=r"towers.zarr exists: .* pass overwrite=True"):
         to_store(ds, path)
     (tmp_path / "letter.txt").write_text("keep me")
-    with pytest.raises(StoreError, match="is no Zarr store and is not replaced"):
+    with pytest.raises(StoreError, match="is not a Zarr store and is not replaced"):
         to_store(ds, tmp_path, overwrite=True)
     assert (tmp_path / "letter.txt").read_text() == "keep me"
 
@@ -199,7 +199,7 @@ def test_what_is_no_store_is_an_error_that_names_it(tmp_path):
 
 def test_store_of_something_else_is_an_error(tmp_path):
     xr.Dataset({"a": ("x", [1])}).to_zarr(tmp_path / "other.zarr", consolidated=False)
-    with pytest.raises(StoreError, match=r"no store of towers: it has dims \('x',\)"):
+    with pytest.raises(StoreError, match=r"not a store of towers: it has dims \('x',\)"):
         open_store(tmp_path / "other.zarr")
 
 

@@ -12,6 +12,7 @@ import xcarbon
 from xcarbon.core.errors import ModelError
 from xcarbon.models.authors import _LAYER, _MODULES, load_checkpoint
 from xcarbon.models.ecoperceiver import EcoPerceiver
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.testing import synthetic_towers
 
 
@@ -62,8 +63,8 @@ def test_weights_and_predictions_are_the_same(network, saved, wrap):
     index[:, 12] = torch.tensor([0, 1])
     patches = torch.rand(2, 9, 8, 8)
     with torch.no_grad():
-        expected = network(hourly, patches, index)
-        torch.testing.assert_close(model.network.eval()(hourly, patches, index), expected, rtol=0, atol=0)
+        inputs = ModelInputs(hourly, patches, index)
+        torch.testing.assert_close(model.network.eval()(inputs), network(inputs), rtol=0, atol=0)
 
 
 def test_it_predicts_saves_and_loads_as_any_model(network, saved, tmp_path):

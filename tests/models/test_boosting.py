@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from xcarbon.core.errors import ModelError
 from xcarbon.models import boosting
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig, hour_features, patch_means
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.patches import FILL, stack_bands
 
 VARIABLES, BANDS = ("DOY", "TA"), ("B1", "B2", "snow")
@@ -104,7 +105,7 @@ def test_hours_that_are_not_wanted_are_not_predicted():
     trees = BoostedTrees(config, grow(2))
     hourly = np.random.default_rng(2).random((23, 2), np.float32)
     wanted = np.arange(20) % 3 > 0
-    found = trees.predict_series(hourly, wanted, None, None)
+    found = trees.predict_series(ModelInputs(hourly), wanted)
     expected = trees.booster.predict(xgboost.DMatrix(hourly[3:]))
     np.testing.assert_array_equal(found[0], np.where(wanted, expected, np.nan))
     assert found.dtype == np.float32 and 7 < np.nanmean(found) < 9

@@ -14,6 +14,7 @@ from xcarbon.core.errors import ModelError
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import SETTINGS, CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor, StreamingPredictor
 from xcarbon.models.registry import KINDS, resolve
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
@@ -49,9 +50,10 @@ def model(request) -> CarbonModel:
     return request.getfixturevalue(request.param)
 
 
-def series() -> tuple[np.ndarray, np.ndarray]:
+def series(statics: np.ndarray | None = None) -> tuple[ModelInputs, np.ndarray]:
     """Three hours before five to predict."""
-    return np.random.default_rng(1).random((8, 3), np.float32) - np.float32(0.5), np.ones(5, bool)
+    hourly = np.random.default_rng(1).random((8, 3), np.float32) - np.float32(0.5)
+    return ModelInputs(hourly, statics=statics), np.ones(5, bool)
 
 
 def another(model: CarbonModel) -> CarbonModel:
@@ -85,7 +87,7 @@ def test_the_registry_lists_the_predictors(model):
 
 
 def test_predictions_are_in_units_of_the_target(model):
-    raw = model.predictor.predict_series(*series(), None, None)
+    raw = model.predictor.predict_series(*series())
     found = model.predict_series(*series())
     assert len(found) == len(model.outputs) == 1 + model.has_spread
     np.testing.assert_allclose(found[0], raw[0] * 6.0 - 1.5, rtol=1e-5)
@@ -93,10 +95,10 @@ def test_predictions_are_in_units_of_the_target(model):
 
 
 def test_networks_have_the_attribute_network_and_trees_do_not(network, trees):
-    hourly, wanted = series()
-    windows = torch.from_numpy(hourly).unfold(0, 4, 1).transpose(1, 2)
+    inputs, wanted = series()
+    windows = ModelInputs(torch.from_numpy(inputs.hourly).unfold(0, 4, 1).transpose(1, 2))
     expected = network.network.eval()(windows)[:, -1].detach() * 6.0 - 1.5
-    np.testing.assert_allclose(network.predict_series(hourly, wanted)[0], expected, rtol=1e-4)
+    np.testing.assert_allclose(network.predict_series(inputs, wanted)[0], expected, rtol=1e-4)
     with pytest.raises(AttributeError):
         trees.network  # noqa: B018
 

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.inputs import ModelInputs
 
 
-def by_keys_and_values(
-    model: EcoPerceiver, hourly: Tensor, patches: Tensor | None, index: Tensor | None
-) -> Tensor:
+def by_keys_and_values(model: EcoPerceiver, windows: ModelInputs) -> Tensor:
     """The model as the paper has it: keys and values of all inputs in every block."""
-    inputs, present = model.embed(hourly, patches, index)  # (B, T, N, Hi), (B, T, N)
-    layer, x = model.cross, model.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
+    inputs, present = model.embed(windows)  # (B, T, N, Hi), (B, T, N)
+    layer, x = model.cross, model.latents.expand(len(inputs), -1, -1)  # (B, T, Hl)
     for _ in range(model.config.cross_blocks):
         keys, values = (
             of(inputs).unflatten(-1, (layer.heads, -1)) for of in (layer.key, layer.value)
@@ -41,14 +40,15 @@ def test_outputs_and_gradients_are_those_of_keys_and_values(bands):
     hourly = (torch.rand(3, 6, 4) - 0.5).double()
     hourly[torch.rand(3, 6, 4) < 0.3] = torch.nan
     hourly[1, 2] = torch.nan
-    patches, index = None, None
+    windows = ModelInputs(hourly)
     if bands:
-        patches, index = torch.rand(2, 2, 8, 8).double(), torch.full((3, 6), -1)
+        windows.patches, index = torch.rand(2, 2, 8, 8).double(), torch.full((3, 6), -1)
         index[0, 3], index[2, 5] = 0, 1
+        windows.patch_index = index
     found, expected = ([], [])
-    for results, forward in ((found, model), (expected, lambda *a: by_keys_and_values(model, *a))):
+    for results, forward in ((found, model), (expected, lambda x: by_keys_and_values(model, x))):
         model.zero_grad()
-        output = forward(hourly, patches, index)
+        output = forward(windows)
         (output * torch.arange(1, 19).view(3, 6)).sum().backward()
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         results += [output.detach(), gradients]

@@ -1,6 +1,8 @@
-"""EcoPerceiver is the paper's model: its size, its causality, its treatment of what is missing."""
+"""EcoPerceiver is the paper's model: its size, causality and treatment of missing inputs."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import PAPER_INPUTS
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.inputs import ModelInputs
 
 SMALL = {"width": 16, "heads": 2, "cross_blocks": 2, "self_layers": 1, "context": 6, "octaves": 3}
 
@@ -25,13 +28,13 @@ def make(seed: int = 0, **settings) -> EcoPerceiver:
     return model.eval()
 
 
-def windows(batch: int = 3, context: int = 6, variables: int = 21, seed: int = 0):
+def windows(batch: int = 3, context: int = 6, variables: int = 21, seed: int = 0) -> ModelInputs:
     generator = torch.Generator().manual_seed(seed)
     hourly = torch.rand(batch, context, variables, generator=generator) - 0.5
     patches = torch.rand(2, 9, 8, 8, generator=generator)
     index = torch.full((batch, context), -1)
     index[0, 2], index[-1, 4] = 1, 0
-    return hourly, patches, index
+    return ModelInputs(hourly, patches, index)
 
 
 def test_has_the_parameters_of_the_paper():
@@ -63,8 +66,8 @@ def test_without_octaves_an_observation_is_itself():
     features = network.embed.observations(torch.linspace(-0.5, 0.5, 21))
     torch.testing.assert_close(features[:, 0], torch.linspace(-0.5, 0.5, 21))
     torch.testing.assert_close(features[:, 1:], network.embed.variable)
-    hourly, patches, index = windows()
-    assert not torch.allclose(network(hourly), network(hourly, patches, index))
+    inputs = windows()
+    assert not torch.allclose(network(ModelInputs(inputs.hourly)), network(inputs))
 
 
 def test_each_band_has_its_own_linear_map():
@@ -77,32 +80,32 @@ def test_each_band_has_its_own_linear_map():
 
 def test_hours_with_a_patch_have_a_norm_of_their_own():
     model = make()
-    hourly, patches, index = windows()
-    before = model.embed(hourly, patches, index)[0]
+    inputs = windows()
+    before = model.embed(inputs)[0]
     with torch.no_grad():
         model.embed.with_patch.bias += 1
-    after = model.embed(hourly, patches, index)[0]
+    after = model.embed(inputs)[0]
     changed = (before != after).any(dim=(2, 3))
-    assert (changed == (index >= 0)).all()
+    assert (changed == (inputs.patch_index >= 0)).all()
 
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_no_hour_sees_the_future(normalize):
     model = make(normalize_keys_values=normalize)
-    hourly, patches, index = windows()
-    before = model(hourly, patches, index)
+    inputs = windows()
+    before = model(inputs)
     for hour in range(1, 6):
-        other, other_index = hourly.clone(), index.clone()
+        other, other_index = inputs.hourly.clone(), inputs.patch_index.clone()
         other[:, hour:] += 0.1
         other_index[:, hour:] = 0
-        after = model(other, patches, other_index)
+        after = model(ModelInputs(other, inputs.patches, other_index))
         torch.testing.assert_close(after[:, :hour], before[:, :hour], rtol=0, atol=0)
         assert (after[:, hour] != before[:, hour]).all()
 
 
 def test_without_causality_earlier_hours_see_later_ones():
-    hourly, later = windows()[0], windows()[0]
-    later[:, -1] += 0.1
+    hourly, later = (ModelInputs(windows().hourly) for _ in range(2))
+    later.hourly[:, -1] += 0.1
     for causal in (True, False):
         network = make(causal=causal)
         assert torch.equal(network(hourly)[:, 0], network(later)[:, 0]) == causal
@@ -110,44 +113,43 @@ def test_without_causality_earlier_hours_see_later_ones():
 
 def test_every_hour_of_the_past_matters():
     model = make()
-    hourly, patches, index = windows()
-    before = model(hourly, patches, index)[:, -1]
+    inputs = windows()
+    before = model(inputs)[:, -1]
     for hour in range(6):
-        other = hourly.clone()
+        other = inputs.hourly.clone()
         other[:, hour] += 0.1
-        assert (model(other, patches, index)[:, -1] != before).all()
+        assert (model(replace(inputs, hourly=other))[:, -1] != before).all()
 
 
 def test_missing_observations_have_no_influence():
-    """A model with a variable that is missing predicts what it predicts without the variable."""
+    """A missing variable has the same effect as a model without the variable."""
     names = ("DOY", "TA", "P")
     model, without = make(variables=names), make(variables=names[:2])
     weights = model.state_dict()
     weights["embed.variable"] = weights["embed.variable"][:2]
     without.load_state_dict(weights)
-    hourly, patches, index = windows(variables=3)
-    hourly[:, :, 2] = torch.nan
-    torch.testing.assert_close(
-        model(hourly, patches, index), without(hourly[:, :, :2], patches, index), rtol=1e-5, atol=1e-6
-    )
+    inputs = windows(variables=3)
+    inputs.hourly[:, :, 2] = torch.nan
+    fewer = replace(inputs, hourly=inputs.hourly[:, :, :2])
+    torch.testing.assert_close(model(inputs), without(fewer), rtol=1e-5, atol=1e-6)
 
 
 def test_patches_that_no_hour_sees_have_no_influence():
     model = make()
-    hourly, patches, index = windows()
-    other = patches.clone()
-    nothing = torch.full_like(index, -1)
-    torch.testing.assert_close(model(hourly, other + 1, nothing), model(hourly, patches, nothing))
-    torch.testing.assert_close(model(hourly, patches, nothing), model(hourly), rtol=1e-5, atol=1e-6)
-    assert (model(hourly, patches, index)[0] != model(hourly)[0]).any()
+    inputs = windows()
+    bare = ModelInputs(inputs.hourly)
+    unseen = replace(inputs, patch_index=torch.full_like(inputs.patch_index, -1))
+    torch.testing.assert_close(model(replace(unseen, patches=inputs.patches + 1)), model(unseen))
+    torch.testing.assert_close(model(unseen), model(bare), rtol=1e-5, atol=1e-6)
+    assert (model(inputs)[0] != model(bare)[0]).any()
 
 
 def test_hours_without_any_input_give_a_finite_number_and_gradient():
     model = make()
-    hourly, _, _ = windows()
+    hourly = windows().hourly
     hourly[0] = torch.nan
     hourly[1, 3] = torch.nan
-    output = model(hourly)
+    output = model(ModelInputs(hourly))
     assert torch.isfinite(output).all()
     output.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -157,42 +159,42 @@ def test_hours_without_any_input_give_a_finite_number_and_gradient():
 @settings(max_examples=20)
 def test_any_subset_of_variables_and_any_batch_size(variables, batch, seed):
     model = make(variables=tuple(sorted(variables)), bands=())
-    hourly, _, _ = windows(batch, variables=len(variables), seed=seed)
-    output = model(hourly)
+    hourly = windows(batch, variables=len(variables), seed=seed).hourly
+    output = model(ModelInputs(hourly))
     assert output.shape == (batch, 6)
-    alone = torch.cat([model(hourly[i : i + 1]) for i in range(batch)])
+    alone = torch.cat([model(ModelInputs(hourly[i : i + 1])) for i in range(batch)])
     torch.testing.assert_close(output, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_spares_time_features_and_patches():
     model = make(dropout=0.99).train()
-    hourly, patches, index = windows()
-    _, present = model.embed(hourly, patches, index)
+    inputs = windows()
+    _, present = model.embed(inputs)
     assert present[:, :, :2].all()
     assert present[:, :, 2:21].float().mean() < 0.1
-    assert (present[:, :, 21:] == (index >= 0)[:, :, None]).all()
-    assert model.eval().embed(hourly, patches, index)[1][:, :, :21].all()
+    assert (present[:, :, 21:] == (inputs.patch_index >= 0)[:, :, None]).all()
+    assert model.eval().embed(inputs)[1][:, :, :21].all()
 
 
 def test_dropped_share_is_the_paper_s():
     torch.manual_seed(0)
     model = EcoPerceiver().train()
-    _, present = model.embed(torch.zeros(64, 32, 21), None, None)
+    _, present = model.embed(ModelInputs(torch.zeros(64, 32, 21)))
     assert present[:, :, 2:].float().mean().item() == pytest.approx(0.7, abs=0.01)
 
 
 def test_bfloat16_is_close_to_float32():
     model = make()
-    hourly, patches, index = windows()
-    exact = model(hourly, patches, index)
-    rough = model.to(torch.bfloat16)(hourly, patches, index)
+    inputs = windows()
+    exact = model(inputs)
+    rough = model.to(torch.bfloat16)(inputs)
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).abs().max() < 0.05 * exact.abs().max() + 0.05
 
 
 def test_a_fresh_network_is_well_conditioned():
     torch.manual_seed(0)
-    output = EcoPerceiver()(torch.rand(32, 32, 21) - 0.5)
+    output = EcoPerceiver()(ModelInputs(torch.rand(32, 32, 21) - 0.5))
     assert 0.01 < output.std() < 3
 
 
@@ -204,10 +206,10 @@ def test_settings_that_cannot_be(wrong):
 
 def test_wrong_shapes_are_named():
     model = make()
-    hourly, patches, index = windows()
-    with pytest.raises(ModelError, match=r"hourly must be \(B, 6, 21\)"):
-        model(hourly[:, :5])
-    with pytest.raises(ModelError, match="patches must be"):
-        model(hourly, patches[:, :8], index)
-    with pytest.raises(ModelError, match="patch_index must be"):
-        model(hourly, patches, index[:, :5])
+    inputs = windows()
+    with pytest.raises(ModelError, match=r"hourly must have the shape \(3, 6, 21\), found \(3, 5, 21\)"):
+        model(ModelInputs(inputs.hourly[:, :5]))
+    with pytest.raises(ModelError, match="patches must have the shape"):
+        model(replace(inputs, patches=inputs.patches[:, :8]))
+    with pytest.raises(ModelError, match="patch_index must have the shape"):
+        model(replace(inputs, patch_index=inputs.patch_index[:, :5]))

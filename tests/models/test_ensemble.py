@@ -1,4 +1,4 @@
-"""An ensemble predicts the moments of the mixture of its members, and is one model to everyone else."""
+"""An ensemble predicts the moments of the mixture of its members, and is used like one model."""
 
 from __future__ import annotations
 
@@ -76,25 +76,25 @@ def test_ensembles_are_taken_apart_and_put_together(members):
 
 
 @pytest.mark.parametrize("spread", [True, False])
-def test_those_that_are_told_nothing_predict_unknown_places(tmp_path, spread):
-    told, without_statics = (
+def test_members_without_statics_predict_unknown_places(tmp_path, spread):
+    with_statics, without_statics = (
         [member(seed, statics=statics, spread=spread) for seed in range(2)]
         for statics in (tuple(STATICS), ())
     )
-    mixed = CarbonModel.load(ensemble([*told, *without_statics]).save(tmp_path / "model"))
+    mixed = CarbonModel.load(ensemble([*with_statics, *without_statics]).save(tmp_path / "model"))
     assert mixed.config.statics == tuple(STATICS)
-    assert mixed.fingerprint() == ensemble([*told, *without_statics]).fingerprint()
+    assert mixed.fingerprint() == ensemble([*with_statics, *without_statics]).fingerprint()
     unknown = np.full(len(STATICS), np.nan, np.float32)
     place = np.where(np.arange(len(STATICS)) == 1, np.float32(50), unknown)  # a latitude is enough
     wanted = ensemble(without_statics).predict_series(*series())
-    np.testing.assert_allclose(mixed.predict_series(*series(), None, None, unknown), wanted, rtol=1e-5)
+    np.testing.assert_allclose(mixed.predict_series(*series(unknown)), wanted, rtol=1e-5)
     np.testing.assert_allclose(mixed.predict_series(*series()), wanted, rtol=1e-5)
-    found = mixed.predict_series(*series(), None, None, place)
-    means = [model.predict_series(*series(), None, None, place)[0] for model in told]
+    found = mixed.predict_series(*series(place))
+    means = [model.predict_series(*series(place))[0] for model in with_statics]
     means += [model.predict_series(*series())[0] for model in without_statics]
     np.testing.assert_allclose(found[0], np.mean(means, axis=0), rtol=1e-5)
     assert not np.allclose(found[0], wanted[0])
-    with torch.no_grad():  # those that are not heard are not computed either
+    with torch.no_grad():  # members without a share are not computed either
         for network in mixed.network.members[:2]:
             network.head.bias.fill_(torch.nan)
     np.testing.assert_allclose(mixed.predict_series(*series()), wanted, rtol=1e-5)
@@ -103,7 +103,7 @@ def test_those_that_are_told_nothing_predict_unknown_places(tmp_path, spread):
 def test_models_that_do_not_go_together_are_refused(members):
     with pytest.raises(ModelError, match="found no model"):
         ensemble([])
-    with pytest.raises(ModelError, match=r"told .* or nothing of a place"):
+    with pytest.raises(ModelError, match=r"static site features .* or none"):
         ensemble([members[0], member(1, statics=("igbp",))])
     with pytest.raises(ModelError, match="same config"):
         ensemble([members[0], member(1, width=32)])

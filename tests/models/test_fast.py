@@ -1,6 +1,8 @@
-"""A series gives what the plain model gives window by window, and does no more than it must."""
+"""A series has the predictions of the plain model window by window, without needless computation."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS
 from xcarbon.models import fast
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.fast import predict_series, windows_per_step
+from xcarbon.models.inputs import ModelInputs
 
 SMALL = {"width": 16, "heads": 4, "cross_blocks": 2, "self_layers": 2, "context": 6, "octaves": 3}
 
@@ -28,7 +31,9 @@ def make(seed: int = 0, scale: float = 0.2, **settings) -> EcoPerceiver:
     return network.eval()
 
 
-def series(network: EcoPerceiver, windows: int, seed: int = 0, missing: float = 0.3, patched: float = 0.1):
+def series(
+    network: EcoPerceiver, windows: int, seed: int = 0, missing: float = 0.3, patched: float = 0.1
+) -> ModelInputs:
     """Hours with gaps, of some variables or of all, and patches at random hours."""
     config, random = network.config, torch.Generator().manual_seed(seed)
     hours, variables, bands = windows + config.context - 1, len(config.variables), len(config.bands)
@@ -36,29 +41,29 @@ def series(network: EcoPerceiver, windows: int, seed: int = 0, missing: float = 
     hourly[torch.rand(hours, variables, generator=random) < missing] = torch.nan
     hourly[torch.rand(hours, generator=random) < missing / 3] = torch.nan
     if not bands:
-        return hourly, None, None
+        return ModelInputs(hourly)
     patches = torch.rand(5, bands, 8, 8, generator=random) * 2 - 1
     index = torch.randint(0, 5, (hours,), generator=random)
     index[torch.rand(hours, generator=random) >= patched] = -1
-    return hourly, patches, index
+    return ModelInputs(hourly, patches, index)
 
 
-def plainly(network: EcoPerceiver, hourly: Tensor, patches: Tensor | None, index: Tensor | None) -> Tensor:
+def plainly(network: EcoPerceiver, data: ModelInputs) -> Tensor:
     """The plain model, window by window."""
-    context = network.config.context
-    windows = hourly.unfold(0, context, 1).transpose(1, 2)  # (W, T, V)
+    context, index = network.config.context, data.patch_index
+    windows = ModelInputs(data.hourly.unfold(0, context, 1).transpose(1, 2))  # (W, T, V)
+    if index is not None:
+        windows.patches, windows.patch_index = data.patches, index.unfold(0, context, 1)
     with torch.no_grad():
-        if patches is None or index is None:
-            return network(windows)[:, -1]
-        return network(windows, patches, index.unfold(0, context, 1))[:, -1]
+        return network(windows)[:, -1]
 
 
-def in_float64(network: EcoPerceiver, hourly: Tensor, patches: Tensor | None, index: Tensor | None):
-    return network.double(), hourly.double(), None if patches is None else patches.double(), index
+def in_float64(network: EcoPerceiver, data: ModelInputs) -> tuple[EcoPerceiver, ModelInputs]:
+    return network.double(), data.map(lambda x: x.double() if x.is_floating_point() else x)
 
 
-def everything(network: EcoPerceiver, hourly: Tensor) -> np.ndarray:
-    return np.ones(len(hourly) - network.config.context + 1, bool)
+def everything(network: EcoPerceiver, data: ModelInputs) -> np.ndarray:
+    return np.ones(len(data.hourly) - network.config.context + 1, bool)
 
 
 def assert_equal(found: Tensor, expected: Tensor) -> None:
@@ -94,11 +99,11 @@ def test_equals_the_plain_model(
         causal=causal,
         octaves=octaves,
     )
-    network, *data = in_float64(network, *series(network, windows, seed, missing, patched))
+    network, data = in_float64(network, series(network, windows, seed, missing, patched))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "windows_per_step", lambda network: step)
-        found = predict_series(network, data[0], everything(network, data[0]), *data[1:])
-    assert_equal(found, plainly(network, *data))
+        found = predict_series(network, data, everything(network, data))
+    assert_equal(found, plainly(network, data))
 
 
 @given(
@@ -111,13 +116,13 @@ def test_equals_the_plain_model(
 def test_predicts_what_is_wanted_and_nothing_else(wanted, step):
     wanted = np.repeat([is_wanted for is_wanted, _ in wanted], [length for _, length in wanted]).astype(bool)
     network = make()
-    network, *data = in_float64(network, *series(network, len(wanted)))
+    network, data = in_float64(network, series(network, len(wanted)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "windows_per_step", lambda network: step)
-        found = predict_series(network, data[0], wanted, *data[1:])
+        found = predict_series(network, data, wanted)
     assert found.isfinite().numpy().tolist() == wanted.tolist()
     if wanted.any():
-        assert_equal(found[wanted], plainly(network, *data)[wanted])
+        assert_equal(found[wanted], plainly(network, data)[wanted])
 
 
 @pytest.mark.parametrize(("octaves", "within"), [(12, 1.05), (2, 1.2)])
@@ -128,9 +133,9 @@ def test_float32_is_as_exact_as_the_plain_model(octaves, within):
     for seed in range(6):
         network = make(seed, 0.05, **sizes, normalize_keys_values=seed % 2 == 0)
         data = series(network, 20, seed)
-        plain = plainly(network, *data)
-        found = predict_series(network, data[0], everything(network, data[0]), *data[1:])
-        exact = plainly(*in_float64(network, *data))
+        plain = plainly(network, data)
+        found = predict_series(network, data, everything(network, data))
+        exact = plainly(*in_float64(network, data))
         errors["plain"].append(plain - exact)
         errors["fast"].append(found - exact)
     rms = {name: torch.cat(parts).square().mean().sqrt().item() for name, parts in errors.items()}
@@ -152,25 +157,25 @@ def encoded_hours(monkeypatch) -> list[int]:
 
 def test_an_hour_is_encoded_once_in_a_step(monkeypatch):
     network = make(bands=())
-    hourly, _, _ = series(network, 20)
+    data = series(network, 20)
     counts = encoded_hours(monkeypatch)
-    predict_series(network, hourly, everything(network, hourly))
+    predict_series(network, data, everything(network, data))
     assert counts == [25]
 
 
 def test_long_runs_that_are_not_wanted_cost_nothing(monkeypatch):
     network = make(bands=())
-    hourly, _, _ = series(network, 200_000)
+    data = series(network, 200_000)
     wanted = np.zeros(200_000, bool)
     wanted[:10] = wanted[-10:] = True
     counts = encoded_hours(monkeypatch)
-    assert predict_series(network, hourly, wanted).isfinite().sum() == 20
+    assert predict_series(network, data, wanted).isfinite().sum() == 20
     assert counts == [15, 15]
 
 
 def test_arrays_are_reused_from_step_to_step(monkeypatch):
     network = make(bands=())
-    hourly, _, _ = series(network, 95)
+    data = series(network, 95)
     made: list[int] = []
 
     class Step(fast._Step):
@@ -180,24 +185,24 @@ def test_arrays_are_reused_from_step_to_step(monkeypatch):
 
     monkeypatch.setattr(fast, "_Step", Step)
     monkeypatch.setattr(fast, "windows_per_step", lambda network: 10)
-    predict_series(network, hourly, everything(network, hourly))
+    predict_series(network, data, everything(network, data))
     assert made == [10, 5]
 
 
 def test_changed_weights_change_the_prediction():
     network = make()
-    hourly, patches, index = series(network, 10)
-    wanted = everything(network, hourly)
-    before = predict_series(network, hourly, wanted, patches, index)
+    data = series(network, 10)
+    wanted = everything(network, data)
+    before = predict_series(network, data, wanted)
     with torch.no_grad():
         network.cross.key.weight += 0.1
-    after = predict_series(network, hourly, wanted, patches, index)
+    after = predict_series(network, data, wanted)
     assert (after != before).any()
-    torch.testing.assert_close(after, plainly(network, hourly, patches, index), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after, plainly(network, data), rtol=1e-4, atol=1e-5)
 
 
 def test_steps_fit_into_their_budget(monkeypatch):
-    """What the arrays of a step really take, with its keys and values and one LayerNorm."""
+    """Size of the arrays of a step, with its keys and values and one LayerNorm."""
     for sizes in ({}, {"variables": PAPER_INPUTS[:5], "bands": ()}, {"width": 256, "context": 64}):
         network = EcoPerceiver(EcoPerceiverConfig(**sizes))
         config, windows = network.config, windows_per_step(network)
@@ -228,21 +233,19 @@ def test_budget_follows_the_cache(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no graphics card")
 def test_on_a_graphics_card():
     network = make().double()
-    _, hourly, patches, index = in_float64(network, *series(network, 50))
-    expected = plainly(network, hourly, patches, index)
-    found = predict_series(
-        network.cuda(), hourly.cuda(), everything(network, hourly), patches.cuda(), index.cuda()
-    )
+    _, data = in_float64(network, series(network, 50))
+    expected = plainly(network, data)
+    found = predict_series(network.cuda(), data.to("cuda"), everything(network, data))
     assert_equal(found.cpu(), expected)
 
 
 def test_wrong_shapes_are_named():
     network = make()
-    hourly, patches, index = series(network, 10)
-    wanted = everything(network, hourly)
-    with pytest.raises(ModelError, match=r"hourly must be \(15, 21\).*found \(14, 21\)"):
-        predict_series(network, hourly[1:], wanted)
-    with pytest.raises(ModelError, match=r"hourly must be \(15, 21\).*found \(15, 20\)"):
-        predict_series(network, hourly[:, 1:], wanted)
-    with pytest.raises(ModelError, match=r"patch_index as long, found \(15, 21\) and \(14,\)"):
-        predict_series(network, hourly, wanted, patches, index[1:])
+    data = series(network, 10)
+    wanted = everything(network, data)
+    with pytest.raises(ModelError, match=r"hourly must have the shape \(15, 21\).*found \(14, 21\)"):
+        predict_series(network, replace(data, hourly=data.hourly[1:]), wanted)
+    with pytest.raises(ModelError, match=r"hourly must have the shape \(15, 21\).*found \(15, 20\)"):
+        predict_series(network, replace(data, hourly=data.hourly[:, 1:]), wanted)
+    with pytest.raises(ModelError, match=r"patch_index must have the shape \(15,\), found \(14,\)"):
+        predict_series(network, replace(data, patch_index=data.patch_index[1:]), wanted)

@@ -1,4 +1,4 @@
-"""A streaming EcoPerceiver predicts, hour by hour and place by place, what its network says of the record."""
+"""Predictions of a streaming EcoPerceiver equal the output of its network, for each hour and place."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from xcarbon.core import conventions
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import VARIABLES
 from xcarbon.models.bundle import CarbonModel, Scaler
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.streaming import Sequences, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
@@ -49,7 +50,7 @@ def model() -> CarbonModel:
 
 @pytest.fixture(scope="module")
 def days(towers) -> xr.Dataset:
-    """Two towers in three days of July, with a gap that is longer than what a prediction sees."""
+    """Two towers in three days of July, with a gap that is longer than the context of a prediction."""
     ds = towers.isel(site=slice(2)).sel(time=slice("2010-07-01", "2010-07-03")).load()
     return without_hours(ds, slice(40, 60))
 
@@ -61,7 +62,7 @@ def without_hours(ds: xr.Dataset, hours: slice) -> xr.Dataset:
 
 
 def by_hour(ds: xr.Dataset, model: CarbonModel) -> np.ndarray:
-    """Hour by hour, from the hours of the record that it sees, without any of the machinery."""
+    """Predict hour by hour by the network itself, from the hours of the record within the context."""
     config = model.config
     inputs = model_inputs(ds, config.variables, config.bands).load().chunk()
     hourly, days = inputs["hourly"].values, inputs["day"].values if "patch" in inputs else None
@@ -78,7 +79,7 @@ def by_hour(ds: xr.Dataset, model: CarbonModel) -> np.ndarray:
         if not torch.isfinite(series[..., -3:]).any() and (index is None or (index < 0).all()):
             continue
         with torch.no_grad():
-            predicted = model.network(Sequences(series, patches, index, statics[site][None]))
+            predicted = model.network(ModelInputs(series, patches, index, statics[site][None]))
         output[site, last] = predicted.mean[0, -1, 0]
     return output * 5.0 - 1.0
 
@@ -98,7 +99,7 @@ def test_any_chunks_leave_no_trace(days, model, expected, data):
 
 
 def test_predictions_begin_with_the_first_window(days, expected):
-    """And end where nothing that is observed is seen: there is a patch at noon, in the middle of the gap."""
+    """They end where the context has no observation; a patch enters at noon, in the middle of the gap."""
     assert np.isnan(expected[:, : WINDOW - 1]).all()
     assert np.isfinite(expected[:, WINDOW - 1 : 40]).all()
 
@@ -112,7 +113,7 @@ def test_short_records(days, model, expected, hours):
 @given(st.data())
 @settings(max_examples=5)
 def test_hours_before_the_record_are_none(days, data):
-    """Without a clock and patches they would be like hours in which nothing was observed."""
+    """Without a clock and patches, such hours would look like hours without observations."""
     model = make(CODES, ())
     ds = without_hours(days.drop_vars(["reflectance", "snow", "water"]), slice(2, 6))
     expected = by_hour(ds, model)
@@ -171,13 +172,14 @@ def test_predictions_are_written_and_a_saved_model_is_read(days, model, expected
 def test_gaps_that_nobody_wants_have_no_influence(model):
     """Wanted hours here and there are those of a pass over all."""
     hourly = np.random.default_rng(0).random((60 + FIELD - 1, 5), np.float32) - np.float32(0.5)
-    every = model.predict_series(hourly, np.ones(60, bool))[0]
+    inputs = ModelInputs(hourly)
+    every = model.predict_series(inputs, np.ones(60, bool))[0]
     wanted = np.zeros(60, bool)
     wanted[[20, 21, 50]] = True
-    some = model.predict_series(hourly, wanted)[0]
+    some = model.predict_series(inputs, wanted)[0]
     np.testing.assert_allclose(some[wanted], every[wanted], rtol=1e-4, atol=1e-4)
     assert np.isnan(some[~wanted]).all()
-    assert np.isnan(model.predict_series(hourly, np.zeros(60, bool))).all()
+    assert np.isnan(model.predict_series(inputs, np.zeros(60, bool))).all()
 
 
 @pytest.fixture(scope="module")

@@ -51,8 +51,8 @@ class HourMeans:
     def __init__(self, config: HourMeansConfig, means: np.ndarray) -> None:
         self.config, self.means = config, means
 
-    def predict_series(self, hourly, wanted, *_: Any) -> np.ndarray:
-        hour = np.rint((hourly[:, 0] + 1) * 12).astype(int) % 24  # TOD is scaled to [-1, 1)
+    def predict_series(self, inputs, wanted) -> np.ndarray:
+        hour = np.rint((inputs.hourly[:, 0] + 1) * 12).astype(int) % 24  # TOD is scaled to [-1, 1)
         return np.where(wanted, self.means[hour], np.nan)[np.newaxis].astype(np.float32)
 
     def to_bytes(self) -> bytes:

@@ -1,8 +1,9 @@
-"""One pass, chunks and single hours give the same; each hour sees its receptive field and nothing else."""
+"""One pass, chunks and single hours predict the same; a prediction depends only on its receptive field."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
 from xcarbon.models import streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.streaming import (
-    Memory,
+    KVCache,
     Prediction,
-    Sequences,
     StreamingConfig,
     StreamingEcoPerceiver,
     predict_series,
@@ -52,7 +53,7 @@ def make(seed: int = 0, scale: float = 0.2, **settings) -> StreamingEcoPerceiver
 
 def sequences(
     config: StreamingConfig, batch: int, hours: int, seed: int = 0, missing: float = 0.3
-) -> Sequences:
+) -> ModelInputs:
     """Hours with gaps, of some variables or of all, patches at random hours, and towers known in part."""
     random = torch.Generator().manual_seed(seed)
 
@@ -66,27 +67,29 @@ def sequences(
     statics = (lower + (upper - lower) * uniform(batch, len(config.statics))).round()
     statics[uniform(*statics.shape) < missing] = torch.nan
     if not config.bands:
-        return Sequences(hourly, statics=statics)
+        return ModelInputs(hourly, statics=statics)
     patches = uniform(5, len(config.bands), 8, 8) * 2 - 1
     index = torch.randint(0, 5, (batch, hours), generator=random)
     index[uniform(batch, hours) > 0.2] = -1
-    return Sequences(hourly, patches, index, statics)
+    return ModelInputs(hourly, patches, index, statics)
 
 
-def in_parts(network: StreamingEcoPerceiver, data: Sequences, chunks: list[int]) -> tuple[Prediction, Memory]:
+def in_parts(
+    network: StreamingEcoPerceiver, data: ModelInputs, chunks: list[int]
+) -> tuple[Prediction, KVCache]:
     """Predict chunk by chunk."""
-    memory, parts = None, []
+    cache, parts = None, []
     for stop, length in zip(np.cumsum(chunks).tolist(), chunks, strict=True):
-        prediction, memory = network.advance(memory, data.between(stop - length, stop))
+        prediction, cache = network.advance(cache, data.between(stop - length, stop))
         parts.append(prediction)
     scales = [part.log_scale for part in parts if part.log_scale is not None]
-    return Prediction(torch.cat([p.mean for p in parts], 1), torch.cat(scales, 1) if scales else None), memory
+    return Prediction(torch.cat([p.mean for p in parts], 1), torch.cat(scales, 1) if scales else None), cache
 
 
-def plainly(network: StreamingEcoPerceiver, data: Sequences) -> Tensor:
-    """Write the model down hour by hour: softmax over what is there, rotations by angles."""
+def plainly(network: StreamingEcoPerceiver, data: ModelInputs) -> Tensor:
+    """Compute the model hour by hour: softmax over the present inputs, rotations by angles."""
     config, size = network.config, network.config.width // network.config.heads
-    inputs, present = network.inputs(data)
+    inputs, present = network.embed_inputs(data)
     batch, hours = present.shape[:2]
 
     def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -169,8 +172,8 @@ def test_chunks_of_any_length_give_what_one_pass_gives(
     data = sequences(network.config, batch, sum(chunks), seed, missing)
     with torch.no_grad():
         whole = network(data)
-        found, memory = in_parts(network, data, chunks)
-    assert memory.hours == sum(chunks)
+        found, cache = in_parts(network, data, chunks)
+    assert cache.hours == sum(chunks)
     assert torch.isfinite(whole.mean).all()
     assert_equal(found.mean, whole.mean)
     if spread:
@@ -181,9 +184,9 @@ def test_hour_by_hour_gives_what_one_pass_gives_and_remembers_no_more():
     network = make()
     data = sequences(network.config, 2, 30)
     with torch.no_grad():
-        found, memory = in_parts(network, data, [1] * 30)
+        found, cache = in_parts(network, data, [1] * 30)
         assert_equal(found.mean, network(data).mean)
-    assert {kept.shape for kept in memory.keys_values} == {(2, 4, 32)}
+    assert {kept.shape for kept in cache.keys_values} == {(2, 4, 32)}
 
 
 def test_a_series_is_what_one_pass_gives(monkeypatch):
@@ -217,9 +220,9 @@ def test_beginnings_of_a_year_are_cut_nowhere():
     config = StreamingConfig(variables=("DOY", "TOD", "TA"), bands=(), width=16, heads=2)
     network, hourly = StreamingEcoPerceiver(config), torch.rand(1, 8760, 3) - 0.5
     with torch.no_grad():
-        expected = network(Sequences(hourly)).mean
+        expected = network(ModelInputs(hourly)).mean
     torch.testing.assert_close(
-        predict_series(network, Sequences(hourly)).mean, expected, rtol=1e-4, atol=1e-5
+        predict_series(network, ModelInputs(hourly)).mean, expected, rtol=1e-4, atol=1e-5
     )
 
 
@@ -245,20 +248,20 @@ def test_nothing_that_comes_later_changes_an_hour():
             hourly, index = data.hourly.clone(), data.patch_index.clone()
             hourly[:, hour:] = 0.1
             index[:, hour:] = 0
-            after = network(data._replace(hourly=hourly, patch_index=index)).mean
+            after = network(replace(data, hourly=hourly, patch_index=index)).mean
             torch.testing.assert_close(after[:, :hour], before[:, :hour], rtol=0, atol=0)
             assert (after[:, hour] != before[:, hour]).all()
 
 
 def test_missing_variables_have_no_influence():
-    """A network with a variable that is missing predicts what it predicts without the variable."""
+    """A missing variable has the same effect as a network without the variable."""
     network, without = make(), make(variables=SMALL["variables"][:4])
     weights = network.state_dict()
     weights["embed.variable"] = weights["embed.variable"][:4]
     without.load_state_dict(weights)
     data = sequences(network.config, 2, 20)
     data.hourly[..., 4] = torch.nan
-    assert_equal(network(data).mean, without(data._replace(hourly=data.hourly[..., :4])).mean)
+    assert_equal(network(data).mean, without(replace(data, hourly=data.hourly[..., :4])).mean)
 
 
 def test_unknown_statics_have_no_influence():
@@ -270,9 +273,9 @@ def test_unknown_statics_have_no_influence():
     known = network(data).mean
     data.statics[:, 2:] = torch.tensor([torch.nan, 1e6])  # unknown, or impossible
     in_part = network(data).mean
-    assert_equal(in_part, without(data._replace(statics=data.statics[:, :2])).mean)
-    nothing = network(data._replace(statics=torch.full((2, 4), torch.nan))).mean
-    assert_equal(nothing, network(data._replace(statics=None)).mean)
+    assert_equal(in_part, without(replace(data, statics=data.statics[:, :2])).mean)
+    nothing = network(replace(data, statics=torch.full((2, 4), torch.nan))).mean
+    assert_equal(nothing, network(replace(data, statics=None)).mean)
     assert (known != in_part).all()
     assert (in_part != nothing).all()
 
@@ -309,7 +312,7 @@ def test_patches_matter_from_their_hour_on():
     data = sequences(network.config, 1, 20)
     data.patch_index[:] = -1
     without = network(data).mean[0]
-    assert_equal(without, network(data._replace(patches=None, patch_index=None)).mean[0])
+    assert_equal(without, network(replace(data, patches=None, patch_index=None)).mean[0])
     data.patch_index[0, 12] = 3
     changed = network(data).mean[0] != without
     assert changed.flatten().tolist() == [False] * 12 + [True] * 8
@@ -317,7 +320,7 @@ def test_patches_matter_from_their_hour_on():
 
 def test_hours_without_any_input_give_finite_numbers_and_gradients():
     network = make(spread=True)
-    data = sequences(network.config, 2, 20)._replace(statics=None)
+    data = sequences(network.config, 2, 20).without_statics()
     data.hourly[0] = data.hourly[1, 3] = torch.nan
     data.patch_index[0] = -1
     sum(part.square().sum() for part in network(data)).backward()
@@ -335,7 +338,7 @@ def test_gradients_reach_all_parameters():
 
 
 def test_learns_from_hours_that_one_layer_does_not_see():
-    """The target is an input of six hours before, and a layer sees four hours."""
+    """The target is an input from six hours earlier, and a layer attends to four hours."""
     torch.manual_seed(0)
     settings = SMALL | {"variables": ("TA",), "bands": (), "statics": (), "window": 4, "embedding": 4}
     network = StreamingEcoPerceiver(StreamingConfig(**settings))
@@ -343,7 +346,7 @@ def test_learns_from_hours_that_one_layer_does_not_see():
     for _ in range(120):
         hourly = torch.rand(4, 64, 1) - 0.5
         wanted = hourly.roll(6, dims=1) * 12**0.5
-        error = F.mse_loss(network(Sequences(hourly)).mean[:, 9:], wanted[:, 9:])
+        error = F.mse_loss(network(ModelInputs(hourly)).mean[:, 9:], wanted[:, 9:])
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
@@ -361,17 +364,17 @@ def test_an_hour_costs_what_is_stated_and_little_beside_a_window():
     days = 32
     index = torch.full((1, 24 * days), -1)
     index[0, 12::24] = torch.arange(days)
-    data = Sequences(
+    data = ModelInputs(
         torch.zeros(1, 24 * days, 21), torch.zeros(days, 9, 8, 8), index, torch.zeros(1, len(STATICS))
     )
     found = multiply_adds(StreamingEcoPerceiver(), data) / (24 * days)
     assert found == pytest.approx(1_442_944 + 9 * 64 * 24 / 24, rel=2e-3)
-    assert 60 * found < multiply_adds(EcoPerceiver(), torch.zeros(1, 32, 21))
+    assert 60 * found < multiply_adds(EcoPerceiver(), ModelInputs(torch.zeros(1, 32, 21)))
 
 
 def test_the_cost_of_an_hour_does_not_depend_on_the_length():
     network = StreamingEcoPerceiver(StreamingConfig(bands=()))
-    costs = [multiply_adds(network, Sequences(torch.zeros(1, hours, 21))) / hours for hours in (512, 2048)]
+    costs = [multiply_adds(network, ModelInputs(torch.zeros(1, hours, 21))) / hours for hours in (512, 2048)]
     assert costs[1] == pytest.approx(costs[0], rel=1e-3)
 
 
@@ -379,7 +382,7 @@ def test_float32_is_close_to_float64():
     network = make(scale=0.05)
     data = sequences(network.config, 2, 40)
     exact = network(data).mean
-    single = Sequences(*(x.float() if x.is_floating_point() else x for x in data))
+    single = data.map(lambda x: x.float() if x.is_floating_point() else x)
     rough = network.float()(single).mean
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough.double(), exact, rtol=1e-3, atol=1e-4)
@@ -388,7 +391,7 @@ def test_float32_is_close_to_float64():
 def test_a_fresh_network_begins_near_the_mean_and_the_variance_of_the_target():
     torch.manual_seed(0)
     network = StreamingEcoPerceiver(StreamingConfig(spread=True))
-    prediction = network(Sequences(torch.rand(4, 64, 21) - 0.5))
+    prediction = network(ModelInputs(torch.rand(4, 64, 21) - 0.5))
     assert 0.001 < prediction.mean.std() < 1
     assert prediction.log_scale.abs().max() < 1
 
@@ -424,17 +427,19 @@ def test_wrong_shapes_are_named():
     network = make()
     data = sequences(network.config, 2, 20)
     wrong = {
-        r"hourly must be \(2, 20, 5\), found \(2, 20, 4\)": {"hourly": data.hourly[..., 1:]},
-        r"hourly must be \(2, 1, 5\), found \(2, 0, 5\)": {"hourly": data.hourly[:, :0]},
-        r"patches must be \(5, 2, 8, 8\), found \(5, 1, 8, 8\)": {"patches": data.patches[:, :1]},
-        r"patch_index must be \(2, 20\), found \(2, 5\)": {"patch_index": data.patch_index[:, :5]},
-        r"statics must be \(2, 4\), found \(2, 3\)": {"statics": data.statics[:, :3]},
+        r"hourly must have the shape \(2, 20, 5\), found \(2, 20, 4\)": {"hourly": data.hourly[..., 1:]},
+        r"hourly must have the shape \(2, 1, 5\), found \(2, 0, 5\)": {"hourly": data.hourly[:, :0]},
+        r"patches must have the shape \(5, 2, 8, 8\), found \(5, 1, 8, 8\)": {"patches": data.patches[:, :1]},
+        r"patch_index must have the shape \(2, 20\), found \(2, 5\)": {
+            "patch_index": data.patch_index[:, :5]
+        },
+        r"statics must have the shape \(2, 4\), found \(2, 3\)": {"statics": data.statics[:, :3]},
     }
     for message, change in wrong.items():
         with pytest.raises(ModelError, match=message):
-            network(data._replace(**change))
-    with pytest.raises(ModelError, match=r"hourly must be \(2, 1, 5\)"):
-        predict_series(network, Sequences(data.hourly[:, :0]))
+            network(replace(data, **change))
+    with pytest.raises(ModelError, match=r"hourly must have the shape \(2, 1, 5\)"):
+        predict_series(network, ModelInputs(data.hourly[:, :0]))
 
 
 def test_real_towers_are_what_statics_allow(real_towers):

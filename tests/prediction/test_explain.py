@@ -1,4 +1,4 @@
-"""Importance is found where it is known to be, for all kinds of models, and equals what predictions tell."""
+"""Importance is found for the inputs that matter, and equals the scores of predictions without them."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Reader:
     def __init__(self, config: ReaderConfig | None = None) -> None:
         self.config = config or ReaderConfig()
 
-    def predict_series(self, hourly, wanted, patches, patch_index, statics=None):
-        before = self.config.context - 1
+    def predict_series(self, inputs, wanted):
+        before, hourly = self.config.context - 1, inputs.hourly
         ta = hourly[before - LAG : len(hourly) - LAG, 2]
-        lat = np.full(len(wanted), statics[0])
+        lat = np.full(len(wanted), inputs.statics[0])
         rows = np.stack([ta, lat, hourly[before:, 3], hourly[before:, 0]])  # spreads read something else
         return np.where(wanted, np.nan_to_num(rows), np.nan).astype("float32")
 
@@ -61,7 +61,7 @@ def reader() -> CarbonModel:
 
 @pytest.fixture(scope="module")
 def readable() -> xr.Dataset:
-    """Three towers of two classes whose NEE is what the reader predicts, but for SY-003: twice that."""
+    """Three towers of two classes whose NEE equals the prediction of the reader; twice that at SY-003."""
     rng = np.random.default_rng(0)
     time = np.datetime64("2010-03-01", "ns") + np.arange(300) * np.timedelta64(1, "h")
     coords = {"site": ["SY-001", "SY-002", "SY-003"], "lat": ("site", [50.0, 40.0, 30.0]), "time": time}
@@ -205,7 +205,7 @@ def test_is_described_and_goes_to_cf(readable, reader, findings):
 
 
 def test_real_towers(real_towers, reader):
-    """The reader knows TA alone, and of that one hour."""
+    """The reader uses only TA, of one hour."""
     with raise_on_compute():
         explained = explain(real_towers.isel(site=[3, 90]), reader, "site", hours=20)
     explained = explained.compute()
@@ -305,7 +305,7 @@ def test_nothing_is_computed_before_it_is_asked_for(days, model, tmp_path):
     xr.testing.assert_allclose(explained.compute(), explain(days, model, **settings).compute())
 
 
-# What is wrong is said
+# Errors
 
 
 @pytest.mark.parametrize(

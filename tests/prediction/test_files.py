@@ -11,15 +11,16 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_client
 
 import xcarbon
 from tests.prediction.test_predict import make
 from xcarbon.cli import main
 from xcarbon.core.errors import MetadataError, ModelError, OptionError, StoreError
+from xcarbon.io import grid as grids
+from xcarbon.io import regions
 from xcarbon.io.formats import open_data
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.prediction import files as prediction_files
 from xcarbon.prediction.files import predict_to
 
 
@@ -30,14 +31,15 @@ def model() -> CarbonModel:
 
 @pytest.fixture(scope="module")
 def fortnight(towers) -> xr.Dataset:
-    """Three towers in six chunks."""
-    few = towers[["TA", "SW_IN", "TA_QC", "NEE"]].isel(site=slice(3))
+    """Four towers in eight chunks; a region is a tower."""
+    few = towers[["TA", "SW_IN", "TA_QC", "NEE"]].isel(site=slice(4))
     return few.sel(time=slice("2010-07-01", "2010-07-14")).chunk(time=170)
 
 
-@pytest.fixture(scope="module")
-def grid() -> xr.Dataset:
-    """Twelve cells in four chunks; one cell is sea."""
+@pytest.fixture
+def grid(monkeypatch) -> xr.Dataset:
+    """Twelve cells in four chunks, each of them a region; one cell is sea."""
+    monkeypatch.setattr(grids, "CHUNK", 30 * 3 * 2)
     rng = np.random.default_rng(1)
     stamps = np.datetime64("2022-07-01", "ns") + np.arange(60) * np.timedelta64(1, "h")
     axes = {"time": stamps, "lat": [50.0, 49.5, 49.0], "lon": [8.0, 8.5, 9.0, 99.0]}
@@ -59,15 +61,15 @@ def count(monkeypatch):
     """Give a list that grows with each region that is written, and the number at which it stops."""
     done: list[Path] = []
     limit = [10**6]
-    write = prediction_files._write_region
+    write = regions._write_and_mark
 
-    def write_and_count(path, values):
-        if len(done) >= limit[0]:
+    def write_and_count(arrays, store, region, mark):
+        if mark and len(done) >= limit[0]:
             raise Stop
-        write(path, values)
-        done.append(path)
+        write(arrays, store, region, mark)
+        done.extend([mark] if mark else [])
 
-    monkeypatch.setattr(prediction_files, "_write_region", write_and_count)
+    monkeypatch.setattr(regions, "_write_and_mark", write_and_count)
     # On threads, regions that were begun before the end would still be written after it.
     with dask.config.set(scheduler="synchronous"):
         yield done, limit
@@ -102,7 +104,8 @@ def test_spread_is_computed_and_written_with_the_flux(kind, name, tmp_path, coun
         np.testing.assert_array_equal(found[code], expected[code])
         assert found[code].dims == expected[code].dims
     assert (found["NEE_SE"] > 0).any() and found["NEE"].attrs["ancillary_variables"] == "NEE_SE"
-    assert len(done) == lazy["NEE"].data.npartitions
+    number = lazy["NEE"].data.npartitions if kind == "grid" else ds.sizes["site"]
+    assert len(done) == number  # both are computed and written together
     assert findings(found) == []
 
 
@@ -126,15 +129,15 @@ def test_stopped_in_the_middle_it_goes_on(kind, name, model, tmp_path, count, re
 def test_regions_of_another_model_or_of_other_data_are_not_taken_over(fortnight, model, tmp_path, count):
     done, limit = count
     path = tmp_path / "nee.nc"
-    for ds, by, regions in [
+    for ds, by, number in [
         (fortnight, model, 1),
         (fortnight.assign(TA=fortnight["TA"] + 1), model, 2),
         (fortnight, make(("DOY", "TOD", "TA"), ()), 3),
     ]:
-        limit[0] = len(done) + regions
+        limit[0] = len(done) + number
         with pytest.raises(Stop):
             predict_to(ds, "NEE", by, path)
-        assert len(list((tmp_path / ".nee.nc.predicting").glob("*/*.npy"))) == regions
+        assert len(list((tmp_path / ".nee.nc.predicting").glob("*/done/*"))) == number
     limit[0] = 10**6
     predict_to(fortnight, "NEE", model, path)
     np.testing.assert_array_equal(written(path)["NEE"], fortnight.carbon.predict_nee(model))
@@ -144,13 +147,13 @@ def test_regions_of_another_model_or_of_other_data_are_not_taken_over(fortnight,
 SLOW = r"""
 import os, sys, time
 from xcarbon import cli
-from xcarbon.prediction import files as prediction_files
-write = prediction_files._write_region
-def write_slowly(path, values):
-    write(path, values)
+from xcarbon.io import regions
+write = regions._write_and_mark
+def write_slowly(*arguments):
+    write(*arguments)
     os.write(1, b"region\n")
     time.sleep(0.5)
-prediction_files._write_region = write_slowly
+regions._write_and_mark = write_slowly
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -167,23 +170,39 @@ def test_command_that_was_killed_goes_on(fortnight, model, tmp_path, capsys, cou
     _, said = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[sent]
     if sent == signal.SIGINT:
-        assert said == "xcarbon: stopped while predicting; the same command goes on from here\n"
-    before = len(list((tmp_path / ".nee.nc.predicting").glob("*/*.npy")))
-    assert 1 <= before < 3 and not out.exists()
+        assert said == "xcarbon: interrupted while predicting; run the same command again to continue\n"
+    before = len(list((tmp_path / ".nee.nc.predicting").glob("*/done/*")))
+    assert 1 <= before < 4 and not out.exists()
     assert main(arguments) == 0
-    assert len(count[0]) == 3 - before
+    assert len(count[0]) == 4 - before
     assert capsys.readouterr().out == f"wrote {out}\n"
     np.testing.assert_allclose(written(out)["NEE"], fortnight.carbon.predict_nee(model), rtol=1e-4, atol=1e-4)
 
 
-def test_on_a_cluster_by_its_address_and_connected(grid, model, tmp_path, capfd):
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        path = predict_to(grid, "NEE", model, tmp_path / "a.zarr", scheduler=cluster.scheduler_address)
-        with Client(cluster), xcarbon.set_options(progress=True):
-            other = predict_to(grid, "NEE", model, tmp_path / "b.zarr")
+def test_on_a_connected_cluster_and_on_threads(grid, model, tmp_path, capfd):
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+        xcarbon.set_options(progress=True),
+    ):
+        path = predict_to(grid, "NEE", model, tmp_path / "a.zarr")
+    other = predict_to(grid, "NEE", model, tmp_path / "b.zarr")
     assert "predicting: 100%" in (said := capfd.readouterr().err) and "4/4" in said
     xr.testing.assert_equal(written(path), written(other))
     np.testing.assert_allclose(written(path)["NEE"], grid.carbon.predict_nee(model), rtol=1e-4, atol=1e-4)
+
+
+def test_command_connects_to_a_cluster_for_its_duration(grid, model, tmp_path, capfd):
+    data, saved = grids.write_grid(grid, tmp_path / "drivers.zarr"), model.save(tmp_path / "model")
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        arguments = [str(saved), str(data), str(tmp_path / "nee.zarr")]
+        assert main(["predict", *arguments, "--scheduler", address]) == 0
+        with pytest.raises(ValueError, match="No global client"):
+            get_client()
+    assert "4/4" in capfd.readouterr().err  # regions are counted on clusters only
+    found = written(tmp_path / "nee.zarr")["NEE"]
+    np.testing.assert_allclose(found, grid.carbon.predict_nee(model), rtol=1e-4, atol=1e-4)
 
 
 def test_single_towers_and_cells_have_the_dims_of_files(fortnight, grid, model, tmp_path):
@@ -210,8 +229,8 @@ def test_what_cannot_be_written_is_said_before_anything_is_computed(fortnight, g
     with pytest.raises(ModelError, match="predicts NEE"):
         predict_to(fortnight, "GPP_DT", model, tmp_path / "gpp.nc")
     bent = grid.rename(lat="j", lon="i").assign_coords(lon=(("j", "i"), np.zeros((3, 4))))
-    with pytest.raises(MetadataError, match="dims lat and lon"):
+    with pytest.raises(MetadataError, match="dims time, lat and lon"):
         predict_to(bent, "NEE", model, tmp_path / "bent.nc")
     assert not count[0] and [entry.name for entry in tmp_path.iterdir()] == ["nee.nc"]
     predict_to(fortnight, "NEE", model, tmp_path / "nee.nc", overwrite=True)
-    assert written(tmp_path / "nee.nc")["NEE"].shape == (3, 336)
+    assert written(tmp_path / "nee.nc")["NEE"].shape == (4, 336)

@@ -25,6 +25,7 @@ from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, VARIABLES
 from xcarbon.models import fast
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor
 from xcarbon.prediction.predict import predict_hours
 from xcarbon.prep.inputs import model_inputs
@@ -65,7 +66,7 @@ def fortnight(towers) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def expected(fortnight, model) -> np.ndarray:
-    """Window by window, without any of the machinery."""
+    """Predict window by window by the network itself."""
     inputs = model_inputs(fortnight, PAPER_INPUTS, PATCH_BANDS).load()
     hourly, patch = inputs["hourly"].values, inputs["patch"].values
     days, stamps = inputs["day"].values.astype("M8[D]"), inputs["time"].values
@@ -86,7 +87,8 @@ def expected(fortnight, model) -> np.ndarray:
             stack = torch.from_numpy(np.stack(images)) if images else torch.zeros(0, 9, 8, 8)
             window = torch.from_numpy(hourly[site, hours])[None]
             with torch.no_grad():
-                output[site, last] = model.network(window, stack, torch.from_numpy(index)[None])[0, -1]
+                batch = ModelInputs(window, stack, torch.from_numpy(index)[None])
+                output[site, last] = model.network(batch)[0, -1]
     return output * 5.0 - 1.0
 
 
@@ -244,7 +246,8 @@ def test_threads_that_share_a_model_do_not_disturb_each_other(fortnight, model):
     """Predict parts that differ in length and content, again and again, all at once."""
     inputs = model_inputs(fortnight, PAPER_INPUTS, PATCH_BANDS).load()
     stamps, hourly = inputs["time"].values, inputs["hourly"].values
-    parts = [(hourly[site, start:], stamps[start:], model) for site in range(3) for start in (0, 40, 90, 200)]
+    cut = [(site, start) for site in range(3) for start in (0, 40, 90, 200)]
+    parts = [(ModelInputs(hourly[site, start:]), stamps[start:], model) for site, start in cut]
     alone = [predict_hours(*part) for part in parts]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda part: predict_hours(*part), parts * 3))
@@ -362,7 +365,7 @@ def test_cells_are_towers_in_local_solar_time(grid, model, cell_by_cell):
 
 
 def test_one_hour_later_is_fifteen_degrees_further_east():
-    """Weather that never changes leaves the clock alone to tell cells apart."""
+    """With constant weather only the clock distinguishes cells."""
     small = make(("DOY", "TOD", "TA"), ())
     grid = {"time": clock(40), "lat": [50.0], "lon": [-15.0, 0.0, 15.0, 16.0]}
     ds = xr.Dataset({"TA": (tuple(grid), np.full((40, 1, 4), 20, "float32"))}, grid)

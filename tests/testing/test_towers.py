@@ -349,7 +349,7 @@ def test_release_has_the_header_that_is_asked_for(month: xr.Dataset, tmp_path: P
 
 
 def test_release_of_no_product_is_an_error(month: xr.Dataset, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"no product 'FLUXNET2016'.*AmeriFlux-BASE"):
+    with pytest.raises(OptionError, match=r"unknown product 'FLUXNET2016'.*AmeriFlux-BASE"):
         write_release(month, "SY-001", tmp_path, "FLUXNET2016")
     with pytest.raises(KeyError):
         write_release(month, "SY-999", tmp_path)

@@ -1,4 +1,4 @@
-"""Several processes learn what one does, from a part of the towers each."""
+"""Several processes, each with a part of the towers, train the same model as one process."""
 
 from __future__ import annotations
 

@@ -192,11 +192,11 @@ def test_the_loss_of_the_window_learns_from_every_hour(sets, tmp_path):
 
 
 def test_window_and_last_hour_losses():
-    """The last-hour loss does not see errors before the last hour; the window loss does."""
+    """The last-hour loss ignores errors before the last hour; the window loss includes them."""
     run = object.__new__(ecoperceiver.EcoPerceiverRun)
     run.model = SimpleNamespace(scaler=Scaler({"NEE": (1.0, 2.0)}, 1, {}))
     run.network = lambda *_: torch.tensor([[3.0, 9.0, 1.0]])
-    batch = Batch(None, None, None, torch.tensor([[3.0, torch.nan, 3.0]]))  # standardised: 1, none, 1
+    batch = Batch(None, torch.tensor([[3.0, torch.nan, 3.0]]))  # standardised: 1, none, 1
     assert run._compared(batch, "last", runs.squared_error).item() == 0
     assert run._compared(batch, "window", runs.squared_error).item() == 4.0
 

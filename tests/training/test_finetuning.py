@@ -26,7 +26,7 @@ def months(towers) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def others(months, tmp_path_factory) -> CarbonModel:
-    """An ensemble of two that has seen two towers; one is told of places. Not all variables are read."""
+    """An ensemble of two members trained on two towers; one uses static site features."""
     folder = tmp_path_factory.mktemp("others")
     settings = QUICK | {"variables": ["DOY", "TOD", "TA", "SW_IN"], "bands": []}
     towers = months.isel(site=slice(0, 2))

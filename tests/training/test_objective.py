@@ -1,4 +1,4 @@
-"""The loss counts what is known, and masks follow from their chances."""
+"""The loss is over the targets that are not missing, and masks follow from random numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.models.test_streaming import sequences
-from xcarbon.models.streaming import Prediction, Sequences, StreamingConfig
+from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.streaming import Prediction, StreamingConfig
 from xcarbon.training.objective import drop, loss
 
 
@@ -41,26 +42,28 @@ def test_dropping_follows_from_the_chances_and_spares_time_features():
     dropped = drop(config, data, chance)
     assert torch.isfinite(dropped.hourly[..., :2]).all()
     rows = torch.tensor([7, 3])
-    some = Sequences(data.hourly[rows], data.patches, data.patch_index[rows], data.statics[rows])
-    for found, expected in zip(drop(config, some, chance[rows]), dropped, strict=True):
+    some = ModelInputs(data.hourly[rows], data.patches, data.patch_index[rows], data.statics[rows])
+    for name, found in vars(drop(config, some, chance[rows])).items():
+        expected = getattr(dropped, name)
         same = expected if expected is data.patches else expected[rows]
         torch.testing.assert_close(found, same, equal_nan=True, rtol=0, atol=0)
-    alone = drop(config, Sequences(data.hourly), chance)
+    alone = drop(config, ModelInputs(data.hourly), chance)
     torch.testing.assert_close(alone.hourly, dropped.hourly, equal_nan=True, rtol=0, atol=0)
-    assert alone[1:] == (None, None, None)
+    assert (alone.patches, alone.patch_index, alone.statics) == (None, None, None)
 
 
 def test_dropped_shares_are_those_of_the_settings():
     config = StreamingConfig(dropout=0.3, variable_dropout=0.8, static_dropout=1.0)
     batch, hours = 2000, 20
-    data = Sequences(
+    data = ModelInputs(
         torch.zeros(batch, hours, 21),
         torch.zeros(1, 9, 8, 8),
         torch.zeros(batch, hours, dtype=torch.int64),
         torch.zeros(batch, 4),
     )
     chance = torch.rand(batch, hours + 1, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
-    hourly, _, index, statics = drop(config, data, chance)
+    dropped = drop(config, data, chance)
+    hourly, index, statics = dropped.hourly, dropped.patch_index, dropped.statics
     gone = torch.isnan(hourly[..., 2:])
     whole = gone.all(1)  # (batch, 19)
     assert whole.float().mean().item() == pytest.approx(0.4, abs=0.01)

@@ -78,7 +78,8 @@ def test_batches_hold_what_the_towers_observed(sequences, inputs, offset):
     starts = sequences.moved(sequences.starts, offset)
     batch = sequences.batch(starts)
     target = batch.target.numpy()[..., 0]
-    hourly, patches, index, statics = (part.numpy() for part in batch.sequences)
+    data = batch.inputs.map(lambda part: part.numpy())
+    hourly, patches, index, statics = data.hourly, data.patches, data.patch_index, data.statics
     clock = inputs["time"].values
     unmatched = 0
     for row in range(len(starts)):
@@ -226,7 +227,7 @@ def test_micro_batches_add_up_to_the_batch(sets, tmp_path):
 
 
 def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
-    """Here without patches, and of towers of which nothing is known."""
+    """Here without patches and with unknown static site features."""
     bare = [ds[["TA", "SW_IN", "NEE"]].drop_vars(["igbp", "lat", "lon", "elevation"]) for ds in sets]
     settings = QUICK | {"val_windows": 1000, "allow_leakage": True}
     model = fit(bare[0], "streaming", val=bare[1], run_dir=tmp_path, **settings)
@@ -235,9 +236,9 @@ def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
         model_inputs(bare[1], model.config.variables, target=["NEE"]), model.config.statics, 64, 8, CPU
     )
     batch = sequences.batch(sequences.starts)
-    assert torch.isnan(batch.sequences.statics).all()
+    assert torch.isnan(batch.inputs.statics).all()
     with torch.no_grad():
-        predicted = model.network(batch.sequences).mean
+        predicted = model.network(batch.inputs).mean
     mean, std = model.scaler.targets["NEE"]
     error = (predicted * std + mean - batch.target)[torch.isfinite(batch.target)]
     best = min(point["val_mse"] for point in model.provenance["curve"])
@@ -270,14 +271,14 @@ def test_mean_weights_are_scored_and_saved(sets, tmp_path):
     mean = fit(train, "streaming", run_dir=tmp_path / "mean", averaging=0.9, **QUICK)
     assert torch.equal(last_weights(tmp_path / "plain"), last_weights(tmp_path / "mean"))
     kept = torch.load(tmp_path / "mean" / CHECKPOINT, weights_only=True)["average"]
-    assert kept.pop("steps") == QUICK["max_steps"]
-    expected = torch.cat([kept[name].flatten() for name, _ in mean.network.named_parameters()])
+    assert kept["n_averaged"] == QUICK["max_steps"]
+    expected = torch.cat([kept[f"module.{name}"].flatten() for name, _ in mean.network.named_parameters()])
     assert torch.equal(weights(mean), expected)
     assert not torch.equal(weights(mean), weights(plain))
 
 
 def test_members_become_an_ensemble(sets, tmp_path, monkeypatch):
-    """Each with its seed, the last one told nothing of places; stopped in the second, it goes on there."""
+    """Each has its seed, the last one no static site features; a run stopped in the second resumes there."""
     train, _ = sets
     settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2, "without_statics": 1}
     whole = fit(train, "streaming", run_dir=tmp_path / "whole", **settings)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
+import pytest
 import torch
 import xarray as xr
 from hypothesis import given, settings
@@ -12,14 +15,15 @@ from xcarbon.core.variables import PATCH_BANDS
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import NOON
 from xcarbon.testing import raise_on_compute
-from xcarbon.training.windows import Tower, blocks, load_windows, stream, valid_hours
+from xcarbon.training import windows as windows_module
+from xcarbon.training.windows import LoadedTower, blocks, load_windows, stream, valid_hours
 
 START = np.datetime64("2012-02-28T05", "ns")
 
 
 @st.composite
 def model_input(draw, patches: bool = True) -> xr.Dataset:
-    """Inputs of a few short towers with gaps; every value tells its tower, hour and variable."""
+    """Inputs of a few short towers with gaps; every value identifies its tower, hour and variable."""
     sites = draw(st.integers(1, 3))
     hours = draw(st.integers(1, 90))
     time = START + np.arange(hours) * np.timedelta64(1, "h")
@@ -72,14 +76,15 @@ def naive(inputs: xr.Dataset, context: int) -> list[tuple]:
 
 
 def unpack(batch) -> list[tuple]:
-    """Windows of a batch as ``naive`` gives them, without tower and hour."""
-    if batch.patches is None:
-        seen = [[None] * batch.hourly.shape[1]] * len(batch.hourly)
+    """Windows of a batch in the form of ``naive``, without tower and hour."""
+    inputs = batch.inputs
+    if inputs.patches is None:
+        seen = [[None] * inputs.hourly.shape[1]] * len(inputs.hourly)
     else:
         seen = [
-            [None if i < 0 else float(batch.patches[i, 0, 0, 0]) for i in row] for row in batch.patch_index
+            [None if i < 0 else float(inputs.patches[i, 0, 0, 0]) for i in row] for row in inputs.patch_index
         ]
-    return list(zip(batch.hourly.numpy(), batch.target.numpy(), seen, strict=True))
+    return list(zip(inputs.hourly.numpy(), batch.target.numpy(), seen, strict=True))
 
 
 def assert_same(found: list[tuple], expected: list[tuple]) -> None:
@@ -92,6 +97,14 @@ def assert_same(found: list[tuple], expected: list[tuple]) -> None:
         assert seen == naive_seen
 
 
+@contextmanager
+def blocks_of(hours: int):
+    """Cut blocks of another length."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows_module, "BLOCK_HOURS", hours)
+        yield
+
+
 SIZES = {"context": st.integers(1, 40), "block_hours": st.sampled_from([1, 2, 5, 24, 1000])}
 
 
@@ -99,7 +112,8 @@ SIZES = {"context": st.integers(1, 40), "block_hours": st.sampled_from([1, 2, 5,
 @given(inputs=model_input() | model_input(patches=False), **SIZES)
 def test_loaded_windows_are_the_naive_ones(inputs, context, block_hours):
     expected = naive(inputs, context)
-    windows = load_windows(inputs, context, block_hours=block_hours)
+    with blocks_of(block_hours):
+        windows = load_windows(inputs, context)
     if windows is None:
         assert expected == []
         return
@@ -111,8 +125,9 @@ def test_loaded_windows_are_the_naive_ones(inputs, context, block_hours):
 @settings(max_examples=50)
 @given(inputs=model_input() | model_input(patches=False), batch_size=st.integers(1, 50), **SIZES)
 def test_streamed_windows_are_the_naive_ones(inputs, batch_size, context, block_hours):
-    batches = list(stream(inputs, context, batch_size, block_hours))
-    assert all(1 <= len(batch.hourly) <= batch_size for batch in batches)
+    with blocks_of(block_hours):
+        batches = list(stream(inputs, context, batch_size))
+    assert all(1 <= len(batch.target) <= batch_size for batch in batches)
     assert_same([window for batch in batches for window in unpack(batch)], naive(inputs, context))
 
 
@@ -121,8 +136,11 @@ def test_streamed_batches_are_those_from_memory(towers):
     windows = load_windows(inputs, context=32)
     order = torch.arange(len(windows)).split(1000)
     for number, streamed in enumerate(stream(inputs, context=32, batch_size=1000)):
-        for one, other in zip(streamed, windows.batch(order[number]), strict=True):
+        held = windows.batch(order[number])
+        for name in ("hourly", "patches", "patch_index"):
+            one, other = (getattr(batch.inputs, name) for batch in (streamed, held))
             assert torch.equal(one.nan_to_num(-9), other.nan_to_num(-9))
+        assert torch.equal(streamed.target.nan_to_num(-9), held.target.nan_to_num(-9))
     assert number + 1 == len(order)
 
 
@@ -156,24 +174,27 @@ def test_predicted_targets_are_those_of_the_last_hours(towers):
 @settings(max_examples=50)
 @given(inputs=model_input(), seed=st.integers(0, 99), **SIZES)
 def test_batch_holds_the_windows_asked_for_and_only_their_patches(inputs, seed, context, block_hours):
-    windows = load_windows(inputs, context, block_hours=block_hours)
+    with blocks_of(block_hours):
+        windows = load_windows(inputs, context)
     if windows is None:
         return
     index = torch.randperm(len(windows), generator=torch.Generator().manual_seed(seed))[:5]
     batch = windows.batch(index)
     expected = naive(inputs, context)
     assert_same(unpack(batch), [expected[i] for i in index])
-    assert set(range(len(batch.patches))) == set(batch.patch_index.unique().tolist()) - {-1}
+    assert set(range(len(batch.inputs.patches))) == set(batch.inputs.patch_index.unique().tolist()) - {-1}
 
 
 @settings(max_examples=50)
 @given(inputs=model_input(patches=False), **SIZES)
 def test_blocks_predict_each_target_once_and_are_equally_long(inputs, context, block_hours):
-    tower = Tower.load(inputs, 0, context)
+    tower = LoadedTower.load(inputs, 0, context)
     if tower is None:
         return
     predicted = []
-    for block in blocks(tower, context, block_hours):
+    with blocks_of(block_hours):
+        cut = list(blocks(tower, context))
+    for block in cut:
         assert block.hourly.shape == (block_hours + context - 1, 2)
         assert np.isfinite(block.target[context - 1 :]).any()
         predicted += [block.start + int(hour) for hour in valid_hours(block.target, context)]
@@ -197,7 +218,7 @@ def test_windows_are_views_of_the_blocks(towers):
 def test_batch_is_a_copy(towers):
     windows = load_windows(model_inputs(towers.isel(site=[0]), ["TA"], target="NEE"), context=4)
     batch = windows.batch(torch.arange(3))
-    batch.hourly.zero_()
+    batch.inputs.hourly.zero_()
     batch.target.zero_()
     assert not (windows.batch(torch.arange(3)).target == 0).any()
 
@@ -208,7 +229,7 @@ def test_only_patches_that_windows_can_see_are_in_memory(towers):
     usable = inputs["patch"].notnull().all(("band", "y", "x"))[0]
     expected = inputs["patch"][0].sel(day=usable).sel(day=slice("2010-05-31", "2010-06-30"))
     assert 0 < expected.sizes["day"] < 31
-    np.testing.assert_array_equal(Tower.load(inputs, 0, context=24).patches, expected)
+    np.testing.assert_array_equal(LoadedTower.load(inputs, 0, context=24).patches, expected)
 
 
 def test_tower_is_cut_to_what_its_windows_see(towers):
@@ -216,7 +237,7 @@ def test_tower_is_cut_to_what_its_windows_see(towers):
     inputs["target"] = inputs["target"].where(False)
     inputs["target"] = inputs["target"].compute()
     inputs["target"][0, [100, 150]] = 1.0
-    tower = Tower.load(inputs, 0, context=32)
+    tower = LoadedTower.load(inputs, 0, context=32)
     assert tower.start == 100 - 31
     assert tower.data.sizes["time"] == 150 - 100 + 32
 
@@ -245,16 +266,17 @@ def test_stream_reads_one_tower_at_a_time(towers):
 def test_batch_moves_with_all_it_has(towers):
     windows = load_windows(model_inputs(towers.isel(site=[0]), ["TA"], ["B1"], target="NEE"), context=32)
     moved = windows.batch(torch.arange(40)).to("meta")
-    assert {part.device.type for part in moved} == {"meta"}
+    parts = (moved.inputs.hourly, moved.inputs.patches, moved.inputs.patch_index, moved.target)
+    assert {part.device.type for part in parts} == {"meta"}
     bare = load_windows(model_inputs(towers.isel(site=[0]), ["TA"], target="NEE"), context=32)
-    assert bare.batch(torch.arange(2)).to("meta").patches is None
+    assert bare.batch(torch.arange(2)).to("meta").inputs.patches is None
 
 
 def test_empty_batch_is_empty(towers):
     windows = load_windows(model_inputs(towers.isel(site=[0]), ["TA"], ["B1"], target="NEE"), context=32)
     batch = windows.batch(torch.arange(0))
-    assert batch.hourly.shape == (0, 32, 1)
-    assert len(batch.patches) == 0
+    assert batch.inputs.hourly.shape == (0, 32, 1)
+    assert len(batch.inputs.patches) == 0
 
 
 def test_real_towers_give_all_their_hours(real_towers):

@@ -1,4 +1,4 @@
-"""Write files and folders so that a crash leaves the old one or the new one, never half of one."""
+"""Replace files and folders so that a crash leaves either the old one or the new one, both complete."""
 
 from __future__ import annotations
 
@@ -12,38 +12,17 @@ from xcarbon.core.errors import StoreError
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Refuse to write over what is there, before anything is computed.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        File or folder to write.
-    overwrite : bool
-        Whether it may be replaced.
-
-    Raises
-    ------
-    StoreError
-        If ``path`` exists and may not be.
-    """
+    """Raise StoreError if ``path`` exists and may not be replaced."""
     if path.exists() and not overwrite:
         raise StoreError(f"{path} exists: choose another path, or pass overwrite=True to replace it")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a ``with`` block another name to write to, and move the result into place after it.
+    """Yield an unused path beside ``path``, and move what the ``with`` block writes there to ``path``.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        File or folder to write or to replace; the folders above it are made.
-
-    Yields
-    ------
-    pathlib.Path
-        A name beside ``path`` where nothing is yet; the block writes a file or makes a folder there. If
-        the block fails it is removed, and ``path`` stays as it was.
+    If the block fails, the new file or folder is removed, and ``path`` is not changed. Parent folders of
+    ``path`` are created.
 
     Examples
     --------
@@ -65,18 +44,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Give a complete file or folder its name, in the place of what bears it.
-
-    Parameters
-    ----------
-    temporary : pathlib.Path
-        What was written, beside ``path``.
-    path : pathlib.Path
-        Its name; if the step fails, what was there stays.
-    """
+    """Rename a complete file or folder to ``path`` and remove the old one, which stays if this fails."""
     old = path.with_name(f".{path.name}-{secrets.token_hex(4)}-old")
     if path.is_dir():
-        # A folder cannot replace a full one in a single step: the old one steps aside first.
+        # A folder cannot replace another one in a single step, so the old one is renamed first.
         path.rename(old)
     try:
         temporary.replace(path)

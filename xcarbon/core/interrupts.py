@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps of long work, instead of in the middle of one."""
+"""Handle Ctrl-C between two steps of a long computation instead of within one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import FrameType
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that a step is finished first; the second one stops at once."""
+    """Yield a function that returns whether Ctrl-C was pressed; a second Ctrl-C interrupts immediately."""
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # only the main thread may handle signals
+        yield lambda: False  # Python handles signals in the main thread only
         return
     previous = signal.getsignal(signal.SIGINT)
     seen = threading.Event()

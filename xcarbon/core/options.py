@@ -1,4 +1,4 @@
-"""Settings of a session that are not a property of the data or of a model."""
+"""Options of a session."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class set_options:
     Parameters
     ----------
     progress : bool
-        Show progress bars for whatever takes longer than a few seconds. Default: True.
+        Whether to show progress bars for computations of more than a few seconds. Default: True.
     device : {"auto", "cpu", "cuda", "mps"}
-        Where models are trained and applied. ``"auto"`` takes an accelerator if there is one.
+        Device on which models are trained and applied. Default: ``"auto"``, an accelerator if there is one.
 
     Raises
     ------
@@ -47,14 +47,14 @@ class set_options:
     def __init__(self, **options: Any) -> None:
         for name, value in options.items():
             if name not in OPTIONS:
-                raise OptionError(f"there is no option {name!r}; the options are {sorted(OPTIONS)}")
+                raise OptionError(f"unknown option {name!r}: the options are {sorted(OPTIONS)}")
             if not _CHECKS[name](value):
-                raise OptionError(f"option {name}={value!r} is not allowed; it takes {_ALLOWED[name]}")
+                raise OptionError(f"option {name}={value!r} is not allowed: set it to {_ALLOWED[name]}")
         self._previous = {name: OPTIONS[name] for name in options}
         OPTIONS.update(options)
 
     def __enter__(self) -> set_options:
-        """Keep the options for the block."""
+        """Return the object; the options are set already."""
         return self
 
     def __exit__(
@@ -63,24 +63,13 @@ class set_options:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Restore what was set before the block."""
+        """Restore the options from before the block."""
         OPTIONS.update(self._previous)
 
 
 def progress_bar(what: str) -> TqdmCallback:
-    """Show the progress of the Dask computations in a ``with`` block, unless the option says not to.
-
-    Parameters
-    ----------
-    what : str
-        What is being done.
-
-    Returns
-    -------
-    tqdm.dask.TqdmCallback
-        A context manager. It sees the schedulers of this process; a cluster has its dashboard.
-    """
-    # In a notebook without ipywidgets the import warns: not for those who only import xcarbon.
+    """Show the progress of Dask computations in a ``with`` block, if they run in this process."""
+    # The import is here because it warns in a notebook without ipywidgets.
     from tqdm.dask import TqdmCallback
 
     return TqdmCallback(desc=what, disable=not OPTIONS["progress"], unit="task", delay=2)

@@ -1,4 +1,4 @@
-"""Where work is done: a Dask cluster, or the threads of this process."""
+"""Run tasks on a Dask cluster, or on the threads of this process."""
 
 from __future__ import annotations
 
@@ -16,57 +16,61 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@contextmanager
-def cluster(scheduler: str | None) -> Iterator[Any]:
-    """Give the client of the cluster that is asked for, or that is connected; None if there is none."""
-    from dask.distributed import Client, get_client
+def connected_client() -> Any:
+    """Return the client of the Dask cluster that is connected, or None."""
+    from dask.distributed import get_client
 
-    if scheduler:
-        with Client(scheduler) as client:
-            yield client
-        return
     try:
-        client = get_client()
+        return get_client()
     except ValueError:
-        client = None
-    yield client
+        return None
 
 
 @contextmanager
-def executor(scheduler: str | None) -> Iterator[Executor]:
-    """Give the cluster that is asked for, or connected, or else threads."""
-    with cluster(scheduler) as client:
-        if client is not None:
-            yield client.get_executor(pure=False)
-            return
-        pool = ThreadPoolExecutor(CPU_COUNT)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)  # after Ctrl-C, too, the towers under way are completed
+def executor() -> Iterator[Executor]:
+    """Yield an executor of the connected cluster, or of threads."""
+    client = connected_client()
+    if client is not None:
+        yield client.get_executor(pure=False)
+        return
+    pool = ThreadPoolExecutor(CPU_COUNT)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # tasks that run are completed, also after Ctrl-C
+
+
+@contextmanager
+def resumable(what: str) -> Iterator[None]:
+    """Add to errors of interrupted work that the same call continues it."""
+    from dask.distributed import KilledWorker
+
+    again = "run the same command again to continue"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted while {what}; {again}") from None
+    except KilledWorker as error:
+        raise XCarbonError(
+            f"workers were killed repeatedly while {what}, probably because memory ran out ({error}); give "
+            f"each worker more memory, and {again}"
+        ) from error
+    except CancelledError:
+        raise XCarbonError(f"the cluster cancelled the tasks while {what}; {again}") from None
 
 
 def map_unordered(
     pool: Executor, function: Callable[[Item], Result], items: Sequence[Item], what: str
 ) -> Iterator[tuple[Item, Result]]:
-    """Give items with their results as they come, with progress."""
-    from dask.distributed import KilledWorker
+    """Yield each item with its result in the order of completion, and show progress."""
     from tqdm import tqdm
 
     futures = {pool.submit(function, item): item for item in items}
     try:
-        done = as_completed(futures)
-        for future in tqdm(done, what, len(items), unit="tower", disable=not options.OPTIONS["progress"]):
-            yield futures[future], future.result()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped while {what}; the same command goes on from here") from None
-    except KilledWorker as error:
-        raise XCarbonError(
-            f"workers died again and again while {what}, most likely of too little memory ({error}); the "
-            "same command goes on from here"
-        ) from error
-    except CancelledError:
-        raise XCarbonError(f"the cluster gave up while {what}; the same command goes on from here") from None
+        with resumable(what):
+            done = as_completed(futures)
+            for future in tqdm(done, what, len(items), unit="tower", disable=not options.OPTIONS["progress"]):
+                yield futures[future], future.result()
     finally:
         for future in futures:
             future.cancel()

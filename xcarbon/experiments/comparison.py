@@ -9,7 +9,6 @@ from tqdm.auto import tqdm
 
 from xcarbon.core.errors import XCarbonError
 from xcarbon.core.options import OPTIONS
-from xcarbon.core.workers import cluster
 from xcarbon.experiments import results
 from xcarbon.experiments.config import Experiment
 from xcarbon.experiments.report import report
@@ -53,13 +52,12 @@ def run(experiment: Experiment) -> xr.Dataset:
     """
     if find_spec("matplotlib") is None:
         raise XCarbonError("the report of an experiment needs matplotlib: pip install 'xcarbon[plot]'")
-    with cluster(experiment.scheduler):
-        todo = plan(experiment, open_store(experiment.store))
-        _perform_all(experiment, todo)
-        if not results.is_current(experiment, todo):
-            results.write(results.collect(experiment, todo), experiment.results)
-        found = results.read(experiment.results)
-        report(experiment, todo, found).write(experiment.out)
+    todo = plan(experiment, open_store(experiment.store))
+    _perform_all(experiment, todo)
+    if not results.is_current(experiment, todo):
+        results.write(results.collect(experiment, todo), experiment.results)
+    found = results.read(experiment.results)
+    report(experiment, todo, found).write(experiment.out)
     return found
 
 

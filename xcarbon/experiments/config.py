@@ -156,8 +156,6 @@ class Experiment:
         Further scores.
     draw : tuple of str
         Towers of which the report shows a week; by default those with the most hours in the largest classes.
-    scheduler : str or None
-        Address of a Dask cluster for predictions and XGBoost; None for this machine.
 
     Raises
     ------
@@ -185,7 +183,6 @@ class Experiment:
     hours: str = "all"
     evaluate: tuple[str, ...] = ()
     draw: tuple[str, ...] = ()
-    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         # Workers of a cluster may run in another folder.

@@ -17,8 +17,8 @@ from xcarbon.experiments.protocols import PROTOCOLS, Protocol
 
 #: Name of the file of a protocol in its folder.
 FILE = "experiment.toml"
-#: Keys whose values are texts.
-_TEXTS = ("store", "out", "protocol", "target", "split", "hours", "scheduler")
+#: Keys whose value is a text.
+_TEXTS = ("store", "out", "protocol", "target", "split", "hours")
 _TEMPLATE = """\
 # {question}
 protocol = {protocol}

@@ -1,4 +1,4 @@
-"""Open data of the data model by what it is, for whoever has no more than a path."""
+"""Open towers or grids of any supported format."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from xcarbon.io.store import open_store
 
 PathLike = str | os.PathLike[str]
 
-#: A month of cells that is some minutes of work for a model; Dask's own choice would be hours.
+#: Chunk sizes for ERA5: a model predicts one chunk in minutes. Dask's default chunks would take hours.
 ERA5_CHUNKS = dict.fromkeys(("time", "valid_time"), 744) | dict.fromkeys(
     ("latitude", "longitude", "lat", "lon"), 16
 )
 
 
 def open_data(paths: PathLike | Sequence[PathLike]) -> xr.Dataset:
-    """Open towers or a grid lazily, whatever they are stored in.
+    """Open towers or a grid lazily, and detect the format.
 
     Parameters
     ----------
     paths : path-like or sequence of path-like
         A Zarr store of towers, NetCDF files of towers, a Zarr store or NetCDF file of drivers on a grid, or
-        files of ERA5. Patterns such as ``"era5/*.nc"`` stand for all files that they match.
+        files of ERA5. Patterns such as ``"era5/*.nc"`` are expanded.
 
     Returns
     -------
     xarray.Dataset
-        What :func:`xcarbon.open_store`, :func:`xcarbon.open_netcdf`, :func:`xcarbon.io.grid.open_grid` or
-        :func:`xcarbon.open_era5` gives.
+        The result of :func:`xcarbon.open_store`, :func:`xcarbon.open_netcdf`,
+        :func:`xcarbon.io.grid.open_grid` or :func:`xcarbon.open_era5`.
 
     Raises
     ------
     FileNotFoundError
-        If there is nothing.
+        If there is no such file or store.
     FileFormatError
-        If it is none of these, or several stores.
+        If the format is none of these, or ``paths`` contains several stores or grids.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def open_data(paths: PathLike | Sequence[PathLike]) -> xr.Dataset:
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found = [match for path in given for match in sorted(glob.glob(os.fspath(path))) or [os.fspath(path)]]
     if not found:
-        raise FileNotFoundError("there is nothing to open: the list of paths is empty")
+        raise FileNotFoundError("there is no file to open: the list of paths is empty")
     with open_lazily(found[0]) as first:
         names, data = set(first.variables), list(first.data_vars)
         chunks = {dim: size for dim, size in ERA5_CHUNKS.items() if dim in first.sizes}
@@ -66,5 +66,7 @@ def open_data(paths: PathLike | Sequence[PathLike]) -> xr.Dataset:
     if "site" not in names and not any(name in VARIABLES for name in data):
         return open_era5(found, chunks=chunks)
     if len(found) > 1:
-        raise FileFormatError(f"{found[0]} and {len(found) - 1} more cannot be opened together: name one")
+        raise FileFormatError(
+            f"{found[0]} and {len(found) - 1} more cannot be opened together: give one path"
+        )
     return open_store(found[0]) if "site" in names else open_grid(found[0])

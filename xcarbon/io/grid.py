@@ -1,4 +1,4 @@
-"""Grids of the data model, ``(time, lat, lon)`` in UTC, opened from and written to Zarr and NetCDF."""
+"""Open and write grids, ``(time, lat, lon)`` in UTC, as Zarr or NetCDF."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from xcarbon.core.errors import FileFormatError, StoreError, VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
+from xcarbon.io.regions import in_regions, write_store
 from xcarbon.io.store import as_opened
 
 PathLike = str | os.PathLike[str]
 
 DIMS = ("time", "lat", "lon")
-#: Values in a chunk of a file: what is worth a file of its own in a store.
+#: Largest number of values in a chunk of a file, which is one file of a Zarr store.
 CHUNK = 2**22
 _RENAMED = {"latitude": "lat", "longitude": "lon"}
 
@@ -32,13 +33,14 @@ def open_grid(path: PathLike) -> xr.Dataset:
     Parameters
     ----------
     path : path-like or URL
-        With variables named by code, in the units of the vocabulary, on hourly ``time`` in UTC, ``lat`` (or
-        ``latitude``) and ``lon`` (or ``longitude``). For ERA5's own files see :func:`xcarbon.open_era5`.
+        Its variables are named by code, in the units of the vocabulary, on hourly ``time`` in UTC, ``lat``
+        (or ``latitude``) and ``lon`` (or ``longitude``). Files of ERA5 are opened by
+        :func:`xcarbon.open_era5`.
 
     Returns
     -------
     xarray.Dataset
-        Float32 in the chunks of the source.
+        Variables ``(time, lat, lon)``, float32, in the chunks of the source.
 
     Raises
     ------
@@ -47,9 +49,9 @@ def open_grid(path: PathLike) -> xr.Dataset:
     FileFormatError
         If it is neither Zarr nor NetCDF, or lacks one of the dimensions.
     VariableError
-        If there is no variable of the vocabulary.
+        If it has no variable of the vocabulary.
     MetadataError
-        If a variable is in other units.
+        If a variable has other units than the vocabulary.
     TimestampError
         If the time axis is not hourly.
 
@@ -68,26 +70,21 @@ def open_grid(path: PathLike) -> xr.Dataset:
     ds = open_lazily(path)
     ds = ds.rename({old: new for old, new in _RENAMED.items() if old in ds.dims})
     if not set(DIMS) <= set(ds.dims):
-        raise FileFormatError(f"{path} is no grid: it has dims {tuple(ds.dims)}, not time, lat and lon")
+        raise FileFormatError(
+            f"{path} is not a grid: it has dims {tuple(ds.dims)}, but time, lat and lon are needed"
+        )
     if not any(name in VARIABLES for name in ds.data_vars):
-        raise VariableError(f"{path} has no variable that models read, but {sorted(map(str, ds.data_vars))}")
+        found = sorted(map(str, ds.data_vars))
+        raise VariableError(f"{path} has no variable of the vocabulary, found {found}: rename its variables")
     check_hourly(ds["time"], str(path))
     return as_opened(ds, path)
 
 
 def open_lazily(path: PathLike) -> xr.Dataset:
-    """Open any Zarr store or NetCDF file in its own chunks.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing.
-    FileFormatError
-        If it is neither.
-    """
+    """Open any Zarr store or NetCDF file in its own chunks."""
     try:
         with warnings.catch_warnings():
-            # Stores of others may lack the index that opens them in one read.
+            # Stores of other software may lack the index that opens them in one read.
             warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
             engine = None if os.path.isfile(path) else "zarr"
             return xr.open_dataset(path, engine=engine, chunks={}, decode_coords="all")
@@ -98,16 +95,17 @@ def open_lazily(path: PathLike) -> xr.Dataset:
 
 
 def write_grid(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> Path:
-    """Write a grid to a Zarr v3 store or a NetCDF4 file, atomically and chunk by chunk.
+    """Write a grid to a Zarr v3 store or a NetCDF4 file.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Variables of the data model on ``(time, lat, lon)``.
+        Variables of the data model, on ``(time, lat, lon)``.
     path : path-like
-        Ending in ``.zarr`` or ``.nc``. It appears when everything is written, never before.
+        File to write, ending in ``.nc``, or store, ending in ``.zarr``. It is written under a hidden name and
+        renamed when it is complete.
     overwrite : bool
-        Replace what is there, which is kept until the new one is complete.
+        Whether to replace an existing file or store. It is kept until the new one is complete.
 
     Returns
     -------
@@ -117,38 +115,52 @@ def write_grid(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> Pa
     Raises
     ------
     StoreError
-        If ``path`` exists, or ``ds`` is no grid.
+        If ``path`` exists and ``overwrite`` is false, or if ``ds`` is not a grid.
+    MetadataError
+        If a variable has other units than the vocabulary.
+
+    Notes
+    -----
+    It is computed and written chunk by chunk. Small Dask chunks are joined along ``lat`` and ``lon`` to
+    chunks of at most four million values.
+
+    Examples
+    --------
+    >>> import tempfile, xcarbon
+    >>> import numpy as np
+    >>> time = np.arange("2022-07-01", "2022-07-02", dtype="datetime64[h]").astype("M8[ns]")
+    >>> grid = {"time": time, "lat": [48.0, 47.75], "lon": [8.0, 8.25]}
+    >>> ds = xr.Dataset({"TA": (DIMS, np.full((24, 2, 2), 20.0, "float32"))}, grid)
+    >>> with tempfile.TemporaryDirectory() as folder, xcarbon.set_options(progress=False):
+    ...     write_grid(ds, f"{folder}/drivers.nc").name
+    'drivers.nc'
     """
     path = Path(path)
     if not conventions.is_grid(ds) or "time" not in ds.dims:
         raise StoreError(f"a grid has dims time, lat and lon, found {tuple(ds.dims)}")
     check_free(path, overwrite=overwrite)
-    ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.grid.write_grid")
-    if not ds.chunks:
-        ds = ds.chunk()
-    ds = ds.chunk(_file_chunks(ds)).assign_coords(ds.coords.to_dataset().load().coords)
-    with replacing(path) as temporary, progress_bar("writing"):
-        if path.suffix == ".zarr":
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
-                ds.to_zarr(temporary, mode="w", zarr_format=3, consolidated=True, encoding=_encoding(ds, {}))
-        else:
-            ds.to_netcdf(temporary, encoding=_encoding(ds, {"zlib": True, "complevel": 4}))
+    ds = by_chunk(conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.grid.write_grid"))
+    if path.suffix == ".zarr":
+        write_store(ds, path)
+    else:
+        write_file(ds, path)
     return path
 
 
-def _file_chunks(ds: xr.Dataset) -> dict[Any, int]:
-    """Chunks of one size, as a file has them, of blocks of cells that are computed one by one."""
+def by_chunk(ds: xr.Dataset) -> xr.Dataset:
+    """Chunk a grid as its file: in chunks of one size, small ones joined along ``lat`` and ``lon``."""
+    ds = ds if ds.chunks else ds.chunk()
     sizes = {dim: max(chunks) for dim, chunks in ds.unify_chunks().chunksizes.items()}
     side = max(1, math.isqrt(CHUNK // math.prod(sizes[dim] for dim in DIMS)))
-    return sizes | {dim: side * sizes[dim] for dim in ("lat", "lon")}
+    return in_regions(ds, sizes | {dim: side * sizes[dim] for dim in ("lat", "lon")}, set(DIMS))
 
 
-def _encoding(ds: xr.Dataset, compression: dict[str, Any]) -> dict[Any, dict[str, Any]]:
-    """Chunks of the file as those of the arrays."""
-    key = "chunksizes" if compression else "chunks"
-    return {
-        name: array.encoding | compression | {key: tuple(sizes[0] for sizes in array.chunks or ())}
+def write_file(ds: xr.Dataset, path: Path) -> None:
+    """Write a Dataset to a NetCDF4 file in its own chunks, and move it to ``path`` when it is complete."""
+    encoding: dict[Any, dict[str, Any]] = {
+        name: {"zlib": True, "complevel": 4, "chunksizes": tuple(sizes[0] for sizes in array.chunks)}
         for name, array in ds.data_vars.items()
         if array.chunks
     }
+    with replacing(path) as temporary, progress_bar("writing"):
+        ds.to_netcdf(temporary, encoding=encoding)

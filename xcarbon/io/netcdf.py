@@ -1,7 +1,6 @@
-"""NetCDF for exchange: all towers in one file as in a store, or a file for each tower in UTC.
+"""Read and write NetCDF: one file for all towers in local standard time, or one file for each tower in UTC.
 
-A file says in the ``long_name`` of its time whether that is local standard time or UTC; this is what the
-reader goes by.
+The ``long_name`` of ``time`` in a file states which of the two it is; :func:`open_netcdf` requires it.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from xcarbon.core.conventions import HOUR, MISSING_FLAG
 from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_hourly, check_stamps
-from xcarbon.core.variables import LIMITS, Limits
+from xcarbon.core.variables import LIMITS
 from xcarbon.io.store import CHUNK
 from xcarbon.prep.limits import apply_limits_to_column
 
 PathLike = str | os.PathLike[str]
 
-#: Chunks of a file, and of what is opened from files: one tower, about a year.
+#: Chunk sizes in files and of opened Datasets: one tower, about one year.
 CHUNKS = {"site": 1, **CHUNK}
-#: What the long name of time says in every file.
+#: One of these is part of the ``long_name`` of time in every file.
 LOCAL, UTC = "local standard time", "UTC"
 
 _UTC_ATTRS = {
@@ -43,7 +42,7 @@ _UNKNOWN_ATTRS = {
     "long_name": f"start of the averaging hour in {LOCAL}",
     "comment": "no daylight saving; the offset from UTC is unknown",
 }
-#: Offsets are not always whole hours.
+#: Seconds, because offsets from UTC are not always whole hours.
 _UTC_UNITS = "seconds since 1970-01-01 00:00:00"
 
 
@@ -51,27 +50,30 @@ _UTC_UNITS = "seconds since 1970-01-01 00:00:00"
 
 
 def write_netcdf(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> Path:
-    """Write towers to one NetCDF4 file, atomically.
+    """Write towers to one NetCDF4 file.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers of the data model on ``(site, time)``.
+        Towers in the data model, on ``(site, time)``.
     path : path-like
-        The file to write. It appears when everything is written, never before.
+        File to write. It is written under a hidden name and renamed when it is complete.
     overwrite : bool
-        Replace a file that is there, which is kept until the new one is complete.
+        Whether to replace an existing file. It is kept until the new one is complete.
 
     Returns
     -------
     pathlib.Path
-        The file: ``(site, time)`` in local standard time as in a store, compressed in chunks of one
-        tower and about a year. It is written tower by tower, so that it may be larger than memory.
+        The file, with variables ``(site, time)`` in local standard time as in a store, compressed in chunks
+        of one tower and about one year. It is written tower by tower, so it may be larger than memory.
 
     Raises
     ------
     StoreError
-        If ``path`` exists, or ``ds`` has no ``site`` and ``time``.
+        If ``path`` exists and ``overwrite`` is false, if it is a folder, or if ``ds`` lacks the dimensions
+        ``site`` or ``time``.
+    MetadataError
+        If a variable has other units than the vocabulary.
 
     Examples
     --------
@@ -98,26 +100,26 @@ def write_sites(ds: xr.Dataset, folder: PathLike, *, overwrite: bool = False) ->
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers of the data model on ``(site, time)``.
+        Towers in the data model, on ``(site, time)``.
     folder : path-like
-        Where to write ``<site>.nc``.
+        Folder in which the files ``<site>.nc`` are written.
     overwrite : bool
-        Replace files that are there.
+        Whether to replace existing files.
 
     Returns
     -------
     list of pathlib.Path
-        The files, in the order of ``ds``. In each, variables are on ``(time,)``, the coordinates of the
-        tower are scalars, and time runs from the first to the last hour with any value (one hour where
-        there is none). It is in UTC, ``local standard time - utc_offset``, to the second; for a tower
-        whose ``utc_offset`` is unknown it stays in local standard time, and says so.
+        The files, in the order of ``ds``. Variables are on ``(time,)`` and the coordinates of the tower are
+        scalars. Time runs from the first to the last hour with a value (one hour if there is none), in UTC,
+        which is local standard time minus ``utc_offset`` [h], rounded to seconds. If ``utc_offset`` is
+        unknown, time stays in local standard time, and its ``long_name`` states this.
 
     Raises
     ------
     StoreError
-        If one of the files exists, or ``ds`` has no ``site`` and ``time``.
+        If a file exists and ``overwrite`` is false, or if ``ds`` lacks the dimensions ``site`` or ``time``.
     MetadataError
-        If a site cannot name a file.
+        If the name of a site cannot be a file name, or a variable has other units than the vocabulary.
 
     Examples
     --------
@@ -132,7 +134,7 @@ def write_sites(ds: xr.Dataset, folder: PathLike, *, overwrite: bool = False) ->
     sites = [str(site) for site in ds["site"].values] if "site" in ds.dims else []
     wrong = [site for site in sites if Path(site).name != site]
     if wrong:
-        raise MetadataError(f"sites {wrong} cannot name files: rename them")
+        raise MetadataError(f"sites {wrong} cannot be file names: rename them")
     paths = [Path(folder, f"{site}.nc") for site in sites]
     _check_writable(ds, paths, overwrite)
     ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.netcdf.write_sites")
@@ -145,17 +147,19 @@ def write_sites(ds: xr.Dataset, folder: PathLike, *, overwrite: bool = False) ->
 
 
 def _check_writable(ds: xr.Dataset, paths: list[Path], overwrite: bool) -> None:
-    """Make sure that there are towers to write, and nothing where they go."""
+    """Check the dimensions of towers, and that their files may be written."""
     if not {"site", "time"} <= set(ds.dims):
-        raise StoreError(f"towers have dims site and time, found {tuple(ds.dims)}; ds.expand_dims('site')?")
+        raise StoreError(
+            f"towers have dims site and time, found {tuple(ds.dims)}; add one with ds.expand_dims('site')"
+        )
     for path in paths:
         if path.is_dir():
-            raise StoreError(f"{path} is no file: choose another path")
+            raise StoreError(f"{path} is a folder: choose another path")
         check_free(path, overwrite=overwrite)
 
 
 def _encoding(ds: xr.Dataset) -> dict[Any, dict[str, Any]]:
-    """Compression and chunks of all numbers along a dimension."""
+    """Compression and chunks of all numeric variables that have dimensions."""
     return {
         name: array.encoding
         | {"zlib": True, "complevel": 4}
@@ -166,7 +170,7 @@ def _encoding(ds: xr.Dataset) -> dict[Any, dict[str, Any]]:
 
 
 def _trim(tower: xr.Dataset) -> xr.Dataset:
-    """Cut a tower in memory to the hours from the first to the last that has any value."""
+    """Select the hours of a tower in memory from the first to the last with a value in any variable."""
     has_value = np.zeros(tower.sizes["time"], bool)
     for array in tower.data_vars.values():
         if "time" in array.dims:
@@ -178,7 +182,7 @@ def _trim(tower: xr.Dataset) -> xr.Dataset:
 
 
 def _to_utc(tower: xr.Dataset) -> xr.Dataset:
-    """Label the hours of a tower in UTC, if its offset is known, and say what they are labelled in."""
+    """Convert the time of a tower to UTC, if its offset is known, and set the attributes of time."""
     offset = tower["utc_offset"].item() if "utc_offset" in tower.coords else np.nan
     attrs, units, time = _UNKNOWN_ATTRS, conventions.TIME_UNITS, tower["time"].values
     if np.isfinite(offset):
@@ -191,7 +195,7 @@ def _to_utc(tower: xr.Dataset) -> xr.Dataset:
 
 
 def _offset(hours: float) -> np.timedelta64:
-    """Offset from UTC as it is applied to labels, to the second."""
+    """Convert an offset from UTC [h] to seconds."""
     return np.timedelta64(round(hours * 3600), "s")
 
 
@@ -204,25 +208,28 @@ def open_netcdf(path_or_paths: PathLike | Iterable[PathLike]) -> xr.Dataset:
     Parameters
     ----------
     path_or_paths : path-like or iterable of path-like
-        Files that :func:`write_netcdf` or :func:`write_sites` wrote, or any NetCDF of the data model, with
-        one tower or many.
+        Files written by :func:`write_netcdf` or :func:`write_sites`, or any NetCDF files in the data model,
+        with one or several towers each.
 
     Returns
     -------
     xarray.Dataset
-        On ``(site, time)`` as :func:`xcarbon.open_store` gives it: hourly labels in local standard time
-        from the first hour of any tower to the last of any, sites sorted, one chunk per tower and about
-        a year. What a tower lacks is missing. Texts in attributes that differ between files are joined.
+        Variables ``(site, time)`` as from :func:`xcarbon.open_store`. Time is hourly, in local standard time,
+        from the first hour of any tower to the last hour of any tower. Sites are sorted. A chunk holds one
+        tower and about one year. Variables, days and hours that a tower lacks are missing values. Texts in
+        attributes that differ between files are joined.
 
     Raises
     ------
     FileNotFoundError
-        If a file does not exist.
+        If ``path_or_paths`` is empty, or a file does not exist.
     FileFormatError
-        If a file is not of the data model, or does not say whether its time is UTC; if files have the
-        same tower, other pixels or bands, or the same variable with other units or flags.
+        If a file is not in the data model or does not state whether its time is UTC, or if files contain the
+        same tower, different pixels or bands, or a variable with different units or flags.
+    MetadataError
+        If a variable has other units than the vocabulary.
     TimestampError
-        If labels are not hourly, or not clock hours in local standard time.
+        If time is not hourly, or its labels are not full hours in local standard time.
 
     Examples
     --------
@@ -244,7 +251,7 @@ def open_netcdf(path_or_paths: PathLike | Iterable[PathLike]) -> xr.Dataset:
 
 
 def _open(path: PathLike) -> xr.Dataset:
-    """Open a file in local standard time, with its coordinates in memory and those of towers on ``site``."""
+    """Open a file, convert its time to local standard time, and load its coordinates, with a dim ``site``."""
     try:
         ds = xr.open_dataset(path, cache=False, decode_coords="all")
     except FileNotFoundError:
@@ -253,7 +260,7 @@ def _open(path: PathLike) -> xr.Dataset:
         raise FileFormatError(f"{path} cannot be opened as NetCDF: {error}") from error
     lacks = [name for name in ("site", "time") if name not in ds.variables]
     if lacks or ds["time"].dims != ("time",):
-        raise FileFormatError(f"{path} is not of the data model: it lacks {lacks or ['a dimension time']}")
+        raise FileFormatError(f"{path} is not in the data model: it lacks {lacks or ['a dimension time']}")
     ds = ds.drop_vars("time_bnds", errors="ignore")
     ds = ds.set_coords([name for name in ("site", "spatial_ref") if name in ds])
     ds = ds.assign_coords(ds.coords.to_dataset().load().coords)
@@ -269,44 +276,46 @@ def _open(path: PathLike) -> xr.Dataset:
 
 
 def _local_time(ds: xr.Dataset, path: PathLike) -> NDArray[np.datetime64]:
-    """Labels in local standard time, from what the file says that they are."""
-    says = str(ds["time"].attrs.get("long_name", ""))
-    if (LOCAL in says) == (UTC in says):
+    """Read time, and convert it to local standard time if its ``long_name`` states that it is UTC."""
+    long_name = str(ds["time"].attrs.get("long_name", ""))
+    if (LOCAL in long_name) == (UTC in long_name):
         raise FileFormatError(
-            f"{path} is not of the data model: the long_name of time must say {LOCAL!r} or {UTC!r}, "
-            f"but is {says!r}"
+            f"{path} is not in the data model: the long_name of time must contain either {LOCAL!r} or "
+            f"{UTC!r}, found {long_name!r}"
         )
     check_stamps(ds["time"], str(path))
     time = ds["time"].values
-    if UTC in says:
+    if UTC in long_name:
         offsets = np.unique(ds["utc_offset"]) if "utc_offset" in ds else np.array([np.nan])
         if offsets.size != 1 or not np.isfinite(offsets[0]):
-            raise FileFormatError(f"{path}: time is in UTC, but one utc_offset is needed, found {offsets}")
+            raise FileFormatError(f"{path}: time in UTC needs one utc_offset, found {offsets}")
         time = time + _offset(float(offsets[0]))
     if (time != time.astype("M8[h]")).any():
-        raise TimestampError(f"{path}: {time[0]} is not the start of a clock hour in {LOCAL}")
+        raise TimestampError(f"{path}: {time[0]} is not a full hour in {LOCAL}; check utc_offset")
     return time.astype("M8[ns]")
 
 
 def _check_together(files: list[xr.Dataset]) -> None:
-    """Make sure that no tower is there twice, and that patches have the same pixels and bands."""
+    """Check that each tower is in one file only, and that patches have the same pixels and bands."""
     where: dict[str, str] = {}
     for file in files:
         source = file.encoding["source"]
         for site in map(str, file["site"].values):
             if site in where:
-                raise FileFormatError(f"{where[site]} and {source} both have the tower {site}")
+                raise FileFormatError(
+                    f"{where[site]} and {source} both contain the tower {site}: leave one out"
+                )
             where[site] = source
     for dim in {str(dim) for file in files for dim in file.dims} - CHUNKS.keys():
         having = [file for file in files if dim in file.dims]
         for file in having:
             if not having[0].get_index(dim).equals(file.get_index(dim)):
                 sources = f"{having[0].encoding['source']} and {file.encoding['source']}"
-                raise FileFormatError(f"{sources} differ in {dim!r}; open them one by one")
+                raise FileFormatError(f"{sources} differ in {dim!r}: open them one by one")
 
 
 def _join(files: list[xr.Dataset]) -> xr.Dataset:
-    """Put towers under each other, on the hours and days of all of them."""
+    """Concatenate towers along ``site``, on the hours and days of all files."""
     coords = [(str(name), array.variable) for file in files for name, array in file.coords.items()]
     axes = {name: array for name, array in coords if "site" not in array.dims}
     first = min(file["time"].values[0] for file in files)
@@ -325,7 +334,7 @@ def _join(files: list[xr.Dataset]) -> xr.Dataset:
 
 
 def _stack(name: str, files: list[xr.Dataset], axes: dict[str, xr.Variable], *, lazy: bool) -> xr.Variable:
-    """Stack a variable of all towers, missing where a tower lacks it."""
+    """Concatenate a variable along ``site``; it is missing at towers whose file lacks it."""
     having = [file.variables[name] for file in files if name in file.variables]
     sizes = {str(dim): axes[str(dim)].size if dim in axes else size for dim, size in having[0].sizes.items()}
     parts = []
@@ -341,19 +350,18 @@ def _stack(name: str, files: list[xr.Dataset], axes: dict[str, xr.Variable], *, 
 
 
 def _absent(dtype: np.dtype[Any], shape: dict[str, int], *, lazy: bool) -> xr.Variable:
-    """Give what stands for a variable that towers lack."""
+    """Return missing values for towers that lack a variable."""
     full = functools.partial(da.full, chunks=_chunks(shape)) if lazy else np.full
     return xr.Variable(list(shape), full(tuple(shape.values()), _missing(dtype), dtype=dtype))
 
 
 def _place(array: xr.DataArray, shape: dict[str, int], axes: dict[str, xr.Variable]) -> xr.Variable:
-    """Set the record of towers into the hours and days of all, lazily, with one task per chunk."""
+    """Place a variable of one file on the hours and days of all files, lazily; one task reads one chunk."""
     before = int((array["time"].values[0] - axes["time"].values[0]) / HOUR) if "time" in shape else 0
     if "day" in shape:
         shape = shape | {"day": array.sizes["day"]}
     data = da.map_blocks(
-        _read_block,
-        _Record(array.variable, list(shape), before, LIMITS.get(str(array.name))),
+        functools.partial(_read_plausible, array.variable, list(shape), before, str(array.name)),
         chunks=_chunks(shape),
         meta=np.empty((0,) * len(shape), array.dtype),
         name=f"open-netcdf-{array.name}-{_identity(array, shape, before)}",
@@ -366,8 +374,8 @@ def _place(array: xr.DataArray, shape: dict[str, int], axes: dict[str, xr.Variab
 
 
 def _identity(array: xr.DataArray, *parts: object) -> str:
-    """Tell this array of this file from others, and from those of a file that replaces it."""
-    path = array.encoding["source"]  # xarray's, of the variable
+    """Hash of a variable and its file; it changes if the file is replaced."""
+    path = array.encoding["source"]  # set by xarray
     stat = os.stat(path)
     return str(tokenize(path, stat.st_mtime_ns, stat.st_size, array.name, *parts))
 
@@ -376,50 +384,51 @@ def _chunks(shape: dict[str, int]) -> tuple[tuple[int, ...], ...]:
     return da.core.normalize_chunks([CHUNKS.get(dim, -1) for dim in shape], tuple(shape.values()))
 
 
-class _Record:
-    """A variable of a file, its dims in the result, the number of hours before it, and its limits."""
+def _read_plausible(
+    array: xr.Variable, dims: list[str], before: int, name: str, block_info: dict[Any, Any]
+) -> NDArray[Any]:
+    """Read one chunk, and apply the plausibility limits of its variable if it has any."""
+    block = _read_block(array, dims, before, block_info)
+    return apply_limits_to_column(block, LIMITS[name]) if name in LIMITS else block
 
-    def __init__(self, array: xr.Variable, dims: list[str], before: int, limits: Limits | None) -> None:
-        self.array, self.dims, self.before, self.limits = array, dims, before, limits
 
-
-def _read_block(record: _Record, block_info: dict[Any, Any]) -> NDArray[Any]:
-    """Read a chunk; hours that the file does not have are missing."""
-    limits = dict(zip(record.dims, block_info[None]["array-location"], strict=True))
-    block = np.full(
-        [stop - start for start, stop in limits.values()], _missing(record.array.dtype), record.array.dtype
-    )
+def _read_block(array: xr.Variable, dims: list[str], before: int, block_info: dict[Any, Any]) -> NDArray[Any]:
+    """Read one chunk of a file that starts ``before`` hours later; hours that it lacks are missing values."""
+    limits = dict(zip(dims, block_info[None]["array-location"], strict=True))
+    block = np.full([stop - start for start, stop in limits.values()], _missing(array.dtype), array.dtype)
     inside = dict.fromkeys(limits, slice(None))
     if "time" in limits:
         start, stop = limits["time"]
-        first = max(start, record.before)
-        last = max(first, min(stop, record.before + record.array.sizes["time"]))
+        first = max(start, before)
+        last = max(first, min(stop, before + array.sizes["time"]))
         inside["time"] = slice(first - start, last - start)
-        limits["time"] = (first - record.before, last - record.before)
-    source = record.array.isel({dim: slice(*limits[dim]) for dim in record.dims if dim in record.array.dims})
-    block[tuple(inside.values())] = source.load().set_dims(record.dims).values
-    return block if record.limits is None else apply_limits_to_column(block, record.limits)
+        limits["time"] = (first - before, last - before)
+    source = array.isel({dim: slice(*limits[dim]) for dim in dims if dim in array.dims})
+    block[tuple(inside.values())] = source.load().set_dims(dims).values
+    return block
 
 
 def _missing(dtype: np.dtype[Any]) -> Any:
-    """Value that stands for a missing one."""
+    """Missing value of a data type."""
     return {"f": np.nan, "i": MISSING_FLAG, "O": ""}.get(dtype.kind, np.zeros((), dtype)[()])
 
 
-#: Attributes without which numbers mean nothing: they must agree.
+#: Attributes that must agree between files.
 _MEANING = ("units", "flag_values", "flag_meanings")
 _SEPARATORS = {"history": "\n", "ancillary_variables": " "}
 
 
 def _join_attrs(attrs: list[dict[Any, Any]], what: str) -> dict[Any, Any]:
-    """Keep what attributes agree on, and join the texts that differ."""
+    """Merge attributes, and join the texts that differ."""
     joined = {}
     for key in dict.fromkeys(key for each in attrs for key in each):
         found = [each[key] for each in attrs if key in each]
         if all(np.array_equal(value, found[0]) for value in found):
             joined[key] = found[0]
         elif key in _MEANING:
-            raise FileFormatError(f"{what} differs in {key} between files, as {found}; open them one by one")
+            raise FileFormatError(
+                f"{what} differs in {key} between files, found {found}: open the files one by one"
+            )
         else:
             joined[key] = _SEPARATORS.get(key, "; ").join(dict.fromkeys(map(str, found)))
     return joined

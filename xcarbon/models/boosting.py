@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.validation import check_range
+from xcarbon.models.inputs import ModelInputs
 
 #: Value of fill pixels.
 FILL = -1.0
@@ -92,16 +93,11 @@ class BoostedTrees:
         return False
 
     def predict_series(
-        self,
-        hourly: NDArray[np.float32],
-        wanted: NDArray[np.bool_],
-        patches: NDArray[np.float32] | None,
-        patch_index: NDArray[np.int64] | None,
-        statics: NDArray[np.float32] | None = None,
+        self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict hour by hour; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
         output = np.full((1, len(wanted)), np.nan, np.float32)
-        features = hour_features(self.config, hourly, patches, patch_index)
+        features = hour_features(self.config, inputs.hourly, inputs.patches, inputs.patch_index)
         output[0, wanted] = self.booster.inplace_predict(features[wanted])
         return output
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import SPREAD, variable
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.registry import KINDS, resolve
 
 #: File of everything but the weights.
@@ -84,12 +85,7 @@ class Predictor(Protocol):
         ...
 
     def predict_series(
-        self,
-        hourly: NDArray[np.float32],
-        wanted: NDArray[np.bool_],
-        patches: NDArray[np.float32] | None,
-        patch_index: NDArray[np.int64] | None,
-        statics: NDArray[np.float32] | None = None,
+        self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict as :meth:`CarbonModel.predict_series`, but in standardised units of the targets."""
         ...
@@ -194,29 +190,18 @@ class CarbonModel:
         return tuple(self.provenance.get("sites", ()))
 
     def predict_series(
-        self,
-        hourly: NDArray[np.float32],
-        wanted: NDArray[np.bool_],
-        patches: NDArray[np.float32] | None = None,
-        patch_index: NDArray[np.int64] | None = None,
-        statics: NDArray[np.float32] | None = None,
+        self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict the last hour of each window in a series of consecutive hours.
 
         Parameters
         ----------
-        hourly : numpy.ndarray
-            Scaled variables [1], shape ``(hours + T - 1, V)``, float32; NaN where missing. There may be fewer
-            rows if the first row is the beginning of the record and ``min_context`` is less than T.
+        inputs : ModelInputs
+            The hours as numpy arrays, with ``hourly`` of the shape ``(hours + T - 1, V)``, float32. For a
+            model with a ``min_context`` of less than T they may be fewer, if the record begins with the
+            first one. Models without ``config.statics`` ignore ``statics``.
         wanted : numpy.ndarray
-            Mask of the windows to predict, bool, shape ``(hours,)``.
-        patches : numpy.ndarray, optional
-            Satellite patches, shape ``(P, C, 8, 8)``, float32; -1 where fill.
-        patch_index : numpy.ndarray, optional
-            Number of the patch of each hour, shape ``(hours + T - 1,)``; -1 for none.
-        statics : numpy.ndarray, optional
-            Static site features, shape ``(S,)``, in the order of ``config.statics``; NaN where unknown.
-            Models without ``config.statics`` ignore them.
+            Which windows to predict, bool, shape ``(hours,)``.
 
         Returns
         -------
@@ -224,7 +209,7 @@ class CarbonModel:
             The ``outputs`` in the units of the targets, shape ``(len(outputs), hours)``, float32; NaN where
             ``wanted`` is False.
         """
-        series = self.predictor.predict_series(hourly, wanted, patches, patch_index, statics)
+        series = self.predictor.predict_series(inputs, wanted)
         mean, std = np.array(list(self.scaler.targets.values()), "float32").T[..., None]  # each (targets, 1)
         series[: len(std)] = series[: len(std)] * std + mean
         if self.has_spread:

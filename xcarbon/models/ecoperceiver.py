@@ -1,12 +1,17 @@
-"""EcoPerceiver: a carbon flux from a window of weather and satellite patches, in the paper's order.
+"""EcoPerceiver: predict a carbon flux from a window of weather and satellite patches.
 
-The model of arXiv 2406.04940 (section 4 and appendix B.2). Letters in the shape comments:
+This is the model of arXiv 2406.04940 (section 4 and appendix B.2), in the order of the paper. The paper
+trains the prediction of the last hour of a window. The default loss of this package, ``loss="window"``, is
+over all hours of the window; ``loss="last"`` is the paper's.
+
+Letters in the comments on shapes:
 
 ====  =======================================  =====
 B     windows in a batch
 T     hours in a window                           32
 V     hourly variables                            21
-C     patch bands                                  9
+C     bands of a patch                             9
+N     inputs of an hour, V or V + C
 P     patches in a batch
 K     octaves of the Fourier features             12
 Hi    width of an input, 2K + embedding           40
@@ -27,6 +32,10 @@ from torch import Tensor, nn
 from xcarbon.core.errors import ModelError
 from xcarbon.core.validation import check_range
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, PATCH_PIXELS, TIME_FEATURES
+from xcarbon.models.inputs import ModelInputs
+
+#: Epsilon of every LayerNorm, as in the authors' code.
+EPS = 1e-12
 
 
 @dataclass(frozen=True)
@@ -40,28 +49,29 @@ class EcoPerceiverConfig:
     bands : tuple of str
         Bands of a patch; empty for a model without patches.
     context : int
-        Hours in a window, the predicted one included.
+        Number of hours in a window, including the predicted hour.
     octaves : int
-        Number K of octaves of the Fourier features; with 0 an observation enters as it is.
+        Number K of octaves of the Fourier features; with 0 the value itself is the feature.
     embedding : int
         Width of the learned embedding of a variable or band.
     width, heads, mlp_ratio : int
-        Width of the latents, heads of every attention, hidden width of an MLP over ``width``.
+        Width of the latents, number of heads of each attention, and hidden width of an MLP divided by
+        ``width``.
     cross_blocks, self_layers : int
-        How often the shared block is applied, and the self-attention layers after it.
+        Number of times that the shared block is applied, and number of self-attention layers after it.
     causal : bool
-        Whether an hour's latent attends to its own and earlier hours alone, not to later ones.
+        Whether an hour attends only to itself and earlier hours of the window.
     dropout : float
-        Share of the observations masked in training; time features and patches never are.
+        Share of the observations that are masked in training; time features and patches are never masked.
     normalize_keys_values : bool
-        Take the self-attention's keys and values from the normalised latents. By default they come from
-        the latents as they are, as in the authors' code: from a well-conditioned start the two
-        learn equally well.
+        Whether self-attention computes keys and values from the normalised latents. By default it uses the
+        latents without LayerNorm, as the authors' code does; training converges equally well in both cases.
 
     Raises
     ------
     ModelError
-        If the width does not divide into the heads or nothing is left to predict from.
+        If the width is not a multiple of the number of heads, there are no variables, or the dropout is not
+        in [0, 1).
     """
 
     variables: tuple[str, ...] = PAPER_INPUTS
@@ -77,54 +87,53 @@ class EcoPerceiverConfig:
     causal: bool = True
     dropout: float = 0.3
     normalize_keys_values: bool = False
-    #: It reads nothing of a place.
+    #: The model uses no static site features.
     statics: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ModelError(f"width {self.width} is not a multiple of {self.heads} heads")
+            raise ModelError(f"width must be a multiple of heads ({self.heads}), found {self.width}")
         if not self.variables:
-            raise ModelError("a model needs at least one hourly variable")
+            raise ModelError("variables must contain at least one hourly variable, found none")
         check_range(self, "dropout", ge=0, lt=1)
 
     @property
     def min_context(self) -> int:
-        """Hours that a record must have for a prediction: a window."""
+        """Number of hours that a record needs for a prediction: a full window."""
         return self.context
 
     @property
     def value_width(self) -> int:
-        """Width of what an observation's value becomes: sines and cosines, or itself."""
+        """Width of the features of a value: K sines and K cosines, or the value itself."""
         return 2 * self.octaves or 1
 
     @property
     def input_width(self) -> int:
-        """Width Hi of an input: the value and the embedding."""
+        """Width Hi of an input: the features of its value and its embedding."""
         return self.value_width + self.embedding
 
 
 class EcoPerceiver(nn.Module):
-    """Predict the flux of a window's last hour; being causal, the hours before it come for free.
+    """Predict the flux of the last hour of a window; causal attention yields the earlier hours as well.
 
     Parameters
     ----------
-    config : EcoPerceiverConfig
-        The settings; the paper's by default.
+    config : EcoPerceiverConfig, optional
+        The settings; by default the paper's.
 
     Notes
     -----
-    The blocks share one set of weights and read the same inputs. Rather than giving each input a key and
-    a value, which are six times as wide, a query is taken to where the inputs are:
-    ``q (W x + b) = (q W) x + q b``, and softmax does not see ``q b``, which is the same for all inputs of an
-    hour. So the bias of the keys has no influence, here as in every attention.
+    All cross-attention blocks share their weights and read the same inputs. Keys and values of width Hl for
+    each input of width Hi would be the largest arrays of the model. Instead each query is multiplied by the
+    weights of the keys, since ``q (W x + b) = (q W) x + q b``. The term ``q b`` is the same for all inputs of
+    an hour, so it cancels in the softmax: the bias of the keys has no effect, as in every attention.
 
     Examples
     --------
     >>> model = EcoPerceiver(EcoPerceiverConfig())
     >>> sum(p.numel() for p in model.parameters())
     988633
-    >>> hourly = torch.rand(4, 32, 21) - 0.5
-    >>> model(hourly).shape
+    >>> model(ModelInputs(torch.rand(4, 32, 21) - 0.5)).shape
     torch.Size([4, 32])
     """
 
@@ -137,56 +146,42 @@ class EcoPerceiver(nn.Module):
         self.mix = SelfAttention(config)
         self.layers = nn.ModuleList(SelfAttention(config) for _ in range(config.self_layers))
         self.head = nn.Linear(config.width, 1)
-        self._initialize()
-
-    def _initialize(self) -> None:
-        """Small weights, smaller ones where a layer adds to the residual stream, as in GPT-2."""
-        depth = 2 * (2 * self.config.cross_blocks + self.config.self_layers)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                is_residual = name.endswith(("out", "contract"))
-                nn.init.normal_(module.weight, std=0.02 / (depth**0.5 if is_residual else 1))
-                nn.init.zeros_(module.bias)
+        residual_layers = 2 * (2 * config.cross_blocks + config.self_layers)
+        initialize(self, residual_layers)
         nn.init.normal_(self.latents, std=0.02)
 
-    def forward(
-        self, hourly: Tensor, patches: Tensor | None = None, patch_index: Tensor | None = None
-    ) -> Tensor:
-        """Predict every hour of each window from itself and the hours before it in the window.
+    def forward(self, inputs: ModelInputs[Tensor]) -> Tensor:
+        """Predict each hour of each window from this hour and the earlier hours of the window.
 
         Parameters
         ----------
-        hourly : Tensor
-            Scaled variables [1], shape ``(B, T, V)``; NaN where missing.
-        patches : Tensor, optional
-            Patches that the windows see, shape ``(P, C, 8, 8)``: reflectance [1], snow and water
-            flags, -1 where fill.
-        patch_index : Tensor, optional
-            Which patch enters at each hour, integer, shape ``(B, T)``; -1 for none.
+        inputs : ModelInputs
+            A batch of windows, with ``hourly`` of the shape ``(B, T, V)``.
 
         Returns
         -------
         Tensor
-            Shape ``(B, T)``, in standardised units of the target. The last hour, the only one with the
-            full context, is the prediction proper.
+            Shape ``(B, T)``, in standardised units of the target. Only the last hour has the full context: it
+            is the prediction.
 
         Raises
         ------
         ModelError
-            If the shapes are not those of the configuration.
+            If a shape does not fit the configuration.
         """
-        _check_shapes(self.config, hourly, patches, patch_index)
-        inputs, present = self.embed(hourly, patches, patch_index)  # (B, T, V + C, Hi), (B, T, V + C)
-        x = self.latents.expand(len(hourly), -1, -1)  # (B, T, Hl)
+        inputs.check(self.config, self.config.context)
+        embedded, present = self.embed(inputs)  # (B, T, N, Hi), (B, T, N)
+        x = self.latents.expand(len(embedded), -1, -1)  # (B, T, Hl)
         for _ in range(self.config.cross_blocks):
-            x = self.mix(self.cross(x, inputs, present))  # (B, T, Hl)
+            x = self.cross(x, embedded, present)  # (B, T, Hl)
+            x = self.mix(x)  # (B, T, Hl)
         for layer in self.layers:
             x = layer(x)  # (B, T, Hl)
         return self.head(x).squeeze(-1)  # (B, T)
 
 
 class InputEmbedding(nn.Module):
-    """Every observation and every patch band becomes one input of width Hi."""
+    """Turn each observation and each band of a patch into one input of width Hi."""
 
     def __init__(self, config: EcoPerceiverConfig) -> None:
         super().__init__()
@@ -203,54 +198,50 @@ class InputEmbedding(nn.Module):
         nn.init.normal_(self.band_weight, std=pixels**-0.5)
         self.never_dropped = [n for n, code in enumerate(config.variables) if code in TIME_FEATURES]
 
-    def forward(
-        self, hourly: Tensor, patches: Tensor | None, patch_index: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return inputs ``(B, T, V + C, Hi)`` and which are present ``(B, T, V + C)``."""
+    def forward(self, inputs: ModelInputs[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the embedded inputs ``(B, T, N, Hi)`` and whether they are present ``(B, T, N)``."""
+        hourly, patches, patch_index = inputs.hourly, inputs.patches, inputs.patch_index
         if self.training and self.config.dropout:
             hourly = self.drop(hourly, torch.rand_like(hourly))
         present = ~torch.isnan(hourly)  # (B, T, V)
         observations = self.observations(hourly.masked_fill(~present, 0.0))  # (B, T, V, Hi)
-        inputs = self.without_patch(observations)  # (B, T, V, Hi)
+        embedded = self.without_patch(observations)  # (B, T, V, Hi)
         if patches is None or patch_index is None:
-            return inputs, present
+            return embedded, present
         images = self.images(patches)  # (P, C, Hi)
         has_patch = patch_index >= 0  # (B, T)
-        # Few hours have a patch: the others get C inputs that nobody sees.
-        inputs = F.pad(inputs, (0, 0, 0, images.shape[1]))  # (B, T, V + C, Hi)
+        # Most hours have no patch: their C band inputs stay zero and are marked as not present.
+        embedded = F.pad(embedded, (0, 0, 0, images.shape[1]))  # (B, T, V + C, Hi)
         hours = torch.nonzero(has_patch, as_tuple=True)
         both = torch.cat([observations[hours], images[patch_index[hours]]], dim=1)  # (hours, V + C, Hi)
-        inputs = inputs.index_put(hours, self.with_patch(both).to(inputs.dtype))
-        seen = has_patch[:, :, None].expand(-1, -1, images.shape[1])  # (B, T, C)
-        return inputs, torch.cat([present, seen], dim=2)
+        embedded = embedded.index_put(hours, self.with_patch(both).to(embedded.dtype))  # (B, T, V + C, Hi)
+        bands_present = has_patch[:, :, None].expand(-1, -1, images.shape[1])  # (B, T, C)
+        return embedded, torch.cat([present, bands_present], dim=2)
 
     def drop(self, hourly: Tensor, chance: Tensor) -> Tensor:
-        """Make observations missing whose ``chance`` [0, 1) is below the dropout, never time features."""
+        """Mask the observations whose ``chance`` in [0, 1) is below the dropout, except time features."""
         dropped = chance < self.config.dropout  # (B, T, V)
         dropped[..., self.never_dropped] = False
         return hourly.masked_fill(dropped, torch.nan)
 
     def observations(self, hourly: Tensor) -> Tensor:
-        """Fourier features and embedding of each observation, ``(..., V) -> (..., V, Hi)``.
-
-        The angles are in the precision of the data, not of the weights: bfloat16 cannot tell hours apart
-        at 2^11 pi x.
-        """
-        octaves = 2.0 ** torch.arange(self.config.octaves, device=hourly.device, dtype=hourly.dtype)
+        """Concatenate the Fourier features and the embedding: ``(..., V) -> (..., V, Hi)``."""
+        # The angles keep the precision of the data: in bfloat16 two hours have the same 2^11 pi x.
+        octaves = 2.0 ** torch.arange(self.config.octaves, device=hourly.device, dtype=hourly.dtype)  # (K,)
         angle = hourly[..., None] * (octaves * math.pi)  # (..., V, K)
         values = torch.cat([angle.sin(), angle.cos()], dim=-1) if len(octaves) else hourly[..., None]
         values = values.to(self.variable.dtype)  # (..., V, 2K)
-        return torch.cat([values, self.variable.expand(*hourly.shape, -1)], dim=-1)
+        return torch.cat([values, self.variable.expand(*hourly.shape, -1)], dim=-1)  # (..., V, Hi)
 
     def images(self, patches: Tensor) -> Tensor:
-        """A linear map of each band's pixels, and its embedding, ``(P, C, 8, 8) -> (P, C, Hi)``."""
+        """Map the pixels of each band linearly and append its embedding: ``(P, C, 8, 8) -> (P, C, Hi)``."""
         pixels = patches.flatten(2).to(self.band_weight.dtype)  # (P, C, 64)
-        features = torch.einsum("pci,cio->pco", pixels, self.band_weight) + self.band_bias
-        return torch.cat([features, self.band.expand(len(patches), -1, -1)], dim=-1)
+        features = torch.einsum("pci,cio->pco", pixels, self.band_weight) + self.band_bias  # (P, C, 2K)
+        return torch.cat([features, self.band.expand(len(patches), -1, -1)], dim=-1)  # (P, C, Hi)
 
 
 class WindowedCrossAttention(nn.Module):
-    """Each hour's latent attends to the inputs of its own hour."""
+    """The latent of each hour attends to the inputs of the same hour."""
 
     def __init__(self, config: EcoPerceiverConfig) -> None:
         super().__init__()
@@ -262,21 +253,22 @@ class WindowedCrossAttention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, inputs: Tensor, present: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedded: Tensor, present: Tensor) -> Tensor:
         """``(B, T, Hl), (B, T, N, Hi), (B, T, N) -> (B, T, Hl)``."""
         query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))  # (B, T, heads, Hl / heads)
         key, value = (layer.weight.unflatten(0, (self.heads, -1)) for layer in (self.key, self.value))
-        asked = torch.einsum("bthd,hdi->bthi", query, key * query.shape[-1] ** -0.5)  # (B, T, heads, Hi)
-        score = torch.einsum("bthi,btni->bthn", asked, inputs)  # (B, T, heads, N)
-        # The lowest number instead of -inf: an hour without any input must not divide zero by zero.
+        # key and value are (heads, Hl / heads, Hi)
+        query = torch.einsum("bthd,hdi->bthi", query, key * query.shape[-1] ** -0.5)  # (B, T, heads, Hi)
+        score = torch.einsum("bthi,btni->bthn", query, embedded)  # (B, T, heads, N)
+        # The lowest number instead of -inf: softmax of an hour without any input must not be NaN.
         score = score.masked_fill(~present[:, :, None], torch.finfo(score.dtype).min)
-        read = torch.einsum("bthn,btni->bthi", score.softmax(-1), inputs)  # (B, T, heads, Hi)
+        read = torch.einsum("bthn,btni->bthi", score.softmax(-1), embedded)  # (B, T, heads, Hi)
         read = torch.einsum("bthi,hdi->bthd", read, value).flatten(2) + self.value.bias  # (B, T, Hl)
-        return self.mlp(x + self.out(read * present.any(-1, keepdim=True)))
+        return self.mlp(x + self.out(read * present.any(-1, keepdim=True)))  # (B, T, Hl)
 
 
 class SelfAttention(nn.Module):
-    """Each hour's latent attends to those of its own and earlier hours, or of the whole window."""
+    """The latent of each hour attends to those of the same and earlier hours, or of the whole window."""
 
     def __init__(self, config: EcoPerceiverConfig) -> None:
         super().__init__()
@@ -291,14 +283,15 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, T, Hl) -> (B, T, Hl)``."""
-        normed = self.norm(x)
-        source = normed if self.normalize_keys_values else x
-        query, keys, values = (
-            _split(linear(tokens), self.heads)  # (B, heads, T, Hl / heads)
-            for linear, tokens in ((self.query, normed), (self.key, source), (self.value, source))
+        normed = self.norm(x)  # (B, T, Hl)
+        source = normed if self.normalize_keys_values else x  # (B, T, Hl)
+        query, key, value = (
+            projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, Hl / heads)
+            for projected in (self.query(normed), self.key(source), self.value(source))
         )
-        read = F.scaled_dot_product_attention(query, keys, values, is_causal=self.causal)
-        return self.mlp(x + self.out(read.transpose(1, 2).flatten(2)))
+        read = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
+        read = read.transpose(1, 2).flatten(2)  # (B, T, Hl)
+        return self.mlp(x + self.out(read))  # (B, T, Hl)
 
 
 class MLP(nn.Module):
@@ -315,25 +308,10 @@ class MLP(nn.Module):
         return x + self.contract(F.gelu(self.expand(self.norm(x))))
 
 
-#: Of every LayerNorm, as in the paper's code.
-EPS = 1e-12
-
-
-def _split(x: Tensor, heads: int) -> Tensor:
-    """Split the last axis into heads, ``(..., N, H) -> (..., heads, N, H / heads)``."""
-    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
-
-
-def _check_shapes(
-    config: EcoPerceiverConfig, hourly: Tensor, patches: Tensor | None, patch_index: Tensor | None
-) -> None:
-    hours, variables = config.context, len(config.variables)
-    if hourly.ndim != 3 or tuple(hourly.shape[1:]) != (hours, variables):
-        raise ModelError(f"hourly must be (B, {hours}, {variables}), found {tuple(hourly.shape)}")
-    if patches is None or patch_index is None:
-        return
-    expected = (len(config.bands), PATCH_PIXELS, PATCH_PIXELS)
-    if tuple(patches.shape[1:]) != expected:
-        raise ModelError(f"patches must be (P, *{expected}), found {tuple(patches.shape)}")
-    if patch_index.shape != hourly.shape[:2]:
-        raise ModelError(f"patch_index must be {tuple(hourly.shape[:2])}, found {tuple(patch_index.shape)}")
+def initialize(network: nn.Module, residual_layers: int) -> None:
+    """Draw small weights, and smaller ones where a layer adds to the residual stream, as in GPT-2."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            is_residual = name.endswith(("out", "contract"))
+            nn.init.normal_(module.weight, std=0.02 / (residual_layers**0.5 if is_residual else 1))
+            nn.init.zeros_(module.bias)

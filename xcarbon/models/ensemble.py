@@ -1,4 +1,4 @@
-"""Several streaming EcoPerceivers that predict together: their mean, and how far they are apart."""
+"""Ensembles of streaming EcoPerceivers: their mean, and a spread that includes their differences."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from torch import Tensor, nn
 from xcarbon.core.errors import ModelError
 from xcarbon.models import streaming
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.streaming import Prediction, Sequences, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 
 
 class Ensemble(nn.Module):
-    """Networks with the same settings and other weights; some of them may be told nothing of a place.
+    """Networks with the same settings and different weights; some of them may use no static site features.
 
     Parameters
     ----------
     members : sequence of StreamingEcoPerceiver
-        At least one.
+        At least one network.
 
     Attributes
     ----------
     config : StreamingConfig
-        Settings of the member that is told most.
+        Settings of the member with the most static site features.
     """
 
     def __init__(self, members: Sequence[StreamingEcoPerceiver]) -> None:
@@ -38,41 +39,41 @@ class Ensemble(nn.Module):
 
 
 class EnsemblePredictor(StreamingPredictor[Ensemble]):
-    r"""An ensemble behind the interface of :class:`~xcarbon.models.bundle.Predictor`.
+    r"""An ensemble with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
     ----------
     network : Ensemble
-        It computes on the device of the option, and stays there.
+        The networks. A prediction moves them to the device of the option ``device``.
 
     Notes
     -----
-    The members' predictions :math:`\mu_m \pm \sigma_m` are those of a mixture with equal weights:
+    The members' predictions :math:`\mu_m \pm \sigma_m` are combined as a mixture with equal weights:
 
     .. math:: \mu = \overline{\mu_m}, \quad
               \sigma^2 = \overline{\sigma_m^2} + \overline{(\mu_m - \mu)^2}
 
-    Where nothing at all is known of a place, only those members predict that have never been told.
+    Where all static site features are unknown, only the members that use none contribute.
     """
 
     kind: ClassVar[str] = "ensemble"
     name: ClassVar[str] = "ensemble of streaming EcoPerceivers"
 
-    def predict(self, sequences: Sequences) -> Prediction:
+    def predict(self, inputs: ModelInputs[Tensor]) -> Prediction:
         """Predict every hour of sequences of any length."""
-        weights = self._weights(sequences)  # (members, B)
-        heard = weights.any(1)  # the others would be computed in vain
-        without_statics, found = sequences._replace(statics=None), []
-        for member in itertools.compress(self._members, heard):
-            told = sequences if member.config.statics else without_statics
-            found.append(streaming.predict_series(member, told))
-        means = torch.stack([each.mean for each in found])  # (heard members, B, L, targets)
-        weights = weights[heard].to(means)[..., None, None]  # (heard members, B, 1, 1)
-        mean = (weights * means).sum(0)
+        weights = self._weights(inputs.statics, len(inputs.hourly))  # (members, B)
+        used = weights.any(1)  # members with a weight of zero everywhere are not computed
+        found = []
+        for member in itertools.compress(self._members, used):
+            own = inputs if member.config.statics else inputs.without_statics()
+            found.append(streaming.predict_series(member, own))
+        means = torch.stack([each.mean for each in found])  # (used members, B, L, targets)
+        weights = weights[used].to(means)[..., None, None]  # (used members, B, 1, 1)
+        mean = (weights * means).sum(0)  # (B, L, targets)
         if not self.has_spread:
             return Prediction(mean, None)
         scales = torch.stack([each.log_scale for each in found if each.log_scale is not None]).exp()
-        variance = (weights * (scales**2 + (means - mean) ** 2)).sum(0)
+        variance = (weights * (scales**2 + (means - mean) ** 2)).sum(0)  # (B, L, targets)
         return Prediction(mean, variance.log() / 2)
 
     @property
@@ -80,45 +81,45 @@ class EnsemblePredictor(StreamingPredictor[Ensemble]):
         members: Any = self.network.members
         return list(members)
 
-    def _weights(self, sequences: Sequences) -> Tensor:
+    def _weights(self, statics: Tensor | None, batch: int) -> Tensor:
         """Share of each member in the prediction of each sequence, ``(members, B)``."""
-        batch, statics = len(sequences.hourly), sequences.statics
         known = torch.zeros(batch, dtype=torch.bool) if statics is None else statics.isfinite().any(1).cpu()
-        told = torch.tensor([bool(member.config.statics) for member in self._members])
-        speaks = known | ~told[:, None] | told.all()  # (members, B)
-        return speaks / speaks.sum(0)
+        with_statics = torch.tensor([bool(member.config.statics) for member in self._members])
+        contributes = known | ~with_statics[:, None] | with_statics.all()  # (members, B)
+        return contributes / contributes.sum(0)
 
     @classmethod
     def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Ensemble:
-        """Make the networks that these weights are for: one without weights for statics is not told them."""
+        """Create the networks; a member without weights for statics uses no static site features."""
         count = 1 + max((int(name.split(".")[1]) for name in weights), default=0)
-        told = {int(name.split(".")[1]) for name in weights if name.split(".")[2] == "statics"}
+        with_statics = {int(name.split(".")[1]) for name in weights if name.split(".")[2] == "statics"}
         members = []
         for number in range(count):
-            own = config if number in told else config | {"statics": ()}
+            own = config if number in with_statics else config | {"statics": ()}
             members.append(StreamingEcoPerceiver(StreamingConfig(**own)))
         return Ensemble(members)
 
 
 def ensemble(models: Sequence[CarbonModel]) -> CarbonModel:
-    """Let several streaming EcoPerceivers predict together.
+    """Combine several streaming EcoPerceivers into one model that predicts their mean.
 
     Parameters
     ----------
     models : sequence of CarbonModel
-        Streaming EcoPerceivers, or ensembles of them, trained on the same towers with the same settings, but
-        for the seed. Some may be told nothing of a place (``statics=()``).
+        Streaming EcoPerceivers, or ensembles of them, that were trained on the same towers with the same
+        settings and different seeds. Some may use no static site features (``statics=()``).
 
     Returns
     -------
     CarbonModel
-        Their mean, and with ``spread`` a standard deviation in which their differences are included. Its
-        provenance is that of the first, with the training of ``members``.
+        A model that predicts the mean of the members; its ``spread`` includes the differences between them.
+        Its provenance is that of the first member, with the training of each member in ``members``.
 
     Raises
     ------
     ModelError
-        If there is none, or they are of another kind or differ in settings, scaling or training towers.
+        If there is no model, or the models are of another kind or differ in settings, scaling or training
+        towers.
 
     Examples
     --------
@@ -132,21 +133,22 @@ def ensemble(models: Sequence[CarbonModel]) -> CarbonModel:
     2
     """
     if not models:
-        raise ModelError("an ensemble is made of streaming EcoPerceivers, found no model")
+        raise ModelError("an ensemble needs at least one streaming EcoPerceiver, found no model")
     alone = [member for model in models for member in members(model)]
-    first, told = alone[0], max((member.config.statics for member in alone), key=len)
+    first, statics = alone[0], max((member.config.statics for member in alone), key=len)
     for member in alone:
         for name in ("config", "scaler", "sites"):
             found, expected = getattr(member, name), getattr(first, name)
             if name == "config":
-                found, expected = (dataclasses.replace(each, statics=told) for each in (found, expected))
+                found, expected = (dataclasses.replace(each, statics=statics) for each in (found, expected))
             if found != expected:
                 raise ModelError(
-                    f"models of an ensemble must have the same {name}: train them on the same towers, with "
-                    f"other seeds; found {expected} and {found}"
+                    f"models of an ensemble must have the same {name}: train them on the same towers with "
+                    f"different seeds; found {expected} and {found}"
                 )
-        if member.config.statics not in ((), told):
-            raise ModelError(f"members are told {told} or nothing of a place, found {member.config.statics}")
+        if member.config.statics not in ((), statics):
+            found = member.config.statics
+            raise ModelError(f"members must use the static site features {statics} or none, found {found}")
     own = ("curve", "training", "members")
     provenance = {name: known for name, known in first.provenance.items() if name not in own}
     provenance["members"] = [member.provenance.get("training", {}) for member in alone]
@@ -155,22 +157,23 @@ def ensemble(models: Sequence[CarbonModel]) -> CarbonModel:
 
 
 def members(model: CarbonModel) -> list[CarbonModel]:
-    """Take an ensemble apart.
+    """Split an ensemble into its members.
 
     Parameters
     ----------
     model : CarbonModel
-        An ensemble, or a streaming EcoPerceiver, which is one of itself alone.
+        An ensemble, or a single streaming EcoPerceiver.
 
     Returns
     -------
     list of CarbonModel
-        Each with its own ``training`` in its provenance.
+        The members, each with its own ``training`` in its provenance; for a streaming EcoPerceiver the model
+        itself.
 
     Raises
     ------
     ModelError
-        If it is a model of another kind.
+        If the model is of another kind.
 
     Examples
     --------
@@ -181,7 +184,7 @@ def members(model: CarbonModel) -> list[CarbonModel]:
     if model.predictor.kind == StreamingPredictor.kind:
         return [model]
     if not isinstance(model.predictor, EnsemblePredictor):
-        raise ModelError(f"an ensemble is made of streaming EcoPerceivers, found a {model.predictor.name}")
+        raise ModelError(f"an ensemble consists of streaming EcoPerceivers, found a {model.predictor.name}")
     networks: Any = model.network.members
     shared = {name: known for name, known in model.provenance.items() if name != "members"}
     trainings = model.provenance.get("members", [{}] * len(networks))

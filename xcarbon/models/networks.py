@@ -1,4 +1,4 @@
-"""Networks behind the interface that all kinds of models have: numpy in, numpy out."""
+"""Networks as predictors: numpy arrays in, numpy arrays out."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
 from xcarbon.models import fast, streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.streaming import Prediction, Sequences, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class TorchPredictor(Generic[Network]):
-    """What all networks have in common: weights are safetensors, settings a dataclass.
+    """Base class of all networks: weights are stored as safetensors, settings are a dataclass.
 
     Parameters
     ----------
     network : torch.nn.Module
-        It computes on the device of the option, and stays there.
+        The network. A prediction moves it to the device of the option ``device``.
     """
 
     file: ClassVar[str] = "model.safetensors"
@@ -40,7 +41,7 @@ class TorchPredictor(Generic[Network]):
 
     @classmethod
     def from_bytes(cls, config: dict[str, Any], weights: bytes) -> Self:
-        """Make it from settings and safetensors."""
+        """Create a predictor from settings and safetensors."""
         try:
             tensors = safetensors.torch.load(weights)
             with torch.random.fork_rng():
@@ -52,17 +53,25 @@ class TorchPredictor(Generic[Network]):
 
     @classmethod
     def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Network:
-        """Make the network that these weights are for."""
+        """Create the network for these settings and weights; the weights are not loaded yet."""
         raise NotImplementedError
+
+    def _prepare(self) -> torch.device:
+        """Move the network to the device of the option, in evaluation mode, and return the device."""
+        name = OPTIONS["device"]
+        if name == "auto":  # resolved on the machine of the computation
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        self.network.eval().to(name)
+        return torch.device(name)
 
 
 class EcoPerceiverPredictor(TorchPredictor[EcoPerceiver]):
-    """An EcoPerceiver behind the interface of :class:`~xcarbon.models.bundle.Predictor`.
+    """An EcoPerceiver with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
     ----------
     network : EcoPerceiver
-        It computes on the device of the option, and stays there.
+        The network. A prediction moves it to the device of the option ``device``.
     """
 
     kind: ClassVar[str] = "ecoperceiver"
@@ -75,38 +84,30 @@ class EcoPerceiverPredictor(TorchPredictor[EcoPerceiver]):
 
     @property
     def has_spread(self) -> bool:
-        """The paper's model predicts no uncertainty."""
+        """False: the paper's model predicts no uncertainty."""
         return False
 
     def predict_series(
-        self,
-        hourly: NDArray[np.float32],
-        wanted: NDArray[np.bool_],
-        patches: NDArray[np.float32] | None,
-        patch_index: NDArray[np.int64] | None,
-        statics: NDArray[np.float32] | None = None,
+        self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict in standardised units; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
-        device = _device()
-        network = self.network.eval().to(device)
-        series = torch.from_numpy(hourly).to(device)
-        images, index = (_tensor(part, device) for part in (patches, patch_index))
-        output = fast.predict_series(network, series, wanted, images, index)
+        series = _tensors(inputs.without_statics(), self._prepare())
+        output = fast.predict_series(self.network, series, wanted)
         return output.float().cpu().numpy()[np.newaxis]
 
     @classmethod
     def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> EcoPerceiver:
-        """Make the network that these weights are for."""
+        """Create the network for these settings."""
         return EcoPerceiver(EcoPerceiverConfig(**config))
 
 
 class StreamingPredictor(TorchPredictor[Network]):
-    """A streaming EcoPerceiver behind the interface of :class:`~xcarbon.models.bundle.Predictor`.
+    """A streaming EcoPerceiver with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
     ----------
     network : StreamingEcoPerceiver
-        It computes on the device of the option, and stays there.
+        The network. A prediction moves it to the device of the option ``device``.
     """
 
     kind: ClassVar[str] = "streaming"
@@ -123,49 +124,35 @@ class StreamingPredictor(TorchPredictor[Network]):
         return self.config.spread
 
     def predict_series(
-        self,
-        hourly: NDArray[np.float32],
-        wanted: NDArray[np.bool_],
-        patches: NDArray[np.float32] | None,
-        patch_index: NDArray[np.int64] | None,
-        statics: NDArray[np.float32] | None = None,
+        self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict in standardised units; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`.
 
-        The hours that are wanted are computed in one pass, and with them what lies between.
+        One pass computes all hours from the first wanted one to the last.
         """
         outputs = len(self.config.targets) * (1 + self.has_spread)
         output = np.full((outputs, len(wanted)), np.nan, np.float32)
         if not wanted.any():
             return output
-        device = _device()
-        self.network.eval().to(device)
-        hours = np.flatnonzero(wanted) + len(hourly) - len(wanted)  # their positions in hourly
-        seen = slice(max(0, hours[0] - self.config.context + 1), hours[-1] + 1)
-        index = None if patch_index is None else patch_index[seen][None]
-        parts = (hourly[seen][None], patches, index, None if statics is None else statics[None])
-        mean, log_scale = self.predict(Sequences._make(_tensor(part, device) for part in parts))
+        hours = np.flatnonzero(wanted) + len(inputs.hourly) - len(wanted)  # their positions in hourly
+        start = max(0, hours[0] - self.config.context + 1)
+        series = _tensors(inputs.between(start, hours[-1] + 1), self._prepare())
+        mean, log_scale = self.predict(series.batched())
         predicted = mean if log_scale is None else torch.cat([mean, log_scale.exp()], dim=-1)
-        output[:, wanted] = predicted[0, torch.from_numpy(hours - seen.start)].T.float().cpu().numpy()
+        output[:, wanted] = predicted[0, torch.from_numpy(hours - start)].T.float().cpu().numpy()
         return output
 
-    def predict(self, sequences: Sequences) -> Prediction:
+    def predict(self, inputs: ModelInputs[Tensor]) -> Prediction:
         """Predict every hour of sequences of any length."""
         network: Any = self.network
-        return streaming.predict_series(network, sequences)
+        return streaming.predict_series(network, inputs)
 
     @classmethod
     def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Any:
-        """Make the network that these weights are for."""
+        """Create the network for these settings."""
         return StreamingEcoPerceiver(StreamingConfig(**config))
 
 
-def _tensor(array: NDArray[Any] | None, device: torch.device) -> Tensor | None:
-    return None if array is None else torch.from_numpy(array).to(device)
-
-
-def _device() -> torch.device:
-    """The device of the option, resolved where the computation runs."""
-    if OPTIONS["device"] != "auto":
-        return torch.device(OPTIONS["device"])
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _tensors(inputs: ModelInputs[NDArray[Any]], device: torch.device) -> ModelInputs[Tensor]:
+    """Move arrays to a device."""
+    return inputs.map(lambda array: torch.from_numpy(array).to(device))

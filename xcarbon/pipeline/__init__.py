@@ -1,11 +1,11 @@
-"""From what people download to the store: one task for each tower, on one core or on a cluster.
+"""Build a store from downloaded files, with one task for each tower, on threads or on a Dask cluster.
 
-The stages are a survey of all files, which reads hardly more than their names, headers and last lines;
-a template, which is the whole store but its values; and the towers, each read, fused, joined with its
-patches and written by one task. They work in a hidden folder beside the store, which takes the store's
-place when it is complete. What was done of each tower, and from which input, stands in the folder's
-group ``audit``: a build that was stopped goes on from there, and one whose input has changed does the
-changed towers alone.
+There are three stages. The survey reads names, headers and last lines of all files. The template is the whole
+store without values. Then one task for each tower reads and fuses its files, adds its patches and writes them
+as a region of the template. All this happens in a hidden folder beside the store, which replaces the store
+when it is complete. The Zarr group ``audit`` of the folder lists the towers that are complete and their input
+files. An interrupted build continues from there, and a build with changed input files builds only the towers
+concerned.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from xcarbon.core.atomic import move_into_place
 from xcarbon.core.errors import FileFormatError, StoreError
 from xcarbon.core.workers import executor, map_unordered
 from xcarbon.io.badm import Metadata
+from xcarbon.io.regions import remove_partial_files
 from xcarbon.pipeline.survey import Plan, Problem, find, survey_towers
 from xcarbon.pipeline.towers import (
     AUDIT,
@@ -44,16 +45,18 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did.
+    """Result of a build.
 
     Attributes
     ----------
     store : pathlib.Path
-        The store.
-    built, kept : tuple of str
-        Towers that were built, and those that an earlier build had done already.
+        Path of the store.
+    built : tuple of str
+        Towers that were built.
+    kept : tuple of str
+        Towers that an earlier build had completed.
     problems : tuple of Problem
-        What was left out.
+        Files and towers that were left out.
     """
 
     store: Path
@@ -73,7 +76,6 @@ def build(
     *,
     metadata: Metadata | None = None,
     uncertainty: bool = False,
-    scheduler: str | None = None,
     strict: bool = False,
 ) -> BuildReport:
     """Build a store from the networks' raw files and satellite rasters.
@@ -82,36 +84,39 @@ def build(
     ----------
     raw : path-like or iterable of path-like
         Folders, archives and files: releases of towers (see :mod:`xcarbon.io.networks`), tables of
-        towers (``site_data.csv``, BADM/BIF, SITEINFO), MODIS rasters (see :mod:`xcarbon.io.modis.patches`).
-        What is none of them is ignored.
+        towers (``site_data.csv``, BADM/BIF, SITEINFO), and MODIS rasters (see
+        :mod:`xcarbon.io.modis.patches`). Other files are ignored.
     store : path-like
-        The Zarr store to write, or to bring up to date if ``build`` wrote it.
+        Zarr store to write, or to update if ``build`` wrote it.
     metadata : path-like, SiteMetadata or mapping, optional
-        What is known of the towers beyond the tables, as for :func:`xcarbon.open_fluxnet`.
+        Metadata of towers in addition to the tables, as for :func:`xcarbon.open_fluxnet`.
     uncertainty : bool
-        Also keep the random uncertainty of NEE and its percentiles.
-    scheduler : str, optional
-        Address of a Dask cluster whose workers see the same files. Default: the cluster that is
-        connected, if any, or else threads.
+        Whether to write the random uncertainty and percentiles of NEE.
     strict : bool
-        Stop at the first bad file, instead of leaving it out and reporting it.
+        Whether to stop at the first file that cannot be read. By default it is left out and reported.
 
     Returns
     -------
     BuildReport
+        The towers that were built, and the files and towers that were left out.
 
     Raises
     ------
+    FileNotFoundError
+        If ``raw`` does not exist.
     StoreError
-        If there is something else at ``store``, or there is no tower to build.
+        If ``store`` exists and was not written by ``build``, or if there is no tower to build.
+    KeyboardInterrupt
+        On Ctrl-C. The same call builds only the towers that are missing.
     XCarbonError
-        With ``strict``, for the first bad file.
+        With ``strict``, for the first file that cannot be read; or if workers were killed repeatedly.
 
     Notes
     -----
-    Each tower's series are fused as :func:`xcarbon.open_fluxnet` does, and written as
-    :func:`xcarbon.io.store.to_store` does. The audit of a tower, from which files and columns its
-    values come, is the JSON of the Zarr group ``audit/<site>``: see :func:`read_audit`.
+    Towers are built by the connected Dask cluster, if there is one, and otherwise by threads. Workers must
+    have access to the same files. Series are fused as by :func:`xcarbon.open_fluxnet` and written as by
+    :func:`xcarbon.io.store.to_store`. The Zarr group ``audit/<site>`` lists from which files and columns the
+    values of a tower come, see :func:`read_audit`.
 
     Examples
     --------
@@ -130,8 +135,8 @@ def build(
     """
     store = Path(store)
     if store.exists() and not (store / AUDIT).is_dir():
-        raise StoreError(f"{store} exists and is no store that xcarbon.build wrote: choose another path")
-    with executor(scheduler) as pool:
+        raise StoreError(f"{store} exists and was not written by xcarbon.build: choose another path")
+    with executor() as pool:
         found = find(raw)
         _refuse(found.problems, strict)
         plan, problems = survey_towers(found, metadata, pool, uncertainty=uncertainty)
@@ -142,7 +147,7 @@ def build(
         while not is_complete:
             if not plan.towers:
                 reasons = "; ".join(str(problem) for problem in problems[:3])
-                raise StoreError(f"no tower to build a store from in {raw}{reasons and f': {reasons}'}")
+                raise StoreError(f"there is no tower to build in {raw}{reasons and f': {reasons}'}")
             failed, wrong = _build_towers(plan, store, pool, built, strict=strict)
             problems += wrong
             is_complete = not failed
@@ -159,7 +164,7 @@ def build(
 def _build_towers(
     plan: Plan, store: Path, pool: Executor, built: set[str], *, strict: bool
 ) -> tuple[set[str], list[Problem]]:
-    """Build a plan, unless towers fail: then name them and what went wrong; add what is new to ``built``."""
+    """Build all towers of a plan, and return those that failed and why; add new towers to ``built``."""
     template, work = make_template(plan), store.with_name(f".{store.name}.building")
     prints = [plan.fingerprint(index) for index in range(len(plan.towers))]
     if is_current(template, prints, store):
@@ -186,28 +191,27 @@ def _build_towers(
 
 
 def _refuse(problems: Sequence[Problem], strict: bool) -> None:
-    """Stop at a problem if that is wanted."""
+    """Raise FileFormatError for the first problem of a strict build."""
     if strict and problems:
         raise FileFormatError(str(problems[0]))
 
 
 def _known_problems(folder: Path, sites: Iterable[str]) -> list[Problem]:
-    """Give the problems with towers that are in a store none the less."""
+    """Return the problems with single files of towers that are in a store."""
     return [Problem(**problem) for site in sites for problem in read_audit(folder, site)["problems"]]
 
 
 def _finish(work: Path, store: Path, sites: Iterable[str]) -> None:
-    """Add what only the towers told, and put the store into its place."""
+    """Write the coordinate that depends on all towers, and move the store into place."""
     shares = [[of["equal_halves"] for of in read_audit(work, site)["releases"]] for site in sites]
     halves = [max((share for share in of if share is not None), default=np.nan) for of in shares]
     zarr.open_array(work, path="equal_halves", mode="r+")[:] = np.array(halves, np.float32)
-    for partial in work.rglob("*.partial"):  # of a worker that was killed while it wrote
-        partial.unlink()
+    remove_partial_files(work)
     move_into_place(work, store)
     _clear(work)
 
 
 def _clear(work: Path) -> None:
-    """Remove what stopped builds left."""
+    """Remove the working folders of interrupted builds."""
     for folder in (*stale(work), work):
         shutil.rmtree(folder, ignore_errors=True)

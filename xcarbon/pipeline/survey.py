@@ -1,4 +1,4 @@
-"""The first stage: which files there are, which towers they are of, and where those stand."""
+"""The first stage of a build: find the files, their towers, and the coordinates of these."""
 
 from __future__ import annotations
 
@@ -30,15 +30,23 @@ from xcarbon.io.towers import Tower, group_towers
 
 PathLike = str | os.PathLike[str]
 
-#: Counts up when the same input would be built to other values.
+#: Version of the build; it is increased when the same input gives other values.
 FORMAT = 2
-#: What goes wrong with a file, rather than with the program.
+#: Errors that are caused by a file and not by the program.
 BAD = (XCarbonError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file or tower that is not in the store, and why."""
+    """A file or tower that is not in the store, and the reason.
+
+    Attributes
+    ----------
+    where : str
+        Path of the file, or name of the tower.
+    reason : str
+        Message of the error.
+    """
 
     where: str
     reason: str
@@ -49,7 +57,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Found:
-    """Files by what they are."""
+    """Files, sorted by kind."""
 
     releases: list[Release] = field(default_factory=list)
     tables: list[Source] = field(default_factory=list)
@@ -58,7 +66,7 @@ class Found:
 
 
 def find(raw: PathLike | Iterable[PathLike]) -> Found:
-    """Sort all files by their names."""
+    """Find all files and sort them by kind."""
     found = Found()
     models: dict[Any, Raster] = {}
     for path in walk(raw):
@@ -83,19 +91,7 @@ def find(raw: PathLike | Iterable[PathLike]) -> Found:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the store will be.
-
-    Attributes
-    ----------
-    towers : list of Tower
-        Sorted by site.
-    sites : list of SiteMetadata
-        Of each tower.
-    rasters : list of list of Raster
-        Of each tower, those that cover it.
-    uncertainty : bool
-        Whether uncertainties are kept.
-    """
+    """Contents of a store: towers, sorted by site, each with its metadata and the rasters that cover it."""
 
     towers: list[Tower]
     sites: list[SiteMetadata]
@@ -103,7 +99,7 @@ class Plan:
     uncertainty: bool
 
     def without(self, failed: set[str]) -> Plan:
-        """Leave towers out."""
+        """Return the plan without some towers."""
         keep = [tower.site not in failed for tower in self.towers]
         towers = list(itertools.compress(self.towers, keep))
         sites = list(itertools.compress(self.sites, keep))
@@ -112,7 +108,7 @@ class Plan:
 
     @property
     def days(self) -> NDArray[np.datetime64]:
-        """Days on which any tower may have a patch."""
+        """Days with a raster at any tower."""
         none = np.array([], "M8[D]")
         days = (
             modis.patch_days(of, *_place(site)) for of, site in zip(self.rasters, self.sites, strict=True)
@@ -120,7 +116,7 @@ class Plan:
         return np.unique(np.concatenate([none, *days]))
 
     def fingerprint(self, index: int) -> str:
-        """Tell the inputs of a tower from any others."""
+        """Hash of the input files of a tower, by name, size and time of modification."""
         paths = [source.path for source in self.towers[index].sources]
         paths += [raster.path for raster in self.rasters[index]]
         stats = [(path, os.stat(path)) for path in paths]
@@ -136,7 +132,7 @@ def _place(site: SiteMetadata) -> tuple[float, float]:
 def survey_towers(
     found: Found, metadata: Metadata | None, pool: Executor, *, uncertainty: bool
 ) -> tuple[Plan, list[Problem]]:
-    """Look into each file of a tower, and find out where the towers are."""
+    """Survey the files of all towers, and look up the coordinates of the towers."""
     problems: list[Problem] = []
     records = {}
     survey_one = functools.partial(_survey, uncertainty=uncertainty)

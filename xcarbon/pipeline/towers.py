@@ -1,4 +1,4 @@
-"""The second and third stage: a template of the store, and the towers, one task each, into it."""
+"""The second and third stage of a build: write the template of the store, and write each tower into it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from xcarbon.io.modis import patches as modis
 from xcarbon.io.modis.patches import Patches
 from xcarbon.io.modis.rasters import Raster
 from xcarbon.io.records import Hours, Record, read_hours
-from xcarbon.io.store import open_store, write_site, write_template
+from xcarbon.io.regions import write_region, write_template
+from xcarbon.io.store import encode, open_store
 from xcarbon.io.towers import RELEASE, Series, Tower, fuse_records, label, labels, stack_releases, terms
 from xcarbon.pipeline.survey import BAD, Plan, Problem
 
 PathLike = str | os.PathLike[str]
 
-#: Group of a store that tells of each tower from which files it was built.
+#: Zarr group of a store that lists the input files of each tower.
 AUDIT = "audit"
 
 
@@ -40,23 +41,36 @@ def read_audit(store: PathLike, site: str) -> dict[str, Any]:
     Parameters
     ----------
     store : path-like
-        A store that :func:`build` wrote.
+        Path of a store that was written by :func:`xcarbon.build`.
     site : str
         Identifier of the tower.
 
     Returns
     -------
     dict
-        ``releases``: of each file its ``release``, ``file``, ``first_hour`` and ``hours``, in
-        ``columns`` how many hours each column gave to each variable before fusion, in ``kept`` how
-        many hours of each variable are from it, and in ``equal_halves`` the share of hours whose two
-        measured half-hours are equal; ``beyond_limits`` as :func:`xcarbon.io.fluxnet.audit_fluxnet`
-        explains. ``patches``: number of days. ``problems``: files left out.
+        ``releases`` lists the files of the tower, each as a dict with ``release``, ``file``, ``first_hour``,
+        ``hours``, ``columns`` (number of hours that each column contributed to each variable before fusion),
+        ``kept`` (number of hours of each variable after fusion), ``beyond_limits`` (see
+        :func:`xcarbon.io.fluxnet.audit_fluxnet`) and ``equal_halves`` (share of hours whose two measured
+        half-hours are equal [1]). ``patches`` is the number of days with a patch, and
+        ``problems`` lists the files that were left out.
 
     Raises
     ------
     StoreError
-        If there is no such audit.
+        If the store has no audit of the tower.
+
+    Examples
+    --------
+    >>> import tempfile, xcarbon
+    >>> from xcarbon.testing import synthetic_towers, write_release
+    >>> towers = synthetic_towers(1, patches=False, variables=["TA", "NEE"])
+    >>> place = dict(lat=50.0, lon=10.0, igbp="ENF", utc_offset=1)
+    >>> with tempfile.TemporaryDirectory() as folder, xcarbon.set_options(progress=False):
+    ...     _ = write_release(towers, "SY-001", folder)
+    ...     report = xcarbon.build(folder, f"{folder}/store.zarr", metadata={"SY-001": place})
+    ...     read_audit(report.store, "SY-001")["releases"][0]["hours"]
+    8760
     """
     try:
         return dict(zarr.open_group(os.fspath(store), path=f"{AUDIT}/{site}", mode="r").attrs)
@@ -69,53 +83,37 @@ def read_audit(store: PathLike, site: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What all towers of a store have in common.
+    """Axes and variables of a store, which are the same for all towers."""
 
-    Attributes
-    ----------
-    start : numpy.datetime64
-        First hour.
-    hours : int
-        Number of hours.
-    day : numpy.ndarray
-        Days of the patches [datetime64[D]]; empty where no tower has any.
-    releases : tuple of str
-        What the flags of the release count.
-    names : tuple of str
-        Variables of the store.
-    codes : tuple of str
-        Variables along ``code``; empty where no tower has several releases.
-    """
-
-    start: np.datetime64
+    start: np.datetime64  # first hour
     hours: int
-    day: NDArray[np.datetime64]
-    releases: tuple[str, ...]
-    names: tuple[str, ...]
-    codes: tuple[str, ...]
+    day: NDArray[np.datetime64]  # days of the patches; empty if no tower has patches
+    releases: tuple[str, ...]  # names of the flags of the variable ``release``
+    names: tuple[str, ...]  # data variables
+    codes: tuple[str, ...]  # labels of the dim ``code``; empty if no tower has several releases
 
     @property
     def key(self) -> str:
-        """Tell layouts apart: of equal ones the files of a tower fit from store to store."""
+        """Hash; the files of a tower can be moved between stores with the same layout."""
         return _hash(str(self.start), self.hours, self.day.tolist(), self.releases, self.names, self.codes)
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A store without its values."""
+    """A store without values."""
 
     ds: xr.Dataset
     layout: Layout
 
     @property
     def sites(self) -> list[str]:
-        """Its towers in order."""
+        """Names of the towers, in the order of the store."""
         return [str(site) for site in self.ds["site"].values]
 
     @property
     def key(self) -> str:
-        """Tell templates apart: of equal ones nothing has to be written again."""
-        # The hours, which are many, follow from the layout.
+        """Hash; a working folder with the same template can be continued."""
+        # The time axis is part of the key of the layout.
         coords = {
             str(name): str(coord.values.tolist())
             for name, coord in self.ds.coords.items()
@@ -130,7 +128,7 @@ def _hash(*parts: Any) -> str:
 
 
 def make_template(plan: Plan) -> Template:
-    """Describe the whole store, without reading or computing any of it."""
+    """Describe the whole store without reading or computing values."""
     ds, day = label(plan.towers, plan.sites), plan.days
     if day.size:
         ds = ds.merge(modis.template(ds, day))
@@ -149,32 +147,32 @@ def make_template(plan: Plan) -> Template:
 
 
 def prepare(template: Template, work: Path) -> None:
-    """Make sure that the working folder holds the template; what was done for another one is kept."""
+    """Write the template to the working folder, unless it is there; rename the folder of another template."""
     if _root(work).get("template") == template.key:
         return
     if work.exists():
         work.rename(work.with_name(f"{work.name}-{len(stale(work))}"))
-    ds = conventions.log(template.ds, f"xcarbon.build, xcarbon {__version__}")
-    write_template(ds, work)
-    # Last of all: a folder without it is taken for no template.
+    ds = conventions.apply(template.ds.drop_encoding(), history=f"xcarbon.build, xcarbon {__version__}")
+    write_template(encode(ds), work)
+    # This is written last, because a folder with these attributes counts as a complete template.
     root = {"template": template.key, "layout": template.layout.key, "sites": template.sites}
     zarr.create_group(work, path=AUDIT, attributes=root)
 
 
 def stale(work: Path) -> list[Path]:
-    """Find working folders of builds that were stopped and whose template fits no longer."""
+    """Find the working folders of interrupted builds with another template."""
     return sorted(work.parent.glob(f"{work.name}-*"))
 
 
 def is_current(template: Template, fingerprints: list[str], store: Path) -> bool:
-    """Tell whether a store holds all towers already, built from the same files."""
+    """Check whether a store contains all towers, built from the same files."""
     if _root(store).get("template") != template.key:
         return False
     return [fingerprint(store, site) for site in template.sites] == fingerprints
 
 
 def _root(folder: Path) -> dict[str, Any]:
-    """What a store says of itself as a whole."""
+    """Attributes of the group ``audit``."""
     try:
         return dict(zarr.open_group(folder, path=AUDIT, mode="r").attrs)
     except FileNotFoundError:
@@ -182,7 +180,7 @@ def _root(folder: Path) -> dict[str, Any]:
 
 
 def fingerprint(folder: Path, site: str) -> str | None:
-    """Tell from which files a tower of a store was built, if it was."""
+    """Hash of the files that a tower of a store was built from; None if it was not built."""
     try:
         return str(read_audit(folder, site)["fingerprint"])
     except (StoreError, KeyError):
@@ -194,41 +192,21 @@ def fingerprint(folder: Path, site: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One tower, for a worker.
+    """One tower to build on a worker."""
 
-    Attributes
-    ----------
-    work : pathlib.Path
-        The folder to write to.
-    earlier : tuple of pathlib.Path
-        Stores of earlier builds that may hold the tower already.
-    layout : Layout
-        Of all towers.
-    index : int
-        Position of the tower.
-    tower : Tower
-        Its records.
-    site : SiteMetadata
-        Its place.
-    rasters : list of Raster
-        Those that cover it.
-    fingerprint : str
-        Of its files.
-    """
-
-    work: Path
-    earlier: tuple[Path, ...]
+    work: Path  # working folder
+    earlier: tuple[Path, ...]  # stores of earlier builds, which may contain the tower
     layout: Layout
-    index: int
+    index: int  # position of the tower along ``site``
     tower: Tower
     site: SiteMetadata
-    rasters: list[Raster]
-    fingerprint: str
+    rasters: list[Raster]  # those that cover the tower
+    fingerprint: str  # hash of the files of the tower
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a tower: it is in the working folder, if any of its files could be read."""
+    """Result of a task: a tower is done if at least one of its files could be read."""
 
     is_done: bool
     is_new: bool = True
@@ -236,11 +214,11 @@ class Outcome:
 
 
 def build_tower(task: Task) -> Outcome:
-    """Take a tower over from an earlier build, or else read, fuse and write it."""
+    """Copy a tower from an earlier build, or read, fuse and write it."""
     site = task.tower.site
     for folder in task.earlier:
         if fingerprint(folder, site) == task.fingerprint:
-            _take_over(task, folder)
+            _copy_tower(task, folder)
             audit = read_audit(folder, site)
             _finish(task, audit)
             return Outcome(True, False, tuple(Problem(**problem) for problem in audit["problems"]))
@@ -257,7 +235,7 @@ def build_tower(task: Task) -> Outcome:
         values = modis.read_patches(task.rasters, task.site.lat, task.site.lon, on_error=note)
         ds = ds.merge(_label_patches(values, task.layout))
         patches = int(np.isfinite(values.reflectance).any(axis=(1, 2, 3)).sum())
-    write_site(ds, task.work, task.index)
+    _write_site(ds, task)
     audit = {
         "fingerprint": task.fingerprint,
         "releases": series.audit,
@@ -268,14 +246,20 @@ def build_tower(task: Task) -> Outcome:
     return Outcome(True, problems=tuple(problems))
 
 
+def _write_site(ds: xr.Dataset, task: Task) -> None:
+    """Write the series and patches of one tower, ``(1, ...)``, into the template."""
+    arrays = {name: (array.dims, array.values) for name, array in ds.items()}
+    write_region(arrays, task.work, {"site": slice(task.index, task.index + 1)})
+
+
 def _finish(task: Task, audit: dict[str, Any]) -> None:
-    """Say that a tower is complete."""
+    """Write the audit of a tower, which marks it as complete."""
     path = f"{AUDIT}/{task.tower.site}"
     zarr.create_group(task.work, path=path, attributes=audit, overwrite=True)
 
 
 def _read_series(task: Task, problems: list[Problem]) -> Series | None:
-    """Read and fuse all records of a tower that can be read."""
+    """Read and fuse the records of a tower; add those that cannot be read to ``problems``."""
     read: list[tuple[Record, Hours]] = []
     for record in task.tower.records:
         try:
@@ -290,7 +274,7 @@ def _read_series(task: Task, problems: list[Problem]) -> Series | None:
 
 
 def _label_series(series: Series, layout: Layout) -> xr.Dataset:
-    """Label the series of one tower as in the store."""
+    """Label the series of one tower with the dims of the store."""
     names = [name for name in layout.names if name in series.arrays]
     ds = xr.Dataset({name: (("site", "time"), series.arrays[name][np.newaxis]) for name in names})
     if layout.codes:
@@ -299,7 +283,7 @@ def _label_series(series: Series, layout: Layout) -> xr.Dataset:
 
 
 def _label_patches(patches: Patches, layout: Layout) -> xr.Dataset:
-    """Label the patches of one tower as in the store, on all its days."""
+    """Label the patches of one tower with the dims of the store, on all days of the store."""
     position = np.searchsorted(layout.day, patches.day)
 
     def place(values: NDArray[Any], missing: Any) -> NDArray[Any]:
@@ -317,20 +301,20 @@ def _label_patches(patches: Patches, layout: Layout) -> xr.Dataset:
     )
 
 
-# Towers that were built before
+# Towers of earlier builds
 
 
-def _take_over(task: Task, folder: Path) -> None:
+def _copy_tower(task: Task, folder: Path) -> None:
     """Copy a tower from an earlier build."""
     root = _root(folder)
     if root["layout"] == task.layout.key:
         _link(task, folder, root["sites"].index(task.tower.site))
     else:
-        write_site(_read_site(folder, task.tower.site, task.layout), task.work, task.index)
+        _write_site(_read_site(folder, task.tower.site, task.layout), task)
 
 
 def _link(task: Task, folder: Path, index: int) -> None:
-    """Give the files of a tower a second name: they are never changed, only replaced."""
+    """Link the files of a tower; this is safe because files are replaced and never changed."""
     for name in task.layout.names:
         old, new = (at / name / "c" / str(i) for at, i in ((folder, index), (task.work, task.index)))
         if old.exists():
@@ -341,12 +325,12 @@ def _link_or_copy(source: str, target: str) -> None:
     Path(target).unlink(missing_ok=True)
     try:
         os.link(source, target)
-    except OSError:  # a file system without hard links
+    except OSError:  # the file system has no hard links
         shutil.copy2(source, target)
 
 
 def _read_site(folder: Path, site: str, layout: Layout) -> xr.Dataset:
-    """Read a tower from an earlier build, on the axes of this one."""
+    """Read a tower from an earlier build, and reindex it to the axes of this one."""
     ds = open_store(folder).sel(site=[site])
     ds = ds[[name for name in layout.names if name in ds]].load()
     if layout.codes:
@@ -361,8 +345,8 @@ def _read_site(folder: Path, site: str, layout: Layout) -> xr.Dataset:
 
 
 def _renumber(ds: xr.Dataset, audits: list[dict[str, Any]], layout: Layout) -> xr.DataArray:
-    """Give the flags of one tower's releases the numbers that they have in this store."""
-    if RELEASE not in ds:  # no tower of that store had several
+    """Replace the numbers of releases in an earlier store by those in this store."""
+    if RELEASE not in ds:  # no tower of the earlier store had several releases
         (only,) = {audit["release"] for audit in audits}
         present = ds[[code for code in layout.codes if code in ds]].notnull().to_dataarray("code")
         flags = xr.where(present, np.int8(layout.releases.index(only)), MISSING_FLAG)

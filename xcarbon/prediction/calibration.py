@@ -1,4 +1,4 @@
-"""The spread of a model, scaled so that its intervals hold at towers it was not trained on."""
+"""Calibration of the predicted standard deviation at towers that were not used in training."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from xcarbon.prediction.predict import predict
 
 
 def calibrate(model: CarbonModel, ds: xr.Dataset) -> CarbonModel:
-    """Scale a model's spread so that it holds as many observations of other towers as it should.
+    """Scale the predicted standard deviation so that its intervals contain the nominal share of observations.
 
     Parameters
     ----------
     model : CarbonModel
         A model with spread.
     ds : xarray.Dataset
-        Towers that it was not trained on.
+        Towers that were not used in training, with the measured targets.
 
     Returns
     -------
     CarbonModel
-        With another ``scaler.spread``; predictions are the same. Its provenance tells, as ``calibration``,
-        the coverage of each of :data:`LEVELS` at towers that were left out when the factor was found, one
-        after another.
+        The model with another ``scaler.spread``; its predictions do not change. The entry ``calibration``
+        of its provenance contains the coverage of each of :data:`~xcarbon.evaluation.coverage.LEVELS`, the
+        central 50 and 90 %, at each tower with the factor from all other towers.
 
     Raises
     ------
     ModelError
-        If the model has no spread, or nothing was measured there.
+        If the model has no spread, or ``ds`` has no measured target.
 
     Notes
     -----
-    Errors of fluxes have heavier tails than a normal distribution, so one factor cannot suit all levels. It
-    is the geometric mean of those that suit each of :data:`LEVELS`.
+    Errors of fluxes have heavier tails than a normal distribution, so no single factor is exact
+    at all levels. The factor is the geometric mean of the factors that are exact at each level.
     """
     if not model.has_spread:
-        raise ModelError(f"this {model.predictor.name} model has no spread to be calibrated")
+        raise ModelError(f"this {model.predictor.name} model predicts no spread: choose one that does")
     errors, labels = [], []
     for target in model.targets:
         prediction = predict(ds, target, model, spread=True)
@@ -55,7 +55,7 @@ def calibrate(model: CarbonModel, ds: xr.Dataset) -> CarbonModel:
     towers = np.concatenate(errors, axis=1)
     known = [tower[np.isfinite(tower)] for tower in towers]
     if not any(tower.size for tower in known):
-        raise ModelError(f"none of {len(known)} towers has an hour with {' and '.join(model.targets)}")
+        raise ModelError(f"none of {len(known)} towers has a measured {' and '.join(model.targets)}")
     factor = _factor(np.concatenate(known))
     calibration = {"sites": labels, "factor": factor, "coverage": _left_out(known)}
     scaler = dataclasses.replace(model.scaler, spread=model.scaler.spread * factor)
@@ -64,13 +64,13 @@ def calibrate(model: CarbonModel, ds: xr.Dataset) -> CarbonModel:
 
 
 def _factor(errors: NDArray[np.floating]) -> float:
-    """By what to multiply the spread, given absolute standardised errors."""
+    """Factor for the spread from absolute standardised errors."""
     normal = [NormalDist().inv_cdf((1 + level) / 2) for level in LEVELS]
     return float(np.exp(np.log(np.quantile(errors, LEVELS) / normal).mean()))
 
 
 def _left_out(towers: list[NDArray[np.floating]]) -> dict[str, float]:
-    """Coverage of each level at towers by whose hours the factor was not found."""
+    """Coverage of each level, each tower with the factor from all other towers."""
     if sum(tower.size > 0 for tower in towers) < 2:
         return {}
     within = np.zeros(len(LEVELS))

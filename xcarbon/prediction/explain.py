@@ -1,17 +1,17 @@
-"""What a trained model reads: how much worse it predicts without a variable, or without some hours before.
+"""Importance of inputs: how much worse a trained model predicts without a variable, or without earlier hours.
 
-Models are made for missing inputs, so a variable is hidden from them by masking it, as it is at a tower that
-does not measure it. Nothing is shuffled, and nothing is trained again.
+Models accept missing inputs. A variable is therefore masked, as it is at a tower that does not measure it; no
+values are shuffled, and no model is trained again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import dask.array as da
@@ -27,6 +27,7 @@ from xcarbon.evaluation import bootstrap
 from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel, ModelConfig
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.prediction.predict import provenance_attrs
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
@@ -35,41 +36,20 @@ from xcarbon.prep.statics import stack_statics
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-#: What all bands of a patch are called together.
+#: Name of all bands of a patch together.
 PATCHES = "patches"
-#: What all towers are called together, beside their classes.
+#: Name of all towers together, in addition to their classes.
 ALL = "all"
-#: Hours before the predicted one at which bins of lags begin.
+#: Lags [h] before the predicted hour at which bins begin.
 LAGS = (0, 1, 3, 6, 12, 24, 32, 64, 128, 256)
 
 
 class _Mask(NamedTuple):
-    """What is hidden from a model: inputs, and of the hourly ones the lags from one to before another."""
+    """Inputs to mask; hourly inputs are masked at the lags from ``first`` to before ``end``."""
 
     inputs: tuple[str, ...]
     first: int
     end: int
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """Windows of one tower: N predicted hours, each the last of T."""
-
-    hourly: Floats  # (N, T, V)
-    index: NDArray[np.int64]  # (N, T)
-    patches: Floats | None  # (P, C, 8, 8)
-    statics: Floats | None  # (S,)
-
-    def without(self, mask: _Mask, config: ModelConfig) -> _Sample:
-        """Hide something."""
-        hours = slice(config.context - mask.end, config.context - mask.first)
-        hourly, index, statics = self.hourly.copy(), self.index.copy(), self.statics
-        hourly[:, hours, np.isin(config.variables, mask.inputs)] = np.nan
-        if PATCHES in mask.inputs:
-            index[:, hours] = -1
-        if statics is not None:
-            statics = np.where(np.isin(config.statics, mask.inputs), np.float32(np.nan), statics)
-        return _Sample(hourly, index, self.patches, statics)
 
 
 def explain(
@@ -84,62 +64,64 @@ def explain(
     hours: int = 200,
     seed: int = 0,
 ) -> xr.Dataset:
-    r"""Tell what a model reads, by masking its inputs.
+    r"""Estimate the importance of a model's inputs by masking them.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``, as for :func:`xcarbon.prediction.predict.predict`.
-        With the measured target it is told how much worse the model predicts, without it how much otherwise.
+        Towers on ``(site, time)``, or one tower on ``(time,)``, as for
+        :func:`xcarbon.prediction.predict.predict`. With the measured target the result contains the loss of
+        skill, without it only the change of the prediction.
     model : CarbonModel or path-like
-        A trained model of any kind, or the name of one that comes with the package, or its folder.
+        A trained model of any kind, the name of a model of the package, or the folder of a saved model.
     by : str or None
-        ``"igbp"`` or any other coordinate on ``site`` for results per class, ``"site"`` per tower, None for
-        all towers alone.
+        ``"igbp"`` or any other coordinate on ``site`` for results per class, ``"site"`` for results per
+        tower, None for all towers together.
     target : str, optional
-        Which of the model's targets; by default the first one.
+        One of the model's targets; by default the first one.
     groups : mapping of str to sequence of str, optional
-        Inputs to mask together, by a name for them, beside each alone. Where two inputs tell the same, as
-        ``SW_IN`` and ``PPFD_IN`` do, a model without one of them reads the other.
+        Names of groups, and the inputs to mask together, in addition to each input alone. If two inputs carry
+        the same information, as ``SW_IN`` and ``PPFD_IN`` do, a model without one of them uses the other.
     lagged : sequence of str, optional
-        Hourly inputs, or ``"patches"``, to mask by lag; by default all hourly ones that are measured.
+        Hourly inputs, or ``"patches"``, to mask by lag; by default all measured hourly inputs.
     lags : sequence of int
-        Hours before the predicted one at which bins of lags begin; the last one ends with the window.
+        Lags [h] before the predicted hour at which bins begin; the last bin ends with the window.
     hours : int
-        How many to draw from each tower at random, of those with a measured target and a full window in which
-        something is measured. Each is predicted once for each input, group and bin of lags.
+        Number of hours to draw at random from each tower, out of those with a measured target and a full
+        window with at least one observation. Each is predicted once for each input, group and bin of lags.
     seed : int
-        Of the draw. Which hours are drawn from a tower does not depend on the other towers.
+        Random seed for the draw. The hours of a tower do not depend on the other towers.
 
     Returns
     -------
     xarray.Dataset
-        Lazily, one task for each tower. Along ``by``, with ``"all"`` towers first, and ``variable``: the
-        model's hourly inputs, ``DOY`` and ``TOD`` too, all bands as ``"patches"``, what it is told of a
-        place, and ``groups``, each masked in the whole window:
+        Lazy, with one task for each tower. The dims are ``by``, with ``"all"`` towers first, and
+        ``variable``: the hourly inputs including ``DOY`` and ``TOD``, all bands as ``"patches"``, the
+        static site features, and ``groups``, each masked in the whole window:
 
-        - ``nse_loss`` [1]: Nash-Sutcliffe efficiency less that without the variable, and its
-          ``nse_loss_interval``, which holds 95 % of what towers drawn with replacement give
+        - ``nse_loss`` [1]: Nash-Sutcliffe efficiency minus that without the variable, and its
+          ``nse_loss_interval``, the central 95 % over towers drawn with replacement
           (:func:`xcarbon.evaluation.bootstrap.pooled_nse`): NaN for a class of one tower, and too narrow
-          for one of a few,
-        - ``mse_rise``, ``rmse_rise``: mean squared error without the variable, and its root, less those with
+          for a class of a few towers,
+        - ``mse_rise``, ``rmse_rise``: mean squared error without the variable, and its root, minus those with
           it, in units of the target squared and of the target,
         - ``change``: mean absolute difference of the two predictions, in units of the target,
         - ``n``: number of hours.
 
-        The same by ``lag``, as ``lag_nse_loss`` and so on: there ``lagged`` is masked in the hours of a bin
-        alone, of which ``lag_bnds`` has the first one and the one after the last. Not for a model that sees a
-        single hour. And along ``by`` the model's ``nse`` and ``rmse`` in the drawn hours, nothing masked.
+        The same variables by ``lag``, named ``lag_nse_loss`` and so on: here ``lagged`` is masked only in the
+        hours of one bin; ``lag_bnds`` contains its first lag and the lag after its last one. They are absent
+        for a model with a context of one hour. In addition, ``nse`` and ``rmse`` along ``by`` are the scores
+        of the model in the drawn hours without any mask.
 
-        Without a measured target there are ``change`` and ``n`` alone.
+        Without a measured target, only ``change`` and ``n`` are returned.
 
     Raises
     ------
     ModelError
         If the model does not predict ``target``, or cannot be loaded.
     OptionError
-        If ``by`` is not a coordinate on ``site``, ``groups`` or ``lagged`` name what the model does not read,
-        or ``lags`` or ``hours`` are not possible.
+        If ``by`` is not a coordinate on ``site``, ``groups`` or ``lagged`` contain a name that is no input of
+        the model, or ``lags`` or ``hours`` are out of range.
     VariableError
         If ``ds`` has none of the model's predictors, or is no Dataset of towers.
 
@@ -152,14 +134,14 @@ def explain(
         \frac{1}{n} \sum (y - x')^2 - \frac{1}{n} \sum (y - x)^2, \qquad
         \frac{1}{n} \sum |x' - x|
 
-    are ``nse_loss``, ``mse_rise`` and ``change``, pooled over the hours of a class. They tell what the model
-    makes of a variable, not what the flux does: what towers hardly ever measure is not missed, and where two
-    variables tell the same, neither is. A loss below zero is that of a variable which misleads the model. An
-    hour for which nothing measured is left in the window has no prediction, and does not count. Towers count
-    alike, however long their records are.
+    are ``nse_loss``, ``mse_rise`` and ``change``, pooled over the hours of a class. They describe how the
+    model uses a variable, not how the flux depends on it: a variable that towers rarely measure has a small
+    loss, and so has each of two variables that carry the same information. A variable with a loss below
+    zero misleads the model. An hour whose window contains no observation after masking has no prediction
+    and does not count. All towers have the same weight, independent of the length of their records.
 
-    A worker holds, for each of its threads, the record of a tower, and its windows some three times: each
-    4 bytes for every drawn hour, hour of the model's context and variable.
+    For each of its threads, a worker holds the record of a tower, and its windows about three times: 4 bytes
+    for every drawn hour, hour of the model's context and variable.
 
     Examples
     --------
@@ -177,7 +159,7 @@ def explain(
     model = pretrained.load(model)
     target = target or model.targets[0]
     if target not in model.targets:
-        raise ModelError(f"the model predicts {list(model.targets)}, not {target}")
+        raise ModelError(f"the model predicts {list(model.targets)}, not {target}: choose one of its targets")
     if hours < 1:
         raise OptionError(f"hours must be at least 1, found {hours}")
     config = model.config
@@ -191,7 +173,7 @@ def explain(
     )
     place = list(inputs["hourly"].dims[:-2])
     if place != ["site"]:
-        raise VariableError(f"explaining needs towers on (site, time), found {place}")
+        raise VariableError(f"explain needs towers on (site, time), found predictors on {place}")
     drawn = _predict_without(inputs, model, target, [*whole.values(), *binned.values()], hours, seed)
     if "site" not in ds.dims:
         drawn = drawn.isel(site=0)
@@ -212,36 +194,36 @@ def explain(
 
 
 def _whole_masks(config: ModelConfig, groups: Mapping[str, Sequence[str]]) -> dict[str, _Mask]:
-    """Masks of the whole window, for each input and group."""
+    """Masks of the whole window for each input and group."""
     inputs = (*config.variables, *([PATCHES] if config.bands else []), *config.statics)
     for name, members in groups.items():
         unknown = [member for member in members if member not in inputs]
         if unknown or name in inputs:
             found = f"{unknown} in {name!r}" if unknown else f"the name {name!r}"
-            raise OptionError(f"a group has a name of its own and is of inputs {list(inputs)}, found {found}")
+            raise OptionError(f"a group needs a new name and members out of {list(inputs)}, found {found}")
     alone = {name: (name,) for name in inputs}
     together = {name: tuple(members) for name, members in groups.items()}
     return {name: _Mask(members, 0, config.context) for name, members in (alone | together).items()}
 
 
 def _lag_masks(config: ModelConfig, lagged: Sequence[str] | None, lags: Sequence[int]) -> dict[int, _Mask]:
-    """Masks of some hours before the predicted one, by the first lag; none for a model of a single hour."""
+    """Masks of bins of lags, by the first lag; none for a model with a context of one hour."""
     measured = [code for code in config.variables if code not in TIME_FEATURES]
     known = (*config.variables, *([PATCHES] if config.bands else []))
     chosen = tuple(measured if lagged is None else lagged)
     if not chosen or set(chosen) - set(known):
-        raise OptionError(f"lagged must be some of the hourly inputs {list(known)}, found {list(chosen)}")
+        raise OptionError(f"lagged must be out of the hourly inputs {list(known)}, found {list(chosen)}")
     first = [lag for lag in lags if lag < config.context]
     if not first or first[0] < 0 or list(lags) != sorted(set(lags)):
         window = f"0 to {config.context - 1}"
-        raise OptionError(f"lags must rise from one within the window, {window} hours, found {list(lags)}")
+        raise OptionError(f"lags must rise, from one within the window, {window}, found {list(lags)}")
     if config.context == 1:
         return {}
     ends = [*first[1:], config.context]
     return {lag: _Mask(chosen, lag, end) for lag, end in zip(first, ends, strict=False)}
 
 
-# --- Hours of towers, predicted with and without ------------------------------
+# --- Predictions with and without inputs --------------------------------------
 
 
 def _predict_without(
@@ -253,8 +235,8 @@ def _predict_without(
     -------
     xarray.Dataset
         ``whole (site, time)``, ``masked (site, mask, time)`` and, if it is measured,
-        ``observed (site, time)``, in units of the target. ``time`` counts the drawn hours; NaN where a
-        tower has fewer.
+        ``observed (site, time)``, in units of the target. ``time`` numbers the drawn hours; NaN where a
+        tower has fewer of them.
     """
     stamps = da.from_array(inputs["time"].values, chunks=-1)
     towers = np.array([zlib.crc32(str(site).encode()) for site in inputs["site"].values])
@@ -276,7 +258,7 @@ def _predict_without(
         "srn",
         *arrays,
         new_axes={"r": 2 + len(masks), "n": hours},
-        # A Delayed is sent once to each worker; a plain argument would be a part of every task.
+        # A Delayed is sent once to each worker; a plain argument would be part of every task.
         model=delayed(model, pure=True),
         align_arrays=False,
         concatenate=True,
@@ -292,7 +274,7 @@ def _predict_without(
 
 
 def _by_tower(array: xr.DataArray) -> da.Array:
-    """Put all of a tower into one chunk."""
+    """Rechunk so that a tower is one chunk."""
     return array.data.rechunk(dict.fromkeys(range(1, array.ndim), -1))
 
 
@@ -312,13 +294,12 @@ def _explain_tower(
     seed: int,
 ) -> Floats:
     """Kernel of :func:`_predict_without`, one tower to ``(1, 2 + masks, hours)``: observed, whole, masked."""
-    series, config = hourly[0], model.config
-    images, index = None, np.full(len(series), -1)
+    config, inputs = model.config, ModelInputs(hourly[0], statics=None if statics is None else statics[0])
     if patches is not None and days is not None:
-        images = patches[0]
-        index = patch_index(stamps, days, np.isfinite(images).all(axis=(1, 2, 3)))
-    # How many of the last T hours are observed.
-    count = np.convolve(_observed(series, index, config), np.ones(config.context))[: len(series)]
+        inputs.patches = patches[0]
+        inputs.patch_index = patch_index(stamps, days, np.isfinite(patches[0]).all(axis=(1, 2, 3)))
+    # Number of observed hours in each window.
+    count = np.convolve(inputs.observed(config.variables), np.ones(config.context))[: len(stamps)]
     candidates = count.round() > 0
     candidates[: config.context - 1] = False
     if observed is not None:
@@ -326,61 +307,66 @@ def _explain_tower(
     generator = np.random.default_rng([seed, int(tower[0])])
     drawn = np.sort(generator.permutation(np.flatnonzero(candidates))[:hours])  # (N,)
     window = drawn[:, np.newaxis] + np.arange(1 - config.context, 1)  # (N, T)
-    sample = _Sample(series[window], index[window], images, None if statics is None else statics[0])
+    index = None if inputs.patch_index is None else inputs.patch_index[window]  # (N, T)
+    windows = dataclasses.replace(inputs, hourly=inputs.hourly[window], patch_index=index)
     result = np.full((1, 2 + len(masks), hours), np.nan, np.float32)
     if observed is not None:
         result[0, 0, : len(drawn)] = observed[0, drawn]
-    result[0, 1, : len(drawn)] = _predict(sample, model)[row]
+    result[0, 1, : len(drawn)] = _predict(windows, model)[row]
     for number, mask in enumerate(masks, start=2):
-        result[0, number, : len(drawn)] = _predict(sample.without(mask, config), model)[row]
+        result[0, number, : len(drawn)] = _predict(_masked(windows, mask, config), model)[row]
     return result
 
 
-def _predict(sample: _Sample, model: CarbonModel) -> Floats:
-    """Predict the last hour of each window, ``(outputs, N)``; NaN where nothing is observed in it."""
-    config, patches, statics = model.config, sample.patches, sample.statics
-    seen = _observed(sample.hourly, sample.index, config).any(axis=1)
-    if not seen.any():
-        return np.full((len(model.outputs), seen.size), np.nan, np.float32)
-    # One window after another is a series, too, of which every T-th hour is wanted.
-    series = sample.hourly.reshape(-1, len(config.variables))
-    wanted = np.zeros(len(series) - config.context + 1, bool)
-    wanted[:: config.context] = seen
-    if patches is None:
-        output = model.predict_series(series, wanted, statics=statics)
-    else:
-        used, index = np.unique(sample.index.ravel(), return_inverse=True)
-        nothing = int(used[0] < 0)
-        output = model.predict_series(series, wanted, patches[used[nothing:]], index - nothing, statics)
-    return output[:, :: config.context]
+def _masked(windows: ModelInputs[Floats], mask: _Mask, config: ModelConfig) -> ModelInputs[Floats]:
+    """Mask inputs of windows, ``hourly (N, T, V)``."""
+    hours = slice(config.context - mask.end, config.context - mask.first)
+    hourly, index, statics = windows.hourly.copy(), windows.patch_index, windows.statics
+    hourly[:, hours, np.isin(config.variables, mask.inputs)] = np.nan
+    if index is not None and PATCHES in mask.inputs:
+        index = index.copy()
+        index[:, hours] = -1
+    if statics is not None:
+        statics = np.where(np.isin(config.statics, mask.inputs), np.float32(np.nan), statics)
+    return dataclasses.replace(windows, hourly=hourly, patch_index=index, statics=statics)
 
 
-def _observed(hourly: Floats, index: NDArray[np.int64], config: ModelConfig) -> NDArray[np.bool_]:
-    """Tell in which hours something is observed, ``(..., V), (...) -> (...)``."""
-    measured = [number for number, code in enumerate(config.variables) if code not in TIME_FEATURES]
-    observed: NDArray[np.bool_] = np.isfinite(hourly[..., measured]).any(axis=-1) | (index >= 0)
-    return observed
+def _predict(windows: ModelInputs[Floats], model: CarbonModel) -> Floats:
+    """Predict the last hour of each window, ``(outputs, N)``; NaN where no hour of it has an observation."""
+    config, index = model.config, windows.patch_index
+    observed = windows.observed(config.variables).any(axis=1)
+    if not observed.any():
+        return np.full((len(model.outputs), observed.size), np.nan, np.float32)
+    # The concatenated windows are a series of which every T-th hour is predicted.
+    series = dataclasses.replace(
+        windows,
+        hourly=windows.hourly.reshape(-1, len(config.variables)),
+        patch_index=None if index is None else index.ravel(),
+    ).compact()
+    wanted = np.zeros(len(series.hourly) - config.context + 1, bool)
+    wanted[:: config.context] = observed
+    return model.predict_series(series, wanted)[:, :: config.context]
 
 
 # --- From predictions to importance -------------------------------------------
 
 
 def _compare(drawn: xr.Dataset, target: str, by: str | None) -> xr.Dataset:
-    """Compare the prediction with those with masks, in hours that both predict."""
+    """Compare the predictions without and with masks, in hours where both exist."""
     masked = drawn["masked"]
     whole = drawn["whole"].where(masked.notnull())
-    # Of an absolute change and zero, the bias is the mean.
+    # The bias of the absolute change against zero is its mean.
     changes = _pooled(_moments(xr.zeros_like(drawn["whole"]), abs(masked - whole), target), by)
     compared = {"change": changes["bias"], "n": changes["n"]}
     if "observed" in drawn:
-        towers = _moments(drawn["observed"], xr.concat([whole, masked], "sight"), target)
+        towers = _moments(drawn["observed"], xr.concat([whole, masked], "inputs"), target)
         scores = _pooled(towers, by)
-        seeing, blind = scores.isel(sight=0), scores.isel(sight=1)
+        with_all, without = scores.isel(inputs=0), scores.isel(inputs=1)
         compared = {
-            "nse_loss": seeing["nse"] - blind["nse"],
+            "nse_loss": with_all["nse"] - without["nse"],
             "nse_loss_interval": _intervals(towers, by),
-            "mse_rise": blind["rmse"] ** 2 - seeing["rmse"] ** 2,
-            "rmse_rise": blind["rmse"] - seeing["rmse"],
+            "mse_rise": without["rmse"] ** 2 - with_all["rmse"] ** 2,
+            "rmse_rise": without["rmse"] - with_all["rmse"],
             **compared,
         }
     return xr.Dataset(compared)
@@ -391,7 +377,7 @@ def _moments(observed: xr.DataArray, predicted: xr.DataArray, target: str) -> xr
 
 
 def _pooled(towers: xr.Dataset, by: str | None) -> xr.Dataset:
-    """Scores as of :func:`xcarbon.evaluation.scores.score`, of all towers and, if asked for, by class."""
+    """Scores as in :func:`xcarbon.evaluation.scores.score`, for all towers and, with ``by``, for classes."""
     everywhere = pooled(towers)
     if by is None:
         return everywhere
@@ -400,7 +386,7 @@ def _pooled(towers: xr.Dataset, by: str | None) -> xr.Dataset:
 
 
 def _intervals(towers: xr.Dataset, by: str | None) -> xr.DataArray:
-    """Interval of the loss of efficiency, in the order of :func:`_pooled`."""
+    """Intervals of the loss of efficiency, in the order of :func:`_pooled`."""
     members = {ALL: np.arange(towers.sizes["site"])}
     if by is not None:
         labels = towers[by].values.astype(str)
@@ -409,7 +395,7 @@ def _intervals(towers: xr.Dataset, by: str | None) -> xr.DataArray:
         _draw_losses,
         *(towers[name] for name in ("n", "mean", "sst", "sse")),
         kwargs={"groups": list(members.values())},
-        input_core_dims=[["sight", "site"]] * 4,
+        input_core_dims=[["inputs", "site"]] * 4,
         output_core_dims=[["group", "bound"]],
         dask="parallelized",
         output_dtypes=[np.float64],
@@ -424,7 +410,7 @@ def _intervals(towers: xr.Dataset, by: str | None) -> xr.DataArray:
 def _draw_losses(
     n: Doubles, mean: Doubles, sst: Doubles, sse: Doubles, *, groups: list[NDArray[np.int64]]
 ) -> Doubles:
-    """Kernel of :func:`_intervals`: ``(..., sight, site) -> (..., group, bound)``; NaN for a single tower."""
+    """Kernel of :func:`_intervals`: ``(..., 2, site) -> (..., group, bound)``; NaN for a single tower."""
     intervals = np.full((*n.shape[:-2], len(groups), 2), np.nan)
     for number, group in enumerate(groups):
         if len(group) > 1:
@@ -435,7 +421,7 @@ def _draw_losses(
 
 
 def _describe(explained: xr.Dataset, model: CarbonModel, target: str) -> xr.Dataset:
-    """Add attributes, and where the model comes from."""
+    """Add attributes and the provenance of the model."""
     units = variable(target).units
     described = {
         "nse_loss": ("loss of Nash-Sutcliffe efficiency", "1"),
@@ -449,16 +435,16 @@ def _describe(explained: xr.Dataset, model: CarbonModel, target: str) -> xr.Data
         if str(name).removeprefix("lag_") in described:
             long_name, unit = described[str(name).removeprefix("lag_")]
             array.attrs = {"long_name": long_name, "units": unit}
-    explained["variable"].attrs = {"long_name": "what is masked"}
+    explained["variable"].attrs = {"long_name": "masked inputs"}
     if "lag" in explained.coords:
         explained["lag"].attrs = {
             "long_name": "time before the predicted hour",
             "units": "h",
             "bounds": "lag_bnds",
         }
-    title = f"what a model of {target} reads"
+    title = f"importance of the inputs of a model of {target}"
     explained.attrs = {"Conventions": CONVENTIONS, "title": title, **provenance_attrs(model)}
-    return log(explained, f"{title}, by masking its inputs")
+    return log(explained, f"{title}, by masking them")
 
 
 def _squared(units: str) -> str:

@@ -1,4 +1,4 @@
-"""Apply a trained model to a Dataset, lazily and chunk by chunk."""
+"""Predict a flux for a Dataset with a trained model, lazily and chunk by chunk."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from xcarbon._version import __version__
 from xcarbon.core import conventions
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
-from xcarbon.core.variables import SPREAD, TIME_FEATURES
+from xcarbon.core.variables import SPREAD
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
@@ -44,48 +45,51 @@ def predict(
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or one on ``(time,)``; or cells of a grid on ``(time, lat, lon)``, in
-        UTC. Patches where the model uses them. Predictors that are absent count as missing.
+        Towers on ``(site, time)``, one tower on ``(time,)``, or cells of a grid on ``(time, lat, lon)`` in
+        UTC, with patches if the model uses them. Predictors that are absent count as missing.
     target : str
         Code of the variable to predict; the model must have been trained for it.
     model : CarbonModel, path-like or str, optional
-        A trained model, the folder that one was saved to, or the name of one that comes with the package
-        (``xcarbon models`` lists them); by default the one of the package that predicts this flux, which is
-        named on the screen.
+        A trained model, the folder of a saved model, or the name of a model of the package (``xcarbon
+        models`` lists them). By default the model of the package that predicts this flux; its name is
+        printed.
     spread : bool
-        Tell how uncertain each prediction is, too, if the model was trained to.
+        Also return the standard deviation of the error, if the model was trained to predict it.
 
     Returns
     -------
     xarray.DataArray or xarray.Dataset
-        Named ``target``, on the dims of ``ds``, float32, in units of the target, with CF attributes and
-        the model's provenance. Nothing is computed before it is asked for. NaN where there are fewer
-        stamps before than the model needs (``model.config.min_context``), and where a window holds no
-        observation at all. With ``spread`` a Dataset of it and of ``<target>_SE``, its standard deviation:
-        that of a single hour's error at a tower that the model has not seen.
+        Prediction named ``target``, on the dims of ``ds``, float32, in the units of the target, with CF
+        attributes and the provenance of the model. It is computed lazily. NaN where the record has fewer
+        hours than the model needs (``model.config.min_context``), and where a window contains no
+        observation. With ``spread``, a Dataset with the prediction and ``<target>_SE``, the standard
+        deviation of the error of a single hour at a tower that was not used in training.
 
     Raises
     ------
     ModelError
-        If the model predicts another variable, has no spread when it is asked for, or cannot be loaded.
+        If the model predicts another variable, predicts no spread although ``spread`` is set, or cannot be
+        loaded.
     VariableError
         If ``ds`` has none of the model's predictors.
     MetadataError
-        If a predictor says that it has other units than the vocabulary, or a grid has no longitude.
+        If the units of a predictor differ from those of the vocabulary, or a grid has no longitude.
     TimestampError
         If the time axis is not hourly.
 
     Notes
     -----
-    Chunks, of any form, leave no trace: each sees the hours before it. A chunk is the work of one task,
-    and a worker holds, for each of its threads, the chunk of each predictor and 4 bytes for each hour,
-    cell and variable of the model, however large the whole is. A month of 16 x 16 cells is some 20 MB and
-    minutes of work; chunks that are much larger are better cut when files are opened. A worker has one
-    copy of the model.
+    The result does not depend on the chunking: a chunk includes the hours of context before it.
+    One task predicts one chunk. For each of its threads, a worker holds the chunk of each predictor and 4
+    bytes for each hour, cell and variable of the model, independent of the size of the Dataset. A month of
+    16 x 16 cells needs about 20 MB and some minutes; much larger chunks should be divided when the files
+    are opened. Each worker holds one copy of the model.
 
-    A cell of the sea, or masked by ``ds.where(mask)``, has no observation and is not given to the model.
+    Cells without any observation, such as cells of the sea or cells masked by ``ds.where(mask)``, are
+    skipped.
 
-    On a grid the model sees mean solar time, UTC plus ``lon / 15`` hours, and a day's patch at its noon.
+    On a grid the model reads mean solar time, UTC plus ``lon / 15`` hours, and the patch of a day at its
+    noon.
 
     Examples
     --------
@@ -103,7 +107,7 @@ def predict(
         instead = f"ds.carbon.predict({model.targets[0]!r}, model)"
         raise ModelError(f"the model predicts {', '.join(model.targets)}, not {target}: use {instead}")
     if spread and not model.has_spread:
-        raise ModelError(f"this {model.predictor.name} model does not tell how uncertain it is: omit spread")
+        raise ModelError(f"this {model.predictor.name} model predicts no standard deviation: omit spread")
     config = model.config
     inputs = model_inputs(ds, config.variables, config.bands, max_qc=model.scaler.max_qc)
     values = _predict_blocks(inputs, model)
@@ -128,21 +132,16 @@ def predict(
 
 
 def _default(target: str) -> CarbonModel:
-    """The package's own model, which says who it is: nobody has chosen it."""
+    """Load the model of the package for a target, and print its name, since the user did not choose it."""
     model = pretrained.default(target)
     if OPTIONS["progress"]:
         name = model.provenance["name"]
-        tqdm.write(
-            f"predicting {target} with {name} of xcarbon; `xcarbon models {name}` tells what it can do"
-        )
+        tqdm.write(f"predicting {target} with {name} of xcarbon; `xcarbon models {name}` describes it")
     return model
 
 
 def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
-    """Dask graph: each chunk gets the hours of context before it, and the patches of its towers or cells.
-
-    The outputs of the model are the last dim.
-    """
+    """Build the Dask graph, ``(*place, time, outputs)``: a chunk with its context and patches is one task."""
     *place, _, _ = dims = inputs["hourly"].dims
     hourly, axis = inputs["hourly"].data, len(place)
     hours = da.overlap.ensure_minimum_chunksize(
@@ -165,7 +164,7 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
         functools.partial(_predict_block, day=day),
         (*dims[:-1], "output"),
         *arrays,
-        # A Delayed is sent once to each worker; a plain argument would be a part of every task.
+        # A Delayed is sent once to each worker; a plain argument would be part of every task.
         model=delayed(model, pure=True),
         new_axes={"output": len(model.outputs)},
         adjust_chunks={"time": hours},
@@ -176,7 +175,7 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
 
 
 def _local_stamps(inputs: xr.Dataset, hourly: da.Array) -> da.Array:
-    """Local time in the chunks of ``hourly``, of length 1 along the dims on which it does not depend."""
+    """Local time in the chunks of ``hourly``; the length is 1 along dims on which it does not depend."""
     local = inputs.get("local_time", inputs["time"]).variable.to_base_variable().astype("datetime64[s]")
     stamps = da.asarray(local.set_dims(inputs["hourly"].dims[:-1]).data)
     same = [axis for axis, size in enumerate(stamps.shape) if size == hourly.shape[axis]]
@@ -184,7 +183,7 @@ def _local_stamps(inputs: xr.Dataset, hourly: da.Array) -> da.Array:
 
 
 def _hours_before(array: da.Array, axis: int, hours: int, fill: object) -> da.Array:
-    """Give for each chunk along ``axis`` the last hours of the one before it; ``fill`` for the first one."""
+    """For each chunk along ``axis`` the last hours of the chunk before it; ``fill`` for the first chunk."""
     chunks = list(array.chunks)
     chunks[axis] = (hours,)
     first = da.full([sum(sizes) for sizes in chunks], fill, dtype=array.dtype, chunks=tuple(chunks))
@@ -198,7 +197,7 @@ def _hours_before(array: da.Array, axis: int, hours: int, fill: object) -> da.Ar
 
 
 def _last(values: np.ndarray, axis: int, hours: int) -> np.ndarray:
-    # A copy: a view would keep all of the chunk.
+    # A copy, because a view would keep the whole chunk in memory.
     return values[(slice(None),) * axis + (slice(-hours, None),)].copy()
 
 
@@ -213,83 +212,59 @@ def _predict_block(
     day: np.ndarray | None,
     model: CarbonModel,
 ) -> np.ndarray:
-    """One chunk: ``(*place, T - 1, V), (*place, hours, V) -> (*place, hours, outputs)``, cell by cell."""
+    """Predict a chunk: ``(*place, T - 1, V), (*place, hours, V) -> (*place, hours, outputs)``."""
     output = np.empty((*hourly.shape[:-1], len(model.outputs)), np.float32)
     place = hourly.shape[:-2]
     clocks_before, clocks = (
         np.broadcast_to(part, (*place, part.shape[-1])) for part in (stamps_before, stamps)
     )
     for cell in np.ndindex(place):
-        series = np.concatenate([before[cell], hourly[cell]])
+        inputs = ModelInputs(np.concatenate([before[cell], hourly[cell]]))
         clock = np.concatenate([clocks_before[cell], clocks[cell]])
-        images = index = None
         if patches is not None and day is not None:
-            images = patches[cell]
-            index = patch_index(clock, day, np.isfinite(images).all(axis=(1, 2, 3)))
-        known = None if statics is None else statics[cell]
-        output[cell] = predict_hours(series, clock, model, images, index, known).T
+            inputs.patches = patches[cell]
+            usable = np.isfinite(patches[cell]).all(axis=(1, 2, 3))
+            inputs.patch_index = patch_index(clock, day, usable)
+        if statics is not None:
+            inputs.statics = statics[cell]
+        output[cell] = predict_hours(inputs, clock, model).T
     return output
 
 
-def predict_hours(
-    hourly: np.ndarray,
-    stamps: np.ndarray,
-    model: CarbonModel,
-    patches: np.ndarray | None = None,
-    index: np.ndarray | None = None,
-    statics: np.ndarray | None = None,
-) -> np.ndarray:
+def predict_hours(inputs: ModelInputs[np.ndarray], stamps: np.ndarray, model: CarbonModel) -> np.ndarray:
     """Predict consecutive hours of one tower.
 
     Parameters
     ----------
-    hourly : numpy.ndarray
-        Scaled variables [1], shape ``(hours + T - 1, V)``; NaN where missing.
+    inputs : ModelInputs
+        The hours as numpy arrays, with ``hourly`` of the shape ``(hours + T - 1, V)``.
     stamps : numpy.ndarray
         Time stamps, shape ``(hours + T - 1,)``; NaT before the record.
     model : CarbonModel
         The model, with a context of T hours.
-    patches : numpy.ndarray, optional
-        Shape ``(days, C, 8, 8)``.
-    index : numpy.ndarray, optional
-        Which patch enters at each hour, shape ``(hours + T - 1,)``; -1 for none.
-    statics : numpy.ndarray, optional
-        What is known of the tower, shape ``(S,)``; NaN where unknown.
 
     Returns
     -------
     numpy.ndarray
-        Shape ``(len(model.outputs), hours)``, float32; NaN where a window holds no observation, or has
-        fewer hours of the record than the model needs.
+        Shape ``(len(model.outputs), hours)``, float32; NaN where a window contains no observation, or the
+        record has fewer hours than the model needs.
     """
     config = model.config
-    measured = [number for number, code in enumerate(config.variables) if code not in TIME_FEATURES]
-    observed = np.isfinite(hourly[:, measured]).any(axis=1)
-    if index is not None:
-        observed |= index >= 0
-    seen = np.lib.stride_tricks.sliding_window_view(observed, config.context).any(axis=1)
+    observed = inputs.observed(config.variables)
+    has_observation = np.lib.stride_tricks.sliding_window_view(observed, config.context).any(axis=1)
     recorded = ~np.isnat(stamps)
     least = config.min_context
-    wanted = seen & recorded[config.context - least : len(stamps) - least + 1]
+    wanted = has_observation & recorded[config.context - least : len(stamps) - least + 1]
     if not wanted.any():  # the sea, most of a grid
         return np.full((len(model.outputs), len(wanted)), np.nan, np.float32)
-    if patches is not None and index is not None:
-        patches, index = _seen(patches, index)
-    if least < config.context:  # hours before the record are none, rather than hours without observations
+    begin = 0
+    if least < config.context:  # hours before the record are not hours without observations
         begin = min(int(recorded.argmax()), config.context - 1)
-        hourly, index = hourly[begin:], None if index is None else index[begin:]
-    return model.predict_series(hourly, wanted, patches, index, statics)
-
-
-def _seen(patches: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the patches that some hour sees, and renumber ``index`` to them."""
-    used, renumbered = np.unique(index, return_inverse=True)
-    nothing = int(used[0] < 0)
-    return patches[used[nothing:]], renumbered - nothing
+    return model.predict_series(inputs.between(begin, None), wanted)
 
 
 def _name(model: CarbonModel) -> str:
-    """What a model is called: by its own name, if it has one, and by its kind."""
+    """Name of a model, if it has one, and of its kind."""
     kind = f"{model.predictor.name} model"
     return f"{model.provenance['name']}: {kind}" if "name" in model.provenance else kind
 
@@ -304,17 +279,17 @@ def _spread_attrs(target: str) -> dict[str, str]:
 
 
 def provenance_attrs(model: CarbonModel) -> dict[str, str]:
-    """Give the CF attributes that say where a prediction comes from.
+    """Return the CF attributes that describe the origin of a prediction.
 
     Parameters
     ----------
     model : CarbonModel
-        What predicts.
+        The model of the prediction.
 
     Returns
     -------
     dict
-        ``source``, ``references``, ``comment`` and ``training_sites``.
+        The attributes ``source``, ``references``, ``comment`` and ``training_sites``.
     """
     sites = model.sites
     data = model.provenance.get("data", {})

@@ -1,4 +1,4 @@
-"""Synthetic towers with the structure of real ones, and helpers for tests and examples."""
+"""Simulate towers with the structure of real ones, and provide helpers for tests and examples."""
 
 from xcarbon.testing.towers import raise_on_compute, synthetic_towers, write_fluxnet_csv, write_release
 

@@ -1,6 +1,6 @@
-"""The simulation behind synthetic towers: one function per process, on arrays of one tower.
+"""Simulate weather, fluxes and satellite patches of one tower; each process is one function on arrays.
 
-Weather follows from solar geometry and autoregressive noise, uptake from light-use efficiency,
+Weather is computed from solar geometry and autoregressive noise, uptake from light-use efficiency,
 respiration from temperature, and patches from the phenology of the same vegetation.
 """
 
@@ -31,32 +31,32 @@ from xcarbon.prep.sun import SOLAR_CONSTANT
 Array = NDArray[np.floating[Any]]
 Generator = np.random.Generator
 
-#: Every code that can be simulated.
+#: Codes of all variables that can be simulated.
 SIMULATED = (*PAPER_INPUTS[2:], *TARGETS, "SW_IN_POT", "SWC_1", "TS_1")
-#: Independent streams of random numbers of a tower.
+#: Numbers of the independent random streams of a tower.
 _SITE, _WEATHER, _FLUX, _GAPS, _PATCH = range(5)
 
 _STEFAN_BOLTZMANN = 5.670374e-8  # [W m-2 K-4]
 _KELVIN = 273.15
 _PPFD_PER_WATT = 2.04  # photosynthetic photons in sunlight [umol J-1]
-_CLOSURE = 0.85  # share of the available energy that eddy covariance finds [1]
+_CLOSURE = 0.85  # share of the available energy that eddy covariance measures [1]
 _NOON = slice(12, None, 24)
 
 
 @dataclass(frozen=True)
 class _Ecosystem:
-    """What tells the vegetation of one IGBP class from another."""
+    """Parameters of the vegetation of one IGBP class."""
 
     regions: tuple[str, ...]
-    fapar: tuple[float, float]  # absorbed share of light in winter and in summer [1]
-    season: tuple[float, float]  # steepness and onset in the cosine of the year [1]
+    fapar: tuple[float, float]  # absorbed share of light in winter and summer [1]
+    season: tuple[float, float]  # steepness and onset of the season in the annual cosine [1]
     light_use: float  # quantum yield [1]
     uptake_limit: float  # light-saturated uptake of a closed canopy [umol m-2 s-1]
-    respiration: float  # at 10 degC [umol m-2 s-1]
-    albedo: float
+    respiration: float  # respiration at 10 degC [umol m-2 s-1]
+    albedo: float  # albedo without snow [1]
     drag: float  # friction velocity per wind speed [1]
-    brightness: float = 1.0  # of the canopy, relative to grass [1]
-    methane: float = -1.0  # at 10 degC [nmol m-2 s-1]
+    brightness: float = 1.0  # reflectance of the canopy, relative to grass [1]
+    methane: float = -1.0  # methane flux at 10 degC [nmol m-2 s-1]
 
 
 # fmt: off
@@ -86,7 +86,7 @@ _ECOSYSTEMS = {
 _FIRST_CLASSES = ("ENF", "DBF", "GRA", "CRO")
 _MORE_CLASSES = ("EBF", "WET", "MF", "SAV", "OSH", *_FIRST_CLASSES)
 
-#: Ranges of latitude and longitude [degrees] without much water in them.
+#: Ranges of latitude and longitude [degrees] that contain little water.
 _REGIONS = {
     "europe": ((45, 52), (4, 25)),
     "usa": ((34, 42), (-112, -83)),
@@ -102,7 +102,7 @@ _REGIONS = {
 
 @dataclass(frozen=True)
 class Site:
-    """One tower and what makes it differ from others of its class."""
+    """One tower, and its deviations from other towers of the same class."""
 
     seed: int
     index: int
@@ -111,16 +111,16 @@ class Site:
     lon: float
     elevation: float
     utc_offset: float
-    vigour: float  # of uptake, relative to the class [1]
-    delay: float  # of the growing season [days]
+    vigour: float  # factor of the uptake, relative to the class [1]
+    delay: float  # delay of the growing season [days]
 
     @property
     def ecosystem(self) -> _Ecosystem:
-        """What it shares with its class."""
+        """Parameters of the class."""
         return _ECOSYSTEMS[self.igbp]
 
     def rng(self, stream: int) -> Generator:
-        """Random numbers of one of its independent streams."""
+        """Return the random generator of one stream."""
         return _rng(self.seed, self.index, stream)
 
 
@@ -130,47 +130,47 @@ def _rng(seed: int, index: int, stream: int) -> Generator:
 
 @dataclass(frozen=True)
 class Period:
-    """The time axis, and what geometry and phenology need of it."""
+    """The time axis, and quantities of it that the simulation uses."""
 
     start: str
     years: int
 
     @property
     def days(self) -> NDArray[np.datetime64]:
-        """Midnights of the days."""
+        """Midnight of each day."""
         end = pd.Timestamp(self.start) + pd.DateOffset(years=self.years)
         return pd.date_range(self.start, end, inclusive="left", unit="ns").values
 
     @property
     def hours(self) -> NDArray[np.datetime64]:
-        """Starts of the hours."""
+        """Start of each hour."""
         return (self.days[:, np.newaxis] + np.arange(24) * HOUR).ravel()
 
     @property
     def day_of_year(self) -> Array:
-        """Of each hour, from 1."""
+        """Day of the year of each hour, from 1."""
         return pd.DatetimeIndex(self.hours).day_of_year.to_numpy(float)
 
     @property
     def hour(self) -> Array:
-        """Of the day, from 0."""
+        """Hour of the day, from 0."""
         return pd.DatetimeIndex(self.hours).hour.to_numpy(float)
 
     @property
     def years_since_2010(self) -> Array:
-        """Of each hour, for trends."""
+        """Time of each hour since the start of 2010 [years]."""
         return (self.hours - np.datetime64("2010-01-01")) / np.timedelta64(8766, "h")
 
 
 def _igbp(index: int) -> str:
-    """Class of a tower by its position."""
+    """Return the IGBP class of a tower by its position."""
     if index < 12:
         return _FIRST_CLASSES[index % len(_FIRST_CLASSES)]
     return _MORE_CLASSES[(index - 12) % len(_MORE_CLASSES)]
 
 
 def draw_site(seed: int, index: int) -> Site:
-    """Place a tower somewhere in a region of its class."""
+    """Draw the location and parameters of a tower from a region of its class."""
     rng = _rng(seed, index, _SITE)
     igbp = _igbp(index)
     names = _ECOSYSTEMS[igbp].regions
@@ -190,19 +190,19 @@ def draw_site(seed: int, index: int) -> Site:
 
 
 def _ar1(rng: Generator, size: int, memory: float) -> Array:
-    """Draw standard normal noise that forgets itself over ``memory`` steps."""
+    """Draw standard normal noise whose autocorrelation decays over ``memory`` steps."""
     persistence = np.exp(-1 / memory)
     return _filter(rng.standard_normal(size), persistence) * np.sqrt(1 - persistence**2)
 
 
 def _smooth(values: Array, memory: float) -> Array:
-    """Mean of the past, weighted by exp(-age / ``memory``)."""
+    """Mean of past values, weighted by exp(-age / ``memory``)."""
     persistence = np.exp(-1 / memory)
     return _filter(values, persistence) * (1 - persistence)
 
 
 def _filter(values: Array, persistence: float) -> Array:
-    """Solve ``y[i] = persistence * y[i - 1] + values[i]``, as if the record were a circle."""
+    """Solve ``y[i] = persistence * y[i - 1] + values[i]`` with periodic boundaries."""
     frequency = np.fft.rfftfreq(values.size)
     response = 1 / (1 - persistence * np.exp(-2j * np.pi * frequency))
     return np.fft.irfft(np.fft.rfft(values) * response, values.size)
@@ -213,7 +213,7 @@ def _logistic(values: Array) -> Array:
 
 
 def _annual_cosine(lat: float, day_of_year: Array, warmest: float) -> Array:
-    """1 on the warmest day (given for the north) and -1 half a year later."""
+    """Cosine that is 1 on the warmest day, which is given for the northern hemisphere."""
     peak = warmest if lat >= 0 else warmest - 182.6
     return np.cos(2 * np.pi * (day_of_year - peak) / 365.25)
 
@@ -236,7 +236,7 @@ def _potential_radiation(site: Site, period: Period) -> Array:
 
 
 def _weather(site: Site, period: Period) -> dict[str, Array]:
-    """State of the air by code, and ``cloud``, the cover of the sky [1]."""
+    """Simulate meteorological variables by code, and ``cloud``, the cloud cover [1]."""
     rng, size = site.rng(_WEATHER), period.hours.size
     potential = _potential_radiation(site, period)
     cloud = _logistic(1.6 * _ar1(rng, size, 18) - 0.2)
@@ -266,7 +266,7 @@ def _weather(site: Site, period: Period) -> dict[str, Array]:
 
 
 def _humidity(rng: Generator, slow: Array, temperature: Array, cloud: Array, rain: Array) -> dict[str, Array]:
-    """Relative humidity and deficit of air whose dew point follows the slow temperature."""
+    """Relative humidity and vapour pressure deficit; the dew point follows the slow part of temperature."""
     dew_point = slow - 8 + 5 * cloud + 2 * _ar1(rng, slow.size, 48)
     dew_point = np.where(rain > 0, temperature - 0.4, np.minimum(dew_point, temperature))
     saturation, vapour = saturation_vapour_pressure(temperature), saturation_vapour_pressure(dew_point)
@@ -274,7 +274,7 @@ def _humidity(rng: Generator, slow: Array, temperature: Array, cloud: Array, rai
 
 
 def _phenology(site: Site, period: Period) -> Array:
-    """Share of the light that the canopy absorbs [1]."""
+    """Share of light that the canopy absorbs [1]."""
     winter, summer = site.ecosystem.fapar
     steepness, onset = site.ecosystem.season
     season = _annual_cosine(site.lat, period.day_of_year - site.delay, 200)
@@ -282,12 +282,12 @@ def _phenology(site: Site, period: Period) -> Array:
 
 
 def _snow_cover(air: Mapping[str, Array]) -> Array:
-    """Share of the ground under snow [1]."""
+    """Share of the ground that is covered by snow [1]."""
     return _logistic(-1.5 * (_smooth(air["TA"], 240) + 1))
 
 
 def _soil(air: Mapping[str, Array]) -> dict[str, Array]:
-    """Temperature and moisture of the top of the soil."""
+    """Temperature and moisture of the topsoil."""
     mean = air["TA"].mean()
     daily_rain = 24 * _smooth(air["P"], 240)
     return {
@@ -297,7 +297,7 @@ def _soil(air: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _radiation(site: Site, air: Mapping[str, Array], fapar: Array) -> dict[str, Array]:
-    """Balance of radiation at the surface."""
+    """Radiation balance of the surface."""
     kelvin = air["TA"] + _KELVIN
     vapour = saturation_vapour_pressure(air["TA"]) - air["VPD"]
     clear = 1.24 * (vapour / kelvin) ** (1 / 7)
@@ -315,7 +315,7 @@ def _radiation(site: Site, air: Mapping[str, Array], fapar: Array) -> dict[str, 
 
 
 def _heat(rng: Generator, state: Mapping[str, Array], fapar: Array) -> dict[str, Array]:
-    """Divide the available energy into heat fluxes, less what eddy covariance does not find."""
+    """Divide the available energy, reduced by the closure gap of eddy covariance, into heat fluxes."""
     ground = (0.05 + 0.15 * (1 - fapar)) * _smooth(state["NETRAD"], 2)
     available = _CLOSURE * (state["NETRAD"] - ground)
     wetness = np.minimum(state["SWC_1"] / 30, 1) * _logistic(state["TA"] / 4)
@@ -325,12 +325,12 @@ def _heat(rng: Generator, state: Mapping[str, Array], fapar: Array) -> dict[str,
 
 
 def _measured(rng: Generator, flux: Array, least: float) -> Array:
-    """Add the random error of eddy covariance, which grows with the flux and has long tails."""
+    """Add the random error of eddy covariance: Laplacian, with a scale that increases with the flux."""
     return flux + rng.laplace(0, 1, flux.size) * (least + 0.08 * np.abs(flux))
 
 
 def _carbon(site: Site, rng: Generator, state: Mapping[str, Array], fapar: Array) -> dict[str, Array]:
-    """Uptake by light-use efficiency, respiration by Lloyd and Taylor, and what towers see."""
+    """Uptake by light-use efficiency, respiration after Lloyd and Taylor, and the measured fluxes."""
     plants, air = site.ecosystem, state["TA"]
     warmth = np.clip((air + 3) / 18, 0, 1) * np.clip((44 - air) / 16, 0, 1)
     stress = warmth / (1 + (state["VPD"] / 30) ** 2)
@@ -351,7 +351,7 @@ def _carbon(site: Site, rng: Generator, state: Mapping[str, Array], fapar: Array
 
 
 def _simulate(site: Site, period: Period) -> dict[str, Array]:
-    """Every variable of a tower, without errors of sensors."""
+    """Simulate all variables of a tower, without gaps."""
     rng, fapar = site.rng(_FLUX), _phenology(site, period)
     state = _weather(site, period)
     state |= _soil(state)
@@ -360,19 +360,19 @@ def _simulate(site: Site, period: Period) -> dict[str, Array]:
     return state | _carbon(site, rng, state, fapar)
 
 
-# --- Failures: gaps, filling and the codes that tell of it --------------------
+# --- Gaps, gap-filling and quality flags --------------------------------------
 
 
 def flag_scheme(code: str) -> QualityScheme | None:
-    """Quality scheme of a variable's column in FLUXNET, None where it has no codes there."""
+    """Return the quality scheme of a variable in FLUXNET, or None if it has no quality flags there."""
     column = VARIABLES[code].columns[0]
     return quality_scheme(column) if "_F" in column or code == "NEE" else None
 
 
 def _outages(rng: Generator, size: int, rate: float) -> NDArray[np.int8]:
-    """Grade how far each hour is into trouble: 0 measured, 1 to 3 filled from ever farther, 4 lost.
+    """Grade each hour: 0 measured, 1 to 3 gap-filled with decreasing quality, 4 missing.
 
-    Gaps last hours, a day or weeks; ``rate`` 1 costs about eight percent of the hours.
+    Gaps last hours, about a day, or weeks; with ``rate`` 1 they cover about eight percent of the hours.
     """
     grade = np.zeros(size, np.int8)
     for per_year, mean_length in ((60, 3), (10, 24), (0.8, 350)):
@@ -384,7 +384,7 @@ def _outages(rng: Generator, size: int, rate: float) -> NDArray[np.int8]:
 
 
 def _grades(rng: Generator, state: Mapping[str, Array]) -> dict[str, NDArray[np.int8]]:
-    """Grade each variable: power cuts hit all, sensors fail alone, calm nights spoil the fluxes."""
+    """Grade each variable: power cuts affect all, sensors fail independently, fluxes fail in calm nights."""
     size = state["TA"].size
     power, sonic = _outages(rng, size, 0.3), _outages(rng, size, 2)
     grades = {code: np.maximum(power, _outages(rng, size, 0.6)) for code in SIMULATED}
@@ -399,7 +399,7 @@ def _grades(rng: Generator, state: Mapping[str, Array]) -> dict[str, NDArray[np.
 
 
 def _spoil(rng: Generator, state: Mapping[str, Array]) -> dict[str, Array]:
-    """Replace values by filled and missing ones, and add the codes of quality."""
+    """Replace values by gap-filled and missing ones, and add quality flags."""
     rows: dict[str, Array] = {}
     for code, grade in _grades(rng, state).items():
         values, scheme = state[code], flag_scheme(code)
@@ -409,13 +409,13 @@ def _spoil(rng: Generator, state: Mapping[str, Array]) -> dict[str, Array]:
         error = np.clip(0.1 * grade * _ar1(rng, values.size, 24), -0.9, 0.9)
         filled = values + error * np.minimum(np.abs(values), values.std())
         rows[code] = np.where(grade == 4, np.nan, filled)
-        code_of_grade = np.array([*range(4), MISSING_FLAG]).clip(max=scheme.flag_values[-1])
-        rows[f"{code}{QC}"] = code_of_grade[grade].astype(float)
+        flags = np.array([*range(4), MISSING_FLAG]).clip(max=scheme.flag_values[-1])
+        rows[f"{code}{QC}"] = flags[grade].astype(float)
     return rows
 
 
 def tower_rows(site: Site, period: Period, rows: Sequence[str], gaps: bool) -> NDArray[np.float32]:
-    """Series and codes of one tower, ``(row, time)``."""
+    """Return series and quality flags of one tower, ``(row, time)``."""
     state = _simulate(site, period)
     if gaps:
         state |= _spoil(site.rng(_GAPS), state)
@@ -425,7 +425,7 @@ def tower_rows(site: Site, period: Period, rows: Sequence[str], gaps: bool) -> N
 
 # --- Patches ------------------------------------------------------------------
 
-#: Reflectance [1] of bare ground and of what covers it, by MODIS band.
+#: Reflectance [1] of bare soil and its covers, by MODIS band.
 _SPECTRA = {
     "soil": np.array([0.17, 0.25, 0.09, 0.13, 0.32, 0.35, 0.28]),
     "plants": np.array([0.03, 0.42, 0.025, 0.06, 0.38, 0.2, 0.08]),
@@ -435,20 +435,20 @@ _SPECTRA = {
 
 
 def _texture(rng: Generator) -> Array:
-    """Smooth pattern ``(y, x)`` with mean 0 and standard deviation 1."""
+    """Draw a smooth pattern ``(y, x)`` with mean 0 and standard deviation 1."""
     noise = rng.standard_normal((PATCH_PIXELS + 2, PATCH_PIXELS + 2))
     pattern = np.lib.stride_tricks.sliding_window_view(noise, (3, 3)).mean((2, 3))
     return (pattern - pattern.mean()) / pattern.std()
 
 
 def _mix(below: Array, share: Array, above: Array) -> Array:
-    """Cover spectra ``(..., band, y, x)`` by a share ``(..., y, x)`` of another spectrum."""
+    """Mix spectra ``(..., band, y, x)`` with a share ``(..., y, x)`` of another spectrum."""
     share = share[..., np.newaxis, :, :]
     return below * (1 - share) + above * share
 
 
 def tower_patches(site: Site, period: Period, gaps: bool) -> NDArray[np.float32]:
-    """Reflectance, snow and water of one tower, ``(day, band, y, x)``; NaN and -1 where fill."""
+    """Return reflectance, snow and water of one tower, ``(day, band, y, x)``; NaN or -1 for fill pixels."""
     rng, air = site.rng(_PATCH), _weather(site, period)
     plants, soil, white, wet = (
         _SPECTRA[name][:, np.newaxis, np.newaxis] for name in ("plants", "soil", "snow", "water")
@@ -466,7 +466,7 @@ def tower_patches(site: Site, period: Period, gaps: bool) -> NDArray[np.float32]
 
 
 def _fill(rng: Generator, cloud: Array) -> NDArray[np.bool_]:
-    """Pixels without a cloudless view, ``(day, y, x)``: some of a patch, or all of it."""
+    """Draw the pixels that clouds hide, ``(day, y, x)``; some days are hidden completely."""
     overcast = _smooth(cloud, 96)[_NOON, np.newaxis, np.newaxis]
     lost_day = rng.random(overcast.shape) < 0.06
     return (overcast + 0.06 * _texture(rng) > 0.62) | lost_day

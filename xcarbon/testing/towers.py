@@ -1,9 +1,7 @@
-"""Synthetic towers with the structure of real ones, and helpers to test with them.
+"""Simulate towers with the structure of real ones, and write them in the formats of the networks.
 
-The towers are simulated: weather from solar geometry and autoregressive noise, uptake from
-light-use efficiency, respiration from temperature, patches from the phenology of the same
-vegetation. They have the variables, quality codes, gaps and satellite patches of the data model, so
-whatever runs on them runs on measurements. Their numbers are plausible and nothing more.
+Simulated towers have the variables, quality flags, gaps and satellite patches of the data model, so that code
+can be tested and documented without measurements. Their values are plausible, but they are not data.
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ from xcarbon.testing.simulation import (
 
 __all__ = ["raise_on_compute", "synthetic_towers", "write_fluxnet_csv", "write_release"]
 
-#: Hours in a chunk: a (leap) year.
+#: Number of hours in a chunk, which is a leap year.
 CHUNK_HOURS = 8784
 
 
@@ -70,37 +68,36 @@ def synthetic_towers(
     Parameters
     ----------
     n_sites : int
-        Number of towers. Twelve are three each of evergreen needleleaf forest, deciduous
-        broadleaf forest, grassland and cropland; after them come other classes, too.
+        Number of towers. The first twelve are three each of evergreen needleleaf forest, deciduous broadleaf
+        forest, grassland and cropland; the following ones include other IGBP classes.
     years : int
-        Length of the record.
+        Length of the record [years].
     seed : int
-        A tower depends on the seed, its position, ``years`` and ``start`` alone: the first
-        towers of a hundred are those of a dozen.
+        Random seed for the simulation. A tower depends only on ``seed``, its position, ``years`` and
+        ``start``, so the first twelve of a hundred towers are the same as twelve towers.
     patches : bool
         Whether to add ``reflectance``, ``snow`` and ``water``.
     variables : sequence of str, optional
-        Codes to keep. Default: the inputs of the paper and the targets; ``SW_IN_POT``, ``SWC_1``
-        and ``TS_1`` exist, too. Codes of quality come with those variables that have them in
-        FLUXNET.
+        Codes of the variables. Default: the inputs of the paper and the targets; ``SW_IN_POT``, ``SWC_1`` and
+        ``TS_1`` can be selected as well. Variables that have quality flags in FLUXNET have them here.
     gaps : bool
-        Whether sensors fail and clouds hide the ground. Without, every value is measured.
+        Whether to simulate gaps of sensors and clouds. If false, every value is measured.
     start : str
-        The first day, as ``"YYYY-MM-DD"``.
+        First day, as ``"YYYY-MM-DD"``.
 
     Returns
     -------
     xarray.Dataset
-        Float32 series ``(site, time)`` with int8 quality codes, ``reflectance (site, day, band,
-        y, x)`` [1], int8 flags ``snow`` and ``water (site, day, y, x)``. One Dask task simulates a
-        tower; none has run yet.
+        Float32 series ``(site, time)`` in the units of the vocabulary with int8 quality flags, ``reflectance
+        (site, day, band, y, x)`` [1], and int8 flags ``snow`` and ``water (site, day, y, x)``. One Dask task
+        simulates one tower; nothing is computed yet.
 
     Raises
     ------
     VariableError
-        If a variable is unknown or is not simulated.
+        If a variable is unknown or cannot be simulated.
     OptionError
-        If there would be no tower or no year.
+        If ``n_sites`` or ``years`` is less than 1.
 
     Examples
     --------
@@ -113,7 +110,7 @@ def synthetic_towers(
     True
     """
     if n_sites < 1 or years < 1:
-        raise OptionError(f"there must be a tower and a year, found {n_sites=} and {years=}")
+        raise OptionError(f"n_sites and years must be at least 1, found {n_sites=} and {years=}")
     codes = _select(variables)
     sites = [draw_site(seed, index) for index in range(n_sites)]
     period = Period(start, years)
@@ -133,12 +130,12 @@ def synthetic_towers(
 
 @contextmanager
 def raise_on_compute() -> Iterator[None]:
-    """Make every Dask computation in the block fail, to prove that code is lazy.
+    """Raise an error for every Dask computation in a ``with`` block, to test that code is lazy.
 
     Raises
     ------
     AssertionError
-        Where something computes.
+        If a Dask graph is computed in the block.
 
     Examples
     --------
@@ -148,39 +145,39 @@ def raise_on_compute() -> Iterator[None]:
     ...     celsius.mean().load()
     Traceback (most recent call last):
     ...
-    AssertionError: something computed a Dask graph where nothing should be computed
+    AssertionError: a Dask graph was computed in a block that must be lazy
     """
     with dask.config.set(scheduler=_refuse):
         yield
 
 
 def _refuse(*args: object, **kwargs: object) -> NoReturn:
-    """Stand in for a Dask scheduler."""
-    raise AssertionError("something computed a Dask graph where nothing should be computed")
+    """Replace a Dask scheduler."""
+    raise AssertionError("a Dask graph was computed in a block that must be lazy")
 
 
 def write_fluxnet_csv(ds: xr.Dataset, site: str, path: str | PathLike[str]) -> Path:
-    r"""Write a tower as a half-hourly file in the layout of FLUXNET2015.
+    r"""Write a tower to a half-hourly CSV file in the layout of FLUXNET2015.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With series on ``(site, time)``. Patches and coordinates have no place in such a file.
+        Series on ``(site, time)``. Patches and coordinates are not written.
     site : str
-        The tower to write.
+        Identifier of the tower.
     path : path-like
-        Where to. A name that ends in ``.gz`` compresses the file.
+        Path of the file. If it ends in ``.gz``, the file is compressed.
 
     Returns
     -------
     pathlib.Path
-        The file. Each hour is there twice, as two half-hours (with half of the precipitation each);
-        -9999 is missing.
+        The file. Each hour is written as two equal half-hours, with half of the precipitation each; -9999
+        stands for missing values.
 
     Raises
     ------
     KeyError
-        If there is no such tower.
+        If ``ds`` does not contain the tower.
 
     Examples
     --------
@@ -197,30 +194,30 @@ def write_fluxnet_csv(ds: xr.Dataset, site: str, path: str | PathLike[str]) -> P
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a network writes a tower.
+    """Layout of a product.
 
-    ``gap_filled`` tells where filled values are: among the measured ones with codes, beside them in
-    columns of their own (``_F``) without codes, or nowhere. ``renames`` has the columns that are not
-    called as one would expect, None for variables that are not there.
+    ``gap_filled`` states whether gap-filled values are in the same column as measured ones, with quality
+    flags, in separate columns (``_F``) without flags, or absent. ``renames`` maps codes to unusual names of
+    columns, or to None if the product lacks the variable. ``comment`` precedes the header.
     """
 
-    gap_filled: Literal["among", "beside", "nowhere"] = "among"
+    gap_filled: Literal["same", "separate", "absent"] = "same"
     renames: Mapping[str, str | None] = field(default_factory=dict)
     comment: str = ""
 
 
 _CODED = _Form()
 _FLUXNET = _Form(renames={"FCH4": None})
-_METHANE = _Form("beside", {"SWC_1": "SWC"})
+_METHANE = _Form("separate", {"SWC_1": "SWC"})
 _BASE = _Form(
-    "nowhere",
+    "absent",
     {
         "NEE": "NEE_PI", "TA": "TA_1_1_1", "G": "G_1_1_1", "SWC_1": "SWC_1_1_1", "TS_1": "TS_1_1_1",
         **dict.fromkeys(("SW_IN_POT", "GPP_DT", "GPP_NT", "RECO_DT", "RECO_NT")),
     },
     "# Site: {site}\n# Version: 1-5\n",
 )  # fmt: skip
-#: Name and form of the half-hourly file of each product.
+#: Name and layout of the half-hourly file of each product.
 _RELEASES = {
     "AmeriFlux-BASE": ("AMF_{site}_BASE_HH_1-5", _BASE),
     "FLUXNET2015_SUBSET": ("FLX_{site}_FLUXNET2015_SUBSET_HH_{years}_1-4", _FLUXNET),
@@ -231,7 +228,7 @@ _RELEASES = {
     "ICOS-L2": ("ICOSETC_{site}_FLUXNET_HH_L2", _FLUXNET),
     "FLUXNET": ("AMF_{site}_FLUXNET_FLUXMET_HH_{years}_v1.3_r1", _FLUXNET),
 }
-#: How files write a missing number.
+#: Missing value in files.
 _MISSING = -9999
 
 
@@ -243,23 +240,24 @@ def write_release(
     *,
     columns: Sequence[str] | None = None,
 ) -> Path:
-    """Write a tower as a network's product, in its form and under its name.
+    """Write a tower to a file with the layout and name of a network's product.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        As for :func:`write_fluxnet_csv`.
+        Series on ``(site, time)``. Patches and coordinates are not written.
     site : str
-        The tower to write.
+        Identifier of the tower.
     folder : path-like
-        Where to.
+        Folder in which the file is written.
     product : str
         ``"FLUXNET2015_FULLSET"``, ``"FLUXNET2015_SUBSET"``, ``"ICOS-Warm-Winter-2020"``, ``"ICOS-L2"``,
-        ``"AmeriFlux-FLUXNET"`` and ``"FLUXNET"`` have gap-filled values with codes. ``"FLUXNET-CH4"``
-        has measured values, and beside them gap-filled ones without codes. ``"AmeriFlux-BASE"`` has
-        measured values alone, under two lines of comment. What a product does not have is left out.
+        ``"AmeriFlux-FLUXNET"`` and ``"FLUXNET"`` contain gap-filled values with quality flags.
+        ``"FLUXNET-CH4"`` contains measured values, and gap-filled ones without flags in separate columns.
+        ``"AmeriFlux-BASE"`` contains only measured values, after two lines of comments. Variables that a
+        product lacks are left out.
     columns : sequence of str, optional
-        The header. Columns that the tower does not have are missing throughout.
+        Names of the columns to write. Columns that the tower lacks contain missing values only.
 
     Returns
     -------
@@ -269,9 +267,9 @@ def write_release(
     Raises
     ------
     KeyError
-        If there is no such tower.
+        If ``ds`` does not contain the tower.
     OptionError
-        If there is no such product.
+        If the product is unknown.
 
     Examples
     --------
@@ -283,7 +281,7 @@ def write_release(
     AMF_SY-001_BASE_HH_1-5.csv ['# Site: SY-001', '# Version: 1-5', 'TIMESTAMP_START,TIMESTAMP_END,...
     """
     if product not in _RELEASES:
-        raise OptionError(f"there is no product {product!r}; the products are {sorted(_RELEASES)}")
+        raise OptionError(f"unknown product {product!r}: the products are {sorted(_RELEASES)}")
     name, form = _RELEASES[product]
     cells = _half_hours(ds, site, form)
     if columns is not None:
@@ -296,7 +294,7 @@ def write_release(
 
 
 def _half_hours(ds: xr.Dataset, site: str, form: _Form) -> dict[str, NDArray[Any]]:
-    """Make the columns of a file of half-hours, each hour twice."""
+    """Return the columns of a half-hourly file, with each hour twice."""
     codes = [code for code in VARIABLES if code in ds and code not in TIME_FEATURES]
     names = [name for code in codes for name in (code, f"{code}{QC}") if name in ds]
     tower = ds[names].sel(site=site).load()
@@ -315,44 +313,44 @@ def _half_hours(ds: xr.Dataset, site: str, form: _Form) -> dict[str, NDArray[Any
 def _columns(
     code: str, values: NDArray[np.float32], flags: NDArray[np.int16] | None, form: _Form
 ) -> dict[str, NDArray[Any]]:
-    """Make the columns of a variable."""
+    """Return the columns of one variable."""
     known = variable(code).columns
-    column = form.renames.get(code, known[0] if form.gap_filled == "among" else code)
+    column = form.renames.get(code, known[0] if form.gap_filled == "same" else code)
     values = np.where(np.isnan(values), np.float32(_MISSING), values)
     if column is None:
         return {}
-    if flags is None or (form.gap_filled != "among" and is_gap_filled(column)):
+    if flags is None or (form.gap_filled != "same" and is_gap_filled(column)):
         return {column: values}
-    if form.gap_filled == "among":
+    if form.gap_filled == "same":
         return {column: values, quality_column(column): np.where(flags == MISSING_FLAG, _MISSING, flags)}
     measured = {column: np.where(flags == 0, values, np.float32(_MISSING))}
     filled = f"{column}_F"
-    return measured | ({filled: values} if form.gap_filled == "beside" and filled in known else {})
+    return measured | ({filled: values} if form.gap_filled == "separate" and filled in known else {})
 
 
 def _stamps(minutes: NDArray[np.datetime64]) -> NDArray[np.int64]:
-    """Write times as YYYYMMDDHHMM."""
+    """Format times as YYYYMMDDHHMM."""
     return pd.DatetimeIndex(minutes).strftime("%Y%m%d%H%M").to_numpy().astype("int64")
 
 
 def _write_cells(cells: dict[str, NDArray[Any]], path: str | PathLike[str], comment: str = "") -> None:
-    """Write columns, and before their names a comment; a name that ends in .gz compresses the file."""
+    """Write columns to a CSV file, with a comment before the header."""
     table = pa.table(cells)
     with pa.output_stream(str(path)) as stream:
         stream.write(f"{comment}{','.join(cells)}\n".encode())
         pyarrow.csv.write_csv(table, stream, pyarrow.csv.WriteOptions(include_header=False))
 
 
-# --- The Dataset: what is drawn at once, and what is left to Dask -------------
+# --- The Dataset --------------------------------------------------------------
 
 
 def _select(variables: Sequence[str] | None) -> list[str]:
-    """Codes to simulate, in the order of the vocabulary."""
+    """Return the codes to simulate, in the order of the vocabulary."""
     wanted = (*PAPER_INPUTS, *TARGETS) if variables is None else variables
     wanted = [variable(code).code for code in wanted if code not in TIME_FEATURES]
     unknown = [code for code in wanted if code not in SIMULATED]
     if unknown:
-        raise VariableError(f"synthetic towers have no {unknown}, they have {sorted(SIMULATED)}")
+        raise VariableError(f"{unknown} cannot be simulated: choose from {sorted(SIMULATED)}")
     return [code for code in VARIABLES if code in wanted]
 
 
@@ -376,7 +374,7 @@ def _per_site(
     shape: tuple[int, ...],
     **kwargs: Any,
 ) -> da.Array:
-    """Lazy float32 array ``(site, *shape)``, with one task per tower."""
+    """Return a lazy float32 array ``(site, *shape)``, with one task per tower."""
     return da.map_blocks(
         _run_kernel,
         da.from_array(np.array(sites, dtype=object), chunks=1),
@@ -395,7 +393,7 @@ def _run_kernel(
 
 
 def _series(sites: list[Site], period: Period, codes: list[str], *, gaps: bool) -> dict[str, Any]:
-    """Lazy variables and codes of quality, all cut from one array ``(site, row, time)``."""
+    """Return lazy variables and quality flags, which are parts of one array ``(site, row, time)``."""
     rows = [row for code in codes for row in (code, *([f"{code}{QC}"] if flag_scheme(code) else []))]
     shape = (len(rows), period.hours.size)
     stack = _per_site(tower_rows, sites, shape, period=period, rows=rows, gaps=gaps)
@@ -412,7 +410,7 @@ def _series(sites: list[Site], period: Period, codes: list[str], *, gaps: bool) 
 
 
 def _patch_dataset(sites: list[Site], period: Period, *, gaps: bool) -> xr.Dataset:
-    """Lazy patches, cut from one array ``(site, day, band, y, x)``, with their grid."""
+    """Return lazy patches, which are parts of one array ``(site, day, band, y, x)``, and their grid."""
     day = period.days
     shape = (day.size, len(PATCH_BANDS), PATCH_PIXELS, PATCH_PIXELS)
     stack = _per_site(tower_patches, sites, shape, period=period, gaps=gaps)

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
-from xcarbon.core.workers import cluster
+from xcarbon.core.workers import connected_client
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.training.boosting_config import BoostingConfig
@@ -42,24 +42,24 @@ def fit(task: Task, **settings: Any) -> CarbonModel:
     folder.check(run, task.resume)
     if task.resume and folder.model.exists():
         return CarbonModel.load(folder.model)
-    with cluster(None) as client:
-        lazy = [_find_rows(task, ds, config) for ds in (task.train, task.val) if ds is not None]
-        groups = task.groups()[[tower.site for tower in lazy[0]]]
-        fold = assign_folds(groups, training.folds, task.seed) if training.tune else None
-        if not task.resume:
-            (folder.path / SEARCH).unlink(missing_ok=True)
-            folder.begin(run)
-        try:
-            train, val = _hold(client, config, *lazy)
-            best = None
-            if fold is not None:
-                best = search(train, training, drawn, fold, folder.path / SEARCH)
-                training = dataclasses.replace(training, **best["settings"])
-            booster, curve = _train(train, val, training)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"training was stopped; resume=True continues the run in {folder.path}"
-            ) from None
+    client = connected_client()
+    lazy = [_find_rows(task, ds, config) for ds in (task.train, task.val) if ds is not None]
+    groups = task.groups()[[tower.site for tower in lazy[0]]]
+    fold = assign_folds(groups, training.folds, task.seed) if training.tune else None
+    if not task.resume:
+        (folder.path / SEARCH).unlink(missing_ok=True)
+        folder.begin(run)
+    try:
+        train, val = _hold(client, config, *lazy)
+        best = None
+        if fold is not None:
+            best = search(train, training, drawn, fold, folder.path / SEARCH)
+            training = dataclasses.replace(training, **best["settings"])
+        booster, curve = _train(train, val, training)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"training was stopped; resume=True continues the run in {folder.path}"
+        ) from None
     provenance = task.provenance(training, "xgboost") | {"curve": curve, "search": best}
     model = CarbonModel(BoostedTrees(config, booster), task.scaler([(0.0, 1.0)]), provenance)
     model.save(folder.model)

@@ -1,4 +1,4 @@
-"""Folder of a training run: its settings, last checkpoint and best model."""
+"""The folder of a training run: settings, checkpoint and best model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunFolder:
         return self.path / MODEL
 
     def check(self, settings: dict[str, Any], resume: bool) -> None:
-        """Raise a ModelError if a new run would overwrite another, or a resumed run has other settings."""
+        """Raise a ModelError if there is a run already, or if the run to resume has other settings."""
         if not resume:
             if self.exists:
                 raise ModelError(
@@ -61,7 +61,7 @@ class RunFolder:
             path.write_text(json.dumps(settings, indent=2) + "\n")
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint atomically."""
+        """Write a checkpoint, atomically."""
         import torch
 
         with replacing(self.path / CHECKPOINT) as path:
@@ -78,7 +78,7 @@ class RunFolder:
 
 
 def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings under dotted names."""
+    """Flatten nested settings to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         nested = value if isinstance(value, dict) else {"": value}

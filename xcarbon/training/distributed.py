@@ -1,9 +1,10 @@
-"""One process or several on the same code: who holds which towers, and what they tell each other.
+"""Training on one process or on several: how towers are distributed, and how results are summed.
 
-Started by ``torchrun``, each process holds its share of the towers and learns from those windows of a batch
-that are theirs. Batches, their order and the masked observations are drawn as if one process held everything,
-and gradients and errors are summed. So the learning curve does not depend on the number of processes, and the
-memory and the time to load divide by it.
+If ``torchrun`` started several processes, each process holds a share of the towers and computes those
+windows of a batch that belong to them. Batches, their order and the masked observations are drawn as if one
+process held all towers, and gradients and errors are summed over the processes. The learning curve
+therefore does not depend on the number of processes; memory and loading time of a process are divided by
+it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,9 @@ from xcarbon.training.windows import Batch, Windows, load_windows, valid_hours
 
 
 def join_processes(precision: str) -> Fabric:
-    """Join the processes that ``torchrun`` started, or be the only one.
+    """Launch lightning-fabric on the processes that ``torchrun`` started, or on this process alone.
 
-    Parameters
-    ----------
-    precision : str
-        Of lightning-fabric.
-
-    Returns
-    -------
-    lightning_fabric.Fabric
-        Launched. All processes but the first show no progress from now on.
+    All processes but the first switch off their progress bars.
     """
     if not torch.distributed.is_torchelastic_launched():
         return Fabric(accelerator=OPTIONS["device"], devices=1, precision=precision)  # type: ignore[arg-type]
@@ -40,7 +33,7 @@ def join_processes(precision: str) -> Fabric:
         accelerator=OPTIONS["device"],
         devices=int(os.environ["LOCAL_WORLD_SIZE"]),
         num_nodes=int(os.environ["GROUP_WORLD_SIZE"]),
-        # A micro batch without patches uses no weights of bands.
+        # A micro batch without patches does not use the weights of the bands.
         strategy=DDPStrategy(find_unused_parameters=True),
         precision=precision,  # type: ignore[arg-type]
     )
@@ -51,16 +44,16 @@ def join_processes(precision: str) -> Fabric:
 
 
 def total(fabric: Fabric, values: Tensor) -> Tensor:
-    """Sum over all processes, on the CPU."""
+    """Sum values over all processes; the result is on the CPU."""
     if fabric.world_size == 1:
         return values.cpu()
     return fabric.all_reduce(values.clone(), reduce_op="sum").cpu()  # type: ignore[union-attr]
 
 
 class Shard:
-    """The windows of this process's share of the towers.
+    """The windows of the towers that this process holds.
 
-    Windows are numbered tower by tower over all towers, whichever process holds them.
+    Windows are numbered tower by tower over the towers of all processes.
 
     Parameters
     ----------
@@ -69,12 +62,12 @@ class Shard:
     inputs : xarray.Dataset
         All towers, from :func:`xcarbon.prep.inputs.model_inputs`, with a target.
     context : int
-        Hours T in a window.
+        Number T of hours in a window.
 
     Attributes
     ----------
     windows : Windows or None
-        Those that are held here; None if there are none.
+        The windows that this process holds; None if there are none.
     """
 
     def __init__(self, fabric: Fabric, inputs: xr.Dataset, context: int) -> None:
@@ -89,54 +82,43 @@ class Shard:
         self._ends = everywhere.cumsum(0)  # (sites,)
         self._held = counts > 0  # (sites,)
         self._shift = counts.cumsum(0) - counts - (self._ends - everywhere)  # (sites,)
-        if self.windows is not None and _has_room(fabric.device, self.windows.nbytes):
+        if self.windows is not None and _has_memory(fabric.device, self.windows.nbytes):
             self.windows = self.windows.to(fabric.device)
 
     def __len__(self) -> int:
-        """Number of windows on all processes."""
+        """Number of windows of all processes."""
         return int(self._ends[-1])
 
     def find(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the windows that are held here.
-
-        Parameters
-        ----------
-        index : Tensor
-            Numbers of windows, shape ``(B,)``.
-
-        Returns
-        -------
-        own, rows : Tensor
-            Their positions in ``self.windows``, and in ``index``.
-        """
+        """Find the windows of ``index (B,)`` that this process holds: positions in ``windows``, and rows."""
         site = torch.searchsorted(self._ends, index, right=True)  # (B,)
         rows = torch.nonzero(self._held[site]).squeeze(1)
         return index[rows] + self._shift[site[rows]], rows
 
     def batch(self, own: Tensor) -> Batch:
-        """Gather windows that are held here, on the device."""
+        """Gather windows that this process holds, on the device."""
         return self._held_here().batch(own).to(self.fabric.device)
 
     def targets(self, own: Tensor) -> Tensor:
-        """Target of each hour of windows that are held here, shape ``(B, T)``."""
+        """Target of each hour of windows that this process holds, shape ``(B, T)``."""
         return self._held_here().targets(own)
 
     def _held_here(self) -> Windows:
         if self.windows is None:
             raise ModelError(
-                f"process {self.fabric.global_rank + 1} of {self.fabric.world_size} has no tower to train "
-                "on: start at most as many processes as there are towers with a target"
+                f"process {self.fabric.global_rank + 1} of {self.fabric.world_size} has no tower: "
+                "start at most as many processes as there are towers with a target"
             )
         return self.windows
 
     def moments(self) -> tuple[float, float]:
-        """Mean and standard deviation of the target over all windows, the same on any number of processes."""
+        """Mean and standard deviation of the target over all windows, for any number of processes."""
         mean = self._sum_by_tower(0.0, 1) / len(self)
         variance = self._sum_by_tower(mean, 2) / max(1, len(self) - 1)
         return mean, variance**0.5 or 1.0
 
     def _sum_by_tower(self, origin: float, power: int) -> float:
-        """Sum powers of the target less ``origin``: each tower by itself, then one after another."""
+        """Sum powers of the target less ``origin``, first within each tower and then over the towers."""
         sums = torch.zeros(len(self._ends), dtype=torch.float64)
         if self.windows is not None:
             values = self.windows.predicted().cpu().double() - origin
@@ -144,7 +126,7 @@ class Shard:
         return total(self.fabric, sums).sum().item()
 
     def _share(self, inputs: xr.Dataset, context: int) -> list[int]:
-        """Share out the towers so that all processes have about as many windows: the longest first."""
+        """Distribute the towers, the longest first, so that processes have similar numbers of windows."""
         counts = torch.zeros(inputs.sizes["site"], dtype=torch.int64)
         for site in range(self.fabric.global_rank, len(counts), self.fabric.world_size):
             counts[site] = len(valid_hours(inputs["target"].isel(site=site).values, context))
@@ -158,6 +140,6 @@ class Shard:
         return sorted(shares[self.fabric.global_rank])
 
 
-def _has_room(device: torch.device, size: int) -> bool:
-    """Whether a device is a graphics card with memory for ``size`` bytes, and as much again for training."""
+def _has_memory(device: torch.device, size: int) -> bool:
+    """Whether a device is a GPU with twice as much free memory as ``size`` [bytes]."""
     return device.type == "cuda" and 2 * size < torch.cuda.mem_get_info(device)[0]

@@ -1,7 +1,12 @@
-"""Train EcoPerceiver: the paper's schedule, on one process or on all that ``torchrun`` started."""
+"""Train EcoPerceiver with the paper's schedule, on one process or on all processes that ``torchrun`` started.
+
+The paper (arXiv 2406.04940) predicts the last hour of a window. The default loss here, ``loss="window"``,
+is over all hours of the window.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import xarray as xr
@@ -19,12 +24,12 @@ from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.task import Task, configure
 from xcarbon.training.windows import Batch
 
-#: Windows that are computed at once: as many as suit the caches of a processor, or fill a graphics card.
+#: Windows that are computed at once: the arrays fit into the caches of a processor, or fill a GPU.
 MICRO_BATCH = {"cpu": 64, "other": 512}
 
 
 class EcoPerceiverRun(TrainingRun):
-    """A run of EcoPerceiver, on the windows of a :class:`~xcarbon.training.distributed.Shard`."""
+    """Training of EcoPerceiver on the windows of a :class:`~xcarbon.training.distributed.Shard`."""
 
     micro_batches = MICRO_BATCH
     scored = "last"
@@ -36,30 +41,16 @@ class EcoPerceiverRun(TrainingRun):
         return self.model.config.context, len(self.model.config.variables)
 
     def _mask(self, batch: Batch, chance: Tensor) -> Batch:
-        return batch._replace(hourly=self.model.network.embed.drop(batch.hourly, chance))
+        hourly = self.model.network.embed.drop(batch.inputs.hourly, chance)
+        return batch._replace(inputs=dataclasses.replace(batch.inputs, hourly=hourly))
 
     def _output(self, batch: Batch) -> Prediction:
-        output = self.network(batch.hourly, batch.patches, batch.patch_index)  # (B, T)
+        output = self.network(batch.inputs)  # (B, T)
         return Prediction(output[..., None], None)
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
-    """Train EcoPerceiver; see :func:`xcarbon.training.fit`.
-
-    Parameters
-    ----------
-    task : Task
-        What to learn.
-    network : dict, optional
-        Settings of the network that differ from the paper's.
-    **settings
-        Those of :class:`TrainingConfig`.
-
-    Returns
-    -------
-    CarbonModel
-        The weights with the best validation score.
-    """
+    """Train EcoPerceiver; see :func:`xcarbon.training.fit`."""
     training = configure(TrainingConfig, settings, also=["network"], seed=task.seed)
     config = configure(EcoPerceiverConfig, network or {}, variables=task.variables, bands=task.bands)
     fabric = join_processes(training.precision)
@@ -73,7 +64,7 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
 
 
 def _load(fabric: Fabric, task: Task, ds: xr.Dataset, context: int) -> Shard:
-    """Windows of all towers, with a clear error where there are none."""
+    """Load the windows of all towers, and raise a clear error if there are none."""
     inputs = task.inputs(ds, task.target)
     towers = Shard(fabric, inputs, context)
     task.check_hours(len(towers), inputs.sizes["site"], context)

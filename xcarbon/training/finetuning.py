@@ -1,4 +1,4 @@
-"""Fine-tune a trained streaming EcoPerceiver on other towers."""
+"""Fine-tune a trained streaming EcoPerceiver on other towers, such as a user's own tower."""
 
 from __future__ import annotations
 
@@ -19,20 +19,15 @@ from xcarbon.training.task import Task, configure
 
 @dataclass(frozen=True)
 class FineTuning(StreamingTraining):
-    """Settings of fine-tuning.
-
-    The other settings are those of :class:`~xcarbon.training.streaming.StreamingTraining`.
+    """Settings of fine-tuning: :class:`~xcarbon.training.streaming.StreamingTraining` with other defaults.
 
     Attributes
     ----------
-    max_steps, batch_size, averaging, max_epochs, warmup_epochs
-        As for :class:`~xcarbon.training.streaming.StreamingTraining`. The defaults are a short training,
-        some minutes per tower on two cores.
-    learning_rate : float
-        Highest learning rate of AdamW.
+    max_steps, batch_size, learning_rate, averaging, max_epochs, warmup_epochs
+        Fewer and smaller steps than in the first training: a tower takes some minutes on two cores.
     dropout, variable_dropout, static_dropout : float
-        Dropout as for :class:`~xcarbon.models.streaming.StreamingConfig`. By default less is masked
-        than in the first training, because the variables and the statics of a tower do not change.
+        As in :class:`~xcarbon.models.streaming.StreamingConfig`. Less is masked than in the first training,
+        because the variables and the site features of the user's towers do not change.
     """
 
     max_epochs: int = 100
@@ -49,29 +44,9 @@ class FineTuning(StreamingTraining):
 def fit(
     task: Task, *, start: CarbonModel | str | os.PathLike[str] | None = None, **settings: Any
 ) -> CarbonModel:
-    """Continue the training of a model; see :func:`xcarbon.training.fit`.
+    """Continue the training of a model on other towers; see :func:`xcarbon.training.fit`.
 
-    Parameters
-    ----------
-    task : Task
-        Towers and target. Variables and bands are replaced by those of the model.
-    start : CarbonModel, path-like or str, optional
-        A streaming EcoPerceiver or an ensemble of them, the folder of one, or a name that ``xcarbon models``
-        lists. By default the model of the package for this target.
-    **settings
-        Settings of :class:`FineTuning`.
-
-    Returns
-    -------
-    CarbonModel
-        A model of the same kind as ``start``. Each member of an ensemble is fine-tuned separately. The
-        provenance lists the towers of both trainings.
-
-    Raises
-    ------
-    ModelError
-        If the model is of another kind or has other targets, or for the reasons given for a streaming
-        EcoPerceiver.
+    Each member of an ensemble is fine-tuned separately. The provenance lists the towers of both trainings.
     """
     model = pretrained.default(task.targets[0]) if start is None else pretrained.load(start)
     try:

@@ -1,39 +1,44 @@
-"""What a streaming EcoPerceiver is trained to do: predict all hours, from a part of its inputs."""
+"""The loss of a streaming EcoPerceiver, and the masking of its inputs in training."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xcarbon.core.variables import TIME_FEATURES
-from xcarbon.models.streaming import Prediction, Sequences, StreamingConfig
+from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.streaming import Prediction, StreamingConfig
 
-#: From 0 to 1: a likelihood counts hours with little spread more than others, by the power 1 - BETA less.
+#: Exponent from 0 to 1 that reduces the weight of hours with a small predicted spread in the likelihood.
 BETA = 0.5
 
 
 def loss(prediction: Prediction, targets: Tensor) -> Tensor:
-    """Sum the loss over all hours and targets that are there.
+    """Sum the loss over all hours and targets that are not missing.
 
     Parameters
     ----------
     prediction : Prediction
-        Of a network.
+        Output of the network.
     targets : Tensor
-        In standardised units, shape ``(B, L, targets)``; NaN where missing.
+        Targets in standardised units, shape ``(B, L, targets)``; NaN where missing.
 
     Returns
     -------
     Tensor
-        Sum of ``(y - mean)^2``, or with ``spread`` of ``((y - mean)^2 / (2 s^2) + log s) s^(2 BETA)``, in
-        which the last factor has no gradient; zero where there is no target at all.
+        Sum of ``(y - mean)^2``. With ``spread``, the sum of ``((y - mean)^2 / (2 s^2) + log s) s^(2
+        BETA)``, in which the last factor has no gradient. Zero if all targets are missing.
 
     Notes
     -----
-    With ``BETA = 0`` it is the negative logarithm of a Gaussian likelihood but for a constant: small fluxes
-    count most, and what is hard to predict is given up early. With ``BETA = 1`` the mean learns as from
-    squared errors (Seitzer et al. 2022, arXiv:2203.09168).
+    The sum is over all hours of a sequence; the paper (arXiv 2406.04940) predicts the last hour of a window.
+
+    With ``BETA = 0`` the loss is the negative log-likelihood of a Gaussian, up to a constant. Small fluxes
+    then have the largest weights, and the network early stops to improve hours that are hard to predict.
+    With ``BETA = 1`` the mean has the gradients of squared errors (Seitzer et al. 2022, arXiv:2203.09168).
 
     Examples
     --------
@@ -50,26 +55,26 @@ def loss(prediction: Prediction, targets: Tensor) -> Tensor:
     return (likelihood * variance.detach() ** BETA).sum()
 
 
-def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Sequences:
-    """Mask some inputs, so that a network learns to do with any of them.
+def drop(config: StreamingConfig, inputs: ModelInputs[Tensor], chance: Tensor) -> ModelInputs[Tensor]:
+    """Mask inputs at random, so that the network learns to predict without any of them.
 
     Parameters
     ----------
     config : StreamingConfig
-        Of the network.
-    sequences : Sequences
-        A batch to learn from.
+        Settings of the network, with the shares to mask.
+    inputs : ModelInputs
+        A batch of sequences, with ``hourly`` of the shape ``(B, L, V)``.
     chance : Tensor
-        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3)``: a row for the observations of each
-        hour, and one for what is masked as a whole: variables, statics, patches. Its last two numbers, times
-        ``variable_dropout`` and ``static_dropout``, are the shares of these, so that some sequences keep all.
+        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3)``. The first L rows are for the
+        observations of each hour. The last row is for whole variables, static site features and patches;
+        its last two numbers, multiplied by ``variable_dropout`` and ``static_dropout``, are the shares of
+        these to mask, so that some sequences keep all of them.
 
     Returns
     -------
-    Sequences
-        With NaN, or no patch, where something is masked.
+    ModelInputs
+        The inputs with NaN, or -1 for the patch, where something is masked.
     """
-    hourly, patches, index, statics = sequences
     variables, whole = len(config.variables), chance[:, -1]
     share = config.variable_dropout * whole[:, -2:-1]  # (B, 1)
     static_share = config.static_dropout * whole[:, -1:]  # (B, 1)
@@ -78,9 +83,10 @@ def drop(config: StreamingConfig, sequences: Sequences, chance: Tensor) -> Seque
     no_patch = whole[:, -3:-2] < share  # (B, 1)
     dropped = (chance[:, :-1, :variables] < config.dropout) | no_variable[:, None]  # (B, L, V)
     dropped[..., [n for n, code in enumerate(config.variables) if code in TIME_FEATURES]] = False
-    return Sequences(
-        hourly.masked_fill(dropped, torch.nan),
-        patches,
-        None if index is None else index.masked_fill(no_patch, -1),
-        None if statics is None else statics.masked_fill(no_static, torch.nan),
+    index, statics = inputs.patch_index, inputs.statics
+    return dataclasses.replace(
+        inputs,
+        hourly=inputs.hourly.masked_fill(dropped, torch.nan),
+        patch_index=None if index is None else index.masked_fill(no_patch, -1),
+        statics=None if statics is None else statics.masked_fill(no_static, torch.nan),
     )

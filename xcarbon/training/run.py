@@ -1,4 +1,4 @@
-"""One training run: steps, checks, checkpoints, and what happens on Ctrl-C."""
+"""One training run: optimiser steps, validation, checkpoints and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,59 +21,60 @@ from xcarbon.core.interrupts import interruptible
 from xcarbon.core.options import OPTIONS
 from xcarbon.models.bundle import CarbonModel, ModelConfig, Predictor, Scaler
 from xcarbon.models.streaming import Prediction
-from xcarbon.training.averaging import Average
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import total
+from xcarbon.training.ema import EMA
 from xcarbon.training.schedule import BETAS, TrainingConfig
+from xcarbon.training.windows import Batch
 
-#: A checkpoint is no older than this, however long an epoch takes.
+#: Longest time between two checkpoints, even if an epoch takes longer.
 CHECKPOINT_SECONDS = 600
-#: What a run knows of its progress, beside weights and optimiser.
+#: Attributes of a run that are part of a checkpoint, in addition to weights and optimiser.
 PROGRESS = ("step", "stale", "best", "curve")
 
 
 class Samples(Protocol):
-    """Towers in memory, and the samples that a network learns from: windows, or sequences of hours."""
+    """Training samples of towers in memory: windows, or sequences of hours."""
 
     def __len__(self) -> int: ...
 
     def find(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the samples that this process holds, and their rows in ``index``."""
+        """Find the samples of ``index`` that this process holds, and their rows in ``index``."""
         ...
 
     def targets(self, own: Tensor) -> Tensor:
-        """Target of each hour of samples that are held here, ``(B, T)``; NaN where missing."""
+        """Target of each hour of samples that this process holds, ``(B, T)``; NaN where missing."""
         ...
 
-    def batch(self, own: Tensor) -> Any:
-        """Gather samples that are held here: what the network reads, and the ``target``."""
+    def batch(self, own: Tensor) -> Batch:
+        """Gather samples that this process holds."""
         ...
 
 
 class TrainingRun(ABC):
-    """One training run: all processes do the same, each with its samples, and the first one writes.
+    """One training run: all processes run the same steps on their own samples; the first one writes files.
 
-    What a sample holds is known to :class:`Samples` and to the methods that a kind of model has to define.
+    A kind of model defines its samples (:class:`Samples`) and the abstract methods.
 
     Parameters
     ----------
     fabric : lightning_fabric.Fabric
         The processes, launched.
     folder : RunFolder
-        Where to write.
+        Folder for the settings, checkpoints and the model.
     config : dataclass
         Settings of the network.
     training : TrainingConfig
-        How to train it.
+        Settings of the training.
     scaler : Scaler
-        How targets and predictors were scaled.
+        Scaling of targets and predictors.
     provenance : dict
-        What the model remembers of its data; at least ``sites`` and ``val_sites``.
+        Provenance of the model; at least ``sites`` and ``val_sites``.
     """
 
-    #: Samples that are computed at once, by type of device.
+    #: Number of samples that are computed at once, by type of device.
     micro_batches: ClassVar[Mapping[str, int]]
-    #: The hours of a sample that are scored: "last" or all in the "window".
+    #: Hours of a sample that are scored: "last", or all hours of the "window".
     scored: ClassVar[str]
 
     def __init__(
@@ -93,36 +95,38 @@ class TrainingRun(ABC):
         self.model = CarbonModel(predictor, scaler, provenance)
         self.network: Any = None
         self.optimizer: Any = None
-        self.average = Average(self.model.network, training.averaging)
+        self.ema: EMA | None = None
         self.step, self.stale, self.best = 0, 0, math.inf
         self.curve: list[dict[str, float]] = []
 
     @abstractmethod
     def _predictor(self, config: Any) -> Predictor:
-        """Make a network with random weights."""
+        """Create a network with random weights."""
 
     @abstractmethod
     def _chances(self) -> tuple[int, ...]:
-        """Shape of the random numbers that decide what of a sample is masked."""
+        """Shape of the random numbers that mask the inputs of a sample."""
 
     @abstractmethod
-    def _mask(self, batch: Any, chance: Tensor) -> Any:
-        """Mask a part of the observations of a batch."""
+    def _mask(self, batch: Batch, chance: Tensor) -> Batch:
+        """Mask some of the inputs of a batch."""
 
     @abstractmethod
-    def _output(self, batch: Any) -> Prediction:
+    def _output(self, batch: Batch) -> Prediction:
         """Run the network on a batch."""
 
     def _loss(self, output: Prediction, wanted: Tensor) -> Tensor:
-        """What is to be made small: a sum over targets, standardised ones, which are NaN where missing."""
+        """Sum the loss over the standardised targets that are not NaN."""
         return squared_error(output, wanted)
 
     def _samples(self, towers: Any, numbers: Tensor, epoch: int | None) -> Tensor:
-        """Say which samples have these numbers in an epoch, or to be scored if it is None."""
+        """Samples with these numbers in an epoch; those to be scored if ``epoch`` is None."""
         return numbers
 
     def start(self, resume: bool) -> None:
-        """Set up network and optimiser, and the folder: a new one, or one to resume from."""
+        """Set up network, optimiser and folder; restore the last checkpoint if the run is resumed."""
+        if self.training.averaging:
+            self.ema = EMA(self.model.network, self.training.averaging, self.fabric.device)
         self.network, self.optimizer = self.fabric.setup(
             self.model.network,
             torch.optim.AdamW(
@@ -132,7 +136,7 @@ class TrainingRun(ABC):
                 weight_decay=self.training.weight_decay,
             ),
         )
-        # Nothing is random in the network itself: the observations to drop are drawn for a whole batch.
+        # The network itself draws no random numbers: dropout is drawn for a whole batch, in _own.
         self.network.eval()
         self.folder.check(self._settings(), resume)
         self.fabric.barrier()
@@ -142,7 +146,7 @@ class TrainingRun(ABC):
             self.folder.begin(self._settings())
 
     def train(self, towers: Samples, val: Samples | None) -> CarbonModel:
-        """Train to the end, to early stopping or to Ctrl-C."""
+        """Train until the last step, early stopping or Ctrl-C."""
         per_epoch = math.ceil(len(towers) / self.training.batch_size)
         total_steps = self.training.total_steps(per_epoch)
         eval_every = self.training.eval_every or per_epoch
@@ -170,7 +174,7 @@ class TrainingRun(ABC):
                 progress.update()
                 progress.set_postfix(loss=f"{loss:.3f}", best=f"{self.best:.3f}")
                 if self.step % eval_every == 0 or self.step == total_steps:
-                    with self.average.in_use():
+                    with self._averaged():
                         self._evaluate(loss, val, val_index)
                     saved = -math.inf
                 stop = total(self.fabric, torch.tensor(int(interrupted()))).item() > 0
@@ -178,14 +182,14 @@ class TrainingRun(ABC):
                     self._checkpoint()
                     saved = time.monotonic()
                 if stop:
-                    self.fabric.barrier()  # a process that ends takes the others with it
+                    self.fabric.barrier()  # torchrun stops all processes when the first one ends
                     where = f"stopped after step {self.step} of {total_steps}"
                     raise KeyboardInterrupt(f"{where}; resume=True continues {self.folder.path}")
         self.fabric.barrier()
         return CarbonModel.load(self.folder.model)
 
     def _step(self, towers: Samples, index: Tensor, rate: float) -> float:
-        """One optimiser step; returns the mean loss in standardised units."""
+        """Run one optimiser step and return the mean loss in standardised units."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -198,42 +202,44 @@ class TrainingRun(ABC):
                 batch = self._mask(towers.batch(part), dropped)
                 error = self._compared(batch, self.training.loss, self._loss)
                 error = error * (share / known)
-                self.fabric.backward(error * self.fabric.world_size)  # gradients are averaged over processes
+                # DDP averages the gradients over the processes; the loss is a sum.
+                self.fabric.backward(error * self.fabric.world_size)
             loss += error.detach()
         mean = total(self.fabric, loss).item()
         if not math.isfinite(mean):
             raise ModelError(
-                f"the loss is {mean} at step {self.step}: lower learning_rate, now "
-                f"{self.training.learning_rate}; what was saved before is in {self.folder.path}"
+                f"the loss is {mean} at step {self.step}: lower learning_rate (it is "
+                f"{self.training.learning_rate}); checkpoints are in {self.folder.path}"
             )
         if self.training.clip is not None:
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=self.training.clip)
         self.optimizer.step()
-        self.average.update()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model.network)
         return mean
 
     def _own(self, towers: Samples, index: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Own samples of a batch, the chances to drop their observations, and whether they count.
+        """Samples of a batch that this process holds, their random numbers for dropout, and their weight.
 
-        The chances are drawn for the whole batch from seed and step alone: a resumed run draws the same,
-        and so does any number of processes.
+        The random numbers are drawn for the whole batch and depend only on seed and step, so that they are
+        the same in a resumed run and for any number of processes.
         """
         generator = torch.Generator(self.fabric.device).manual_seed(_mix(self.training.seed, self.step))
         chance = torch.rand((len(index), *self._chances()), generator=generator, device=self.fabric.device)
         own, rows = towers.find(index)
         if len(own):
             return own, chance[rows.to(chance.device)], 1
-        # All processes have to take part in a step: one sample that does not count.
+        # All processes must take part in a step: this one computes a sample with the weight zero.
         return torch.zeros(1, dtype=torch.int64), chance[:1], 0
 
     def _known(self, towers: Samples, own: Tensor, hours: str) -> Tensor:
-        """How many targets the last hours, or all hours, of some samples have."""
+        """Number of targets in the last hour, or in all hours, of samples."""
         if hours == "last":
             return torch.tensor(len(own))
         return torch.isfinite(towers.targets(own)).sum()
 
-    def _compared(self, batch: Any, hours: str, measure: Callable[[Prediction, Tensor], Tensor]) -> Tensor:
-        """Measure what the network makes of the last hours or of all hours, in standardised units."""
+    def _compared(self, batch: Batch, hours: str, measure: Callable[[Prediction, Tensor], Tensor]) -> Tensor:
+        """Compare predictions and targets of the last hour or of all hours, in standardised units."""
         mean, std = torch.tensor(list(self.model.scaler.targets.values())).to(batch.target).T
         first = -1 if hours == "last" else 0
         wanted = batch.target.unflatten(1, (-1, 1)) if batch.target.ndim == 2 else batch.target
@@ -243,7 +249,7 @@ class TrainingRun(ABC):
         return measure(output, ((wanted - mean) / std)[:, first:])
 
     def _evaluate(self, loss: float, val: Samples | None, index: Tensor | None) -> None:
-        """Score the validation samples, keep the weights if they are the best so far."""
+        """Score the validation samples, and save the model if its score is the best so far."""
         score = loss if val is None or index is None else self._score(val, index)
         checked = {} if val is None else {"val_mse": score}
         self.curve.append({"step": self.step, "train_loss": loss, **checked})
@@ -255,7 +261,7 @@ class TrainingRun(ABC):
             self.stale += 1
 
     def _score(self, val: Samples, index: Tensor) -> float:
-        """Mean squared error of the hours that are scored, each process its own."""
+        """Mean squared error of the scored hours over all processes."""
         error = torch.zeros((), device=self.fabric.device)
         own, _ = val.find(index)
         with torch.no_grad():
@@ -268,11 +274,15 @@ class TrainingRun(ABC):
         if self.fabric.is_global_zero:
             self.model.save(self.folder.model)
 
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Use the averaged weights within a ``with`` block, if the run averages them."""
+        return nullcontext() if self.ema is None else self.ema.applied_to(self.model.network)
+
     def _is_stale(self) -> bool:
         return self.training.patience is not None and self.stale >= self.training.patience
 
     def _settings(self) -> dict[str, Any]:
-        """What has to be the same when a run is resumed."""
+        """Settings that must not change when a run is resumed."""
         return {
             "network": dataclasses.asdict(self.model.config),
             "training": dataclasses.asdict(self.training),
@@ -282,36 +292,37 @@ class TrainingRun(ABC):
         }
 
     def _checkpoint(self) -> None:
-        """Write what it takes to continue, and a model if there is none yet."""
+        """Write a checkpoint, and a model if there is none yet."""
         if not self.fabric.is_global_zero:
             return
         progress = {name: getattr(self, name) for name in PROGRESS}
         network, optimizer = self.model.network.state_dict(), self.optimizer.state_dict()
-        average = self.average.weights
+        average = {} if self.ema is None else self.ema.state_dict()
         self.folder.save({"network": network, "optimizer": optimizer, "average": average, **progress})
         if not self.folder.model.exists():
-            with self.average.in_use():
+            with self._averaged():
                 self._save_model()
 
     def _restore(self, state: dict[str, Any] | None) -> None:
-        """Continue from a checkpoint, if there was one before the run stopped."""
+        """Restore the state of a checkpoint, if there is one."""
         if state is None:
             return
         self.model.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average.weights = state["average"]
+        if self.ema is not None:
+            self.ema.load_state_dict(state["average"])
         for name in PROGRESS:
             setattr(self, name, state[name])
 
 
 def squared_error(output: Prediction, wanted: Tensor) -> Tensor:
-    """Sum over the targets that are there."""
+    """Sum of squared errors over the targets that are not missing."""
     known = torch.isfinite(wanted)
     return (output.mean[known] - wanted[known]).square().sum()
 
 
 def _order(count: int, seed: int, epoch: int) -> Tensor:
-    """Order of the samples in an epoch."""
+    """Random order of the samples in an epoch."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(_mix(seed, epoch + 2**31)))
 
 
@@ -322,5 +333,5 @@ def _draw(count: int, wanted: int, seed: int) -> Tensor:
 
 
 def _mix(seed: int, number: int) -> int:
-    """Give each step of each seed a seed of its own."""
+    """Derive a separate seed for each step of each seed."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))

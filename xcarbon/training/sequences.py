@@ -1,65 +1,48 @@
-"""Sequences of consecutive hours, cut from towers that are resident in memory."""
+"""Sequences of consecutive hours, cut from towers that are held in memory."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from xcarbon.core.options import OPTIONS
-from xcarbon.models.streaming import Sequences
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.statics import stack_statics
-from xcarbon.training.windows import Tower, gather_patches
+from xcarbon.training.windows import Batch, join_patches, load_towers
 
-#: Sequences with fewer targets are left out: they cost as much as others.
+#: Sequences with fewer targets are left out, because they cost as much as others.
 LEAST_TARGETS = 24
 
 
-class SequenceBatch(NamedTuple):
-    """What a streaming model trains on.
-
-    Attributes
-    ----------
-    sequences : Sequences
-        B sequences of L hours.
-    target : Tensor
-        The fluxes of each hour in their units, shape ``(B, L, targets)``; NaN where missing, and
-        in the hours with which a sequence begins, which have too little context.
-    """
-
-    sequences: Sequences
-    target: Tensor
-
-
 class TowerSequences:
-    """Sequences of some towers, whose hours lie one after another in the same arrays.
+    """Sequences of several towers, whose hours are concatenated in the same arrays.
 
-    A sequence is known by the position of its first hour in these arrays. It never begins before its tower's
-    record; what is missing behind the record has no influence, since a prediction sees no later hours.
+    The position of its first hour in these arrays identifies a sequence. A sequence never begins before the
+    record of its tower. If it is longer than the rest of the record, the hours after the record are missing;
+    they have no influence, since a prediction depends only on earlier hours.
 
     Parameters
     ----------
     inputs : xarray.Dataset
         From :func:`xcarbon.prep.inputs.model_inputs`, with a sequence of targets.
     statics : tuple of str
-        What is told of a tower.
+        Static site features that the model uses.
     length : int
-        Hours L in a sequence.
+        Number L of hours in a sequence.
     min_context : int
-        Hours that a target needs, its own included.
+        Number of hours that a target needs, including its own.
     device : torch.device
-        Where batches go.
+        Device of the batches.
 
     Attributes
     ----------
     starts : Tensor
-        First hours of sequences that do not overlap but in the hours without targets, shape ``(len(self),)``.
+        First hours of the sequences, shape ``(len(self),)``. Sequences overlap only in the hours without
+        targets.
     """
 
     def __init__(
@@ -71,14 +54,10 @@ class TowerSequences:
         device: torch.device,
     ) -> None:
         self.length, self.warmup, self.device = length, min_context - 1, device
-        progress = tqdm(
-            range(inputs.sizes["site"]), desc="loading", unit="tower", disable=not OPTIONS["progress"],
-            leave=False,
-        )  # fmt: skip
-        towers = [tower for site in progress if (tower := Tower.load(inputs, site, min_context)) is not None]
-        hours = [tower.data.sizes["time"] for tower in towers]
-        self._ends = torch.tensor(hours, dtype=torch.int64).cumsum(0)  # (towers,)
-        self._begins = self._ends - torch.tensor(hours, dtype=torch.int64)  # (towers,)
+        towers = join_patches(load_towers(inputs, range(inputs.sizes["site"]), min_context))
+        hours = torch.tensor([tower.data.sizes["time"] for tower in towers], dtype=torch.int64)
+        self._ends = hours.cumsum(0)  # (towers,)
+        self._begins = self._ends - hours  # (towers,)
         self._hourly = _joined([tower.data["hourly"].values for tower in towers])  # (H, V)
         self._target = _joined([tower.data["target"].values for tower in towers])  # (H, targets)
         self._statics: Tensor | None = None  # (towers, S)
@@ -87,29 +66,19 @@ class TowerSequences:
             self._statics = torch.from_numpy(known)
         self._patches: Tensor | None = None  # (P, C, 8, 8)
         self._patch_index: Tensor | None = None  # (H,)
-        if "patch" in inputs:
-            self._add_patches(towers)
+        if towers and towers[0].patches is not None:
+            self._patches = torch.from_numpy(towers[0].patches)
+            self._patch_index = _joined([tower.data["patch_index"].values for tower in towers])
         self.starts = self._cut()
 
     def without_statics(self) -> TowerSequences:
-        """Give the same sequences of the same arrays, without what is known of their towers."""
+        """Return the same sequences, sharing the same arrays, without static site features."""
         without_statics = copy.copy(self)
         without_statics._statics = None
         return without_statics
 
-    def _add_patches(self, towers: list[Tower]) -> None:
-        """Put the towers' patches one after another, and shift their indices accordingly."""
-        stacks = [tower.patches for tower in towers if tower.patches is not None]
-        self._patches = _joined(stacks)
-        offsets = np.cumsum([0, *(len(stack) for stack in stacks)])
-        found = [tower.data["patch_index"].values for tower in towers]
-        shifted = [
-            np.where(index >= 0, index + offset, -1) for index, offset in zip(found, offsets, strict=False)
-        ]
-        self._patch_index = _joined(shifted)
-
     def _cut(self) -> Tensor:
-        """Cut all towers into sequences, and keep those with enough targets."""
+        """Cut all towers into sequences, and keep the starts of those with enough targets."""
         cut = [torch.zeros(0, dtype=torch.int64)]
         for begin, end in zip(self._begins.tolist(), self._ends.tolist(), strict=True):
             count = math.ceil((end - begin - self.warmup) / self.stride)
@@ -126,13 +95,13 @@ class TowerSequences:
 
     @property
     def stride(self) -> int:
-        """Hours of a sequence that may have a target."""
+        """Number of hours of a sequence that may have a target."""
         return self.length - self.warmup
 
     def moments(self) -> list[tuple[float, float]]:
         """Mean and standard deviation of each target."""
-        # By numpy: torch sums in an order that changes with the number of threads, and so would the scaling
-        # of a run that is resumed elsewhere.
+        # The order in which torch sums depends on the number of threads. With numpy, a run that is resumed on
+        # another machine has the same scaling.
         known = [values[torch.isfinite(values)].double().numpy() for values in self._target.T]
         return [
             (values.mean().item(), values.std(ddof=1).item() or 1.0 if values.size > 1 else 1.0)
@@ -140,37 +109,35 @@ class TowerSequences:
         ]
 
     def moved(self, starts: Tensor, hours: int) -> Tensor:
-        """Let sequences begin some hours later, or earlier, within the records of their towers."""
+        """Shift sequences by some hours, later or earlier, within the records of their towers."""
         tower = self._tower(starts)
         begins = self._begins[tower]
         latest = torch.maximum(begins, self._ends[tower] - self.length)
         return (starts + hours).clamp(begins, latest)
 
     def find(self, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Tell which sequences are held here, and their rows: all of them."""
+        """Return the sequences that this process holds, and their rows: all of them."""
         return starts, torch.arange(len(starts))
 
     def targets(self, starts: Tensor) -> Tensor:
-        """Targets of each hour of some sequences, ``(B, L, targets)``; NaN where none is to be learnt."""
+        """Targets of each hour of sequences, ``(B, L, targets)``; NaN where missing or without context."""
         hours, is_there = self._hours(starts)
         is_there[:, : self.warmup] = False
         return self._target[hours].masked_fill(~is_there[..., None], torch.nan)
 
-    def batch(self, starts: Tensor) -> SequenceBatch:
+    def batch(self, starts: Tensor) -> Batch:
         """Gather sequences, on the device."""
-        hours, is_there = self._hours(starts)
-        hourly = self._hourly[hours].masked_fill(~is_there[..., None], torch.nan)
-        patches = index = None
-        if self._patches is not None and self._patch_index is not None:
-            index = self._patch_index[hours].masked_fill(~is_there, -1)
-            patches, index = gather_patches(self._patches, index)
-        statics = None if self._statics is None else self._statics[self._tower(starts)]
-        parts = (hourly, patches, index, statics)
-        sequences = Sequences._make(None if part is None else part.to(self.device) for part in parts)
-        return SequenceBatch(sequences, self.targets(starts).to(self.device))
+        hours, is_there = self._hours(starts)  # (B, L), (B, L)
+        hourly = self._hourly[hours].masked_fill(~is_there[..., None], torch.nan)  # (B, L, V)
+        index = None
+        if self._patch_index is not None:
+            index = self._patch_index[hours].masked_fill(~is_there, -1)  # (B, L)
+        statics = None if self._statics is None else self._statics[self._tower(starts)]  # (B, S)
+        inputs = ModelInputs(hourly, self._patches, index, statics).compact()
+        return Batch(inputs, self.targets(starts)).to(self.device)
 
     def _tower(self, hours: Tensor) -> Tensor:
-        """Numbers of the towers that hours belong to."""
+        """Positions of the towers that hours belong to."""
         return torch.searchsorted(self._ends, hours, right=True)
 
     def _hours(self, starts: Tensor) -> tuple[Tensor, Tensor]:

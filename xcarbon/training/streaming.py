@@ -1,4 +1,7 @@
-"""Train a streaming EcoPerceiver on sequences of hours, on one process."""
+"""Train a streaming EcoPerceiver on sequences of hours, on one process.
+
+The loss is over all hours of a sequence with enough context.
+"""
 
 from __future__ import annotations
 
@@ -23,28 +26,30 @@ from xcarbon.training.distributed import join_processes
 from xcarbon.training.objective import drop, loss
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
-from xcarbon.training.sequences import LEAST_TARGETS, SequenceBatch, TowerSequences
+from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
 from xcarbon.training.task import Task, configure
+from xcarbon.training.windows import Batch
 
-#: Sequences that are computed at once: on a processor more are not faster.
+#: Sequences that are computed at once; on a processor more of them are not faster.
 MICRO_BATCH = {"cpu": 4, "other": 16}
 
 
 @dataclass(frozen=True)
 class StreamingTraining(TrainingConfig):
-    """How to train a streaming EcoPerceiver: as :class:`~xcarbon.training.TrainingConfig`, but for these.
+    """Settings to train a streaming EcoPerceiver, in addition to :class:`~xcarbon.training.TrainingConfig`.
 
     Attributes
     ----------
     length : int
-        Hours in a sequence. The first ``window - 1`` of them have too little context to be learnt from.
+        Number of hours in a sequence. The first ``window - 1`` of them have too little context and are not
+        part of the loss.
     members : int
-        Networks to train, one after another, each with a seed of its own; several become an ensemble.
+        Number of networks to train, one after another, each with its own seed; several form an ensemble.
     without_statics : int
-        How many of the members, the last ones, are told nothing of a place. They err in other ways than
-        those that are, and predict where nothing is known of it.
+        Number of members, the last ones, that use no static site features. Their errors differ from those of
+        the other members, and they predict where all features are unknown.
     batch_size, micro_batch, val_windows : int
-        Sequences, in the place of windows.
+        Numbers of sequences, instead of windows.
     """
 
     clip: float | None = 1.0
@@ -66,35 +71,13 @@ class StreamingTraining(TrainingConfig):
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
-    """Train a streaming EcoPerceiver; see :func:`xcarbon.training.fit`.
-
-    Parameters
-    ----------
-    task : Task
-        What to learn.
-    network : dict, optional
-        Settings of :class:`~xcarbon.models.streaming.StreamingConfig`.
-    **settings
-        Those of :class:`StreamingTraining`.
-
-    Returns
-    -------
-    CarbonModel
-        The weights with the best validation score.
-
-    Raises
-    ------
-    ModelError
-        If ``torchrun`` started several processes, a setting is not possible, or there is nothing to learn.
-    """
+    """Train a streaming EcoPerceiver; see :func:`xcarbon.training.fit`."""
     training = configure(StreamingTraining, settings, also=["network"], seed=task.seed)
     config = configure(
         StreamingConfig, network or {}, variables=task.variables, bands=task.bands, targets=task.targets
     )
-    without_statics = dataclasses.replace(config, statics=())
-    configs = [config] * (training.members - training.without_statics) + [
-        without_statics
-    ] * training.without_statics
+    configs = [config] * (training.members - training.without_statics)
+    configs += [dataclasses.replace(config, statics=())] * training.without_statics
     return train(task, configs, training, [None] * training.members)
 
 
@@ -104,29 +87,10 @@ def train(
     training: StreamingTraining,
     starts: Sequence[CarbonModel | None],
 ) -> CarbonModel:
-    """Train networks from random weights, or go on from those of models, in their scaling.
+    """Train one network for each of ``configs``, and combine several to an ensemble.
 
-    Parameters
-    ----------
-    task : Task
-        What to learn.
-    configs : sequence of StreamingConfig
-        Settings of each network; they differ in ``statics`` at most, some of which may be empty.
-    training : StreamingTraining
-        How to train them.
-    starts : sequence of CarbonModel or None
-        For each network a streaming EcoPerceiver with the same settings, or None.
-
-    Returns
-    -------
-    CarbonModel
-        The weights with the best validation score; an ensemble if there are several networks, each of which
-        has its own folder in that of the task.
-
-    Raises
-    ------
-    ModelError
-        As :func:`fit`.
+    A network starts from the weights and the scaling of the model in ``starts``, or from random weights where
+    it is None. Each member of an ensemble has its own folder within that of the task.
     """
     config = max(configs, key=lambda config: len(config.statics))
     if training.length < config.window:
@@ -136,7 +100,7 @@ def train(
     fabric = join_processes(training.precision)
     if fabric.world_size > 1:
         raise ModelError(
-            f"a streaming EcoPerceiver is trained on one process, found {fabric.world_size}: "
+            f"a streaming EcoPerceiver trains on one process, found {fabric.world_size}: "
             "start it without torchrun"
         )
     towers = _load(task, config, training, fabric.device, task.train)
@@ -182,19 +146,20 @@ def train(
 def _load(
     task: Task, config: StreamingConfig, training: StreamingTraining, device: torch.device, ds: xr.Dataset
 ) -> TowerSequences:
-    """Sequences of all towers, with a clear error where there are none."""
+    """Load the sequences of all towers, and raise a clear error if there are none."""
     inputs = task.inputs(ds, task.targets)
     towers = TowerSequences(inputs, config.statics, training.length, config.min_context, device)
     if not len(towers):
         raise ModelError(
             f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {', '.join(task.targets)} "
-            f"at quality <= {task.max_qc} within {training.length}, the first {config.window - 1} aside"
+            f"and a quality flag <= {task.max_qc} in a sequence of {training.length} hours (the first "
+            f"{config.window - 1} do not count): check the data, or increase max_qc or length"
         )
     return towers
 
 
 class StreamingRun(TrainingRun):
-    """A run on sequences, which begin at other hours in each epoch."""
+    """Training on sequences, which begin at other hours in each epoch."""
 
     training: StreamingTraining
     micro_batches: ClassVar = MICRO_BATCH
@@ -207,11 +172,11 @@ class StreamingRun(TrainingRun):
         config: StreamingConfig = self.model.network.config
         return self.training.length + 1, len(config.variables) + len(config.statics) + 3
 
-    def _mask(self, batch: SequenceBatch, chance: Tensor) -> SequenceBatch:
-        return batch._replace(sequences=drop(self.model.network.config, batch.sequences, chance))
+    def _mask(self, batch: Batch, chance: Tensor) -> Batch:
+        return batch._replace(inputs=drop(self.model.network.config, batch.inputs, chance))
 
-    def _output(self, batch: SequenceBatch) -> Prediction:
-        output: Prediction = self.network(batch.sequences)
+    def _output(self, batch: Batch) -> Prediction:
+        output: Prediction = self.network(batch.inputs)
         return output
 
     def _loss(self, output: Prediction, wanted: Tensor) -> Tensor:

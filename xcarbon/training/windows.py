@@ -1,13 +1,15 @@
 """Windows of consecutive hours that end with the predicted one.
 
-A window per sample would cost xbatcher microseconds to list and hundreds of them to read, days for
-the published dataset. So xbatcher yields *blocks* of one tower by some weeks, which overlap by a
-window less one hour, and the windows are strided views inside a block: only a batch copies.
+One xbatcher window per sample would take microseconds to list and hundreds of microseconds to read, which
+adds up to days for the published dataset. Instead, xbatcher yields *blocks* of one tower by several weeks,
+which overlap by the length of a window less one hour. The windows are strided views of a block; data is
+copied only when a batch is gathered.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from xcarbon.core.options import OPTIONS
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.patches import patch_index
 
 #: Predicted hours in a block: eight weeks.
@@ -27,35 +30,28 @@ BLOCK_HOURS = 8 * 7 * 24
 
 
 class Batch(NamedTuple):
-    """What a model trains on: B windows of T hours and V variables, P patches of C bands.
+    """A batch of windows, or of sequences, with their targets.
 
     Attributes
     ----------
-    hourly : Tensor
-        Scaled variables [1], shape ``(B, T, V)``; NaN where missing.
-    patches : Tensor or None
-        The patches that the windows see, shape ``(P, C, 8, 8)``; None without patches.
-    patch_index : Tensor or None
-        Which patch enters at each hour, shape ``(B, T)``; -1 for none.
+    inputs : ModelInputs
+        Tensors of B windows, with ``hourly`` of the shape ``(B, T, V)``, and the patches that enter there.
     target : Tensor
-        The flux of each hour in its units, shape ``(B, T)``: always there in the last hour, which is
-        the predicted one; NaN where missing before it.
+        The flux of each hour in its units, shape ``(B, T)``, or ``(B, T, targets)`` for several fluxes; NaN
+        where missing. The last hour of a window always has a target; in a sequence, the first hours have
+        none, because their context is too short.
     """
 
-    hourly: Tensor
-    patches: Tensor | None
-    patch_index: Tensor | None
+    inputs: ModelInputs[Tensor]
     target: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Move all tensors to a device."""
-        patches = None if self.patches is None else self.patches.to(device)
-        index = None if self.patch_index is None else self.patch_index.to(device)
-        return Batch(self.hourly.to(device), patches, index, self.target.to(device))
+        return Batch(self.inputs.to(device), self.target.to(device))
 
 
 class Block(NamedTuple):
-    """Some weeks of one tower, with the hours of context before them.
+    """Several weeks of one tower, with the hours of context before them.
 
     Attributes
     ----------
@@ -64,11 +60,11 @@ class Block(NamedTuple):
     start : int
         Position on the time axis of the first hour of context.
     hourly : numpy.ndarray
-        Shape ``(block + T - 1, V)``, float32.
+        Scaled variables [1], shape ``(block + T - 1, V)``, float32.
     target : numpy.ndarray
-        Shape ``(block + T - 1,)``, float32; NaN where there is nothing to learn or score.
+        The flux in its units, shape ``(block + T - 1,)``, float32; NaN where missing.
     patch_index : numpy.ndarray or None
-        Shape ``(block + T - 1,)``, position in the tower's patches or -1.
+        Position of the patch that enters at each hour, shape ``(block + T - 1,)``; -1 for none.
     """
 
     site: int
@@ -84,9 +80,9 @@ def valid_hours(target: np.ndarray, context: int) -> np.ndarray:
     Parameters
     ----------
     target : numpy.ndarray
-        Shape ``(hours,)`` or ``(hours, targets)``; NaN where there is none.
+        Shape ``(hours,)`` or ``(hours, targets)``; NaN where missing.
     context : int
-        Hours T in a window, the predicted one included.
+        Number T of hours in a window, including the predicted hour.
 
     Returns
     -------
@@ -103,8 +99,20 @@ def valid_hours(target: np.ndarray, context: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Tower:
-    """One tower's inputs in memory, from the first hour that a valid window sees to the last."""
+class LoadedTower:
+    """One tower in memory, from the first hour of its first valid window to the last valid hour.
+
+    Attributes
+    ----------
+    site : int
+        Position of the tower.
+    start : int
+        Position on the time axis of the first hour.
+    data : xarray.Dataset
+        ``hourly``, ``target`` and, with patches, ``patch_index``, on ``time``.
+    patches : numpy.ndarray or None
+        Patches that ``patch_index`` refers to, shape ``(P, C, 8, 8)``.
+    """
 
     site: int
     start: int
@@ -112,8 +120,8 @@ class Tower:
     patches: np.ndarray | None
 
     @classmethod
-    def load(cls, inputs: xr.Dataset, site: int, context: int) -> Tower | None:
-        """Load one tower of ``inputs``, or nothing more than its target if no hour is valid."""
+    def load(cls, inputs: xr.Dataset, site: int, context: int) -> LoadedTower | None:
+        """Load one tower of ``inputs``; None, with only the target read, if no hour is valid."""
         tower = inputs.isel(site=site, drop=True)
         hours = valid_hours(tower["target"].values, context)
         if not hours.size:
@@ -125,94 +133,102 @@ class Tower:
         time, day = data["time"].values, tower["day"].values
         within = (day >= time[0].astype("datetime64[D]")) & (day <= time[-1])
         patch = tower["patch"].isel(day=np.flatnonzero(within)).load()
-        # A day without a patch would take as much memory as one with a patch.
+        # A day without a patch would need as much memory as a day with one.
         patch = patch.dropna("day", how="any")
         usable = np.ones(patch.sizes["day"], bool)
         data["patch_index"] = ("time", patch_index(time, patch["day"].values, usable))
         return cls(site, start, data, patch.values)
 
 
-def blocks(tower: Tower, context: int, block_hours: int = BLOCK_HOURS) -> Iterator[Block]:
-    """Cut a tower into overlapping blocks, skipping those without a valid target.
+def load_towers(inputs: xr.Dataset, sites: Sequence[int], context: int) -> list[LoadedTower]:
+    """Load the towers with at least one valid hour, with a progress bar."""
+    progress = tqdm(sites, desc="loading", unit="tower", disable=not OPTIONS["progress"], leave=False)
+    towers = [LoadedTower.load(inputs, site, context) for site in progress]
+    return [tower for tower in towers if tower is not None]
+
+
+def join_patches(towers: list[LoadedTower]) -> list[LoadedTower]:
+    """Let all towers share one array of patches, and shift their ``patch_index`` accordingly."""
+    stacks = [tower.patches for tower in towers if tower.patches is not None]
+    if not stacks:
+        return towers
+    joined, joint = np.concatenate(stacks), []
+    first = np.cumsum([0, *(len(stack) for stack in stacks)])
+    for tower, offset in zip(towers, first, strict=False):
+        index = tower.data["patch_index"].values
+        data = tower.data.assign(patch_index=("time", np.where(index < 0, index, index + offset)))
+        joint.append(dataclasses.replace(tower, data=data, patches=joined))
+    return joint
+
+
+def blocks(tower: LoadedTower, context: int) -> Iterator[Block]:
+    """Cut a tower into overlapping blocks of :data:`BLOCK_HOURS`, and skip those without a valid target.
 
     Parameters
     ----------
-    tower : Tower
+    tower : LoadedTower
         One tower's inputs.
     context : int
-        Hours T in a window.
-    block_hours : int
-        Predicted hours in a block.
+        Number T of hours in a window.
 
     Yields
     ------
     Block
-        All of the same length: the last one is padded with missing hours, since xbatcher would
+        All blocks have the same length: the last one is padded with missing hours, since xbatcher would
         drop an incomplete one. Every hour with a target is predicted in exactly one block.
     """
     data = tower.data
-    missing = -(data.sizes["time"] - context + 1) % block_hours
+    missing = -(data.sizes["time"] - context + 1) % BLOCK_HOURS
     fill = {"hourly": np.nan, "target": np.nan, "patch_index": -1}
     padded = data.drop_vars("time").pad(
         time=(0, missing), constant_values={name: fill[str(name)] for name in data.data_vars}
     )
     generator = xbatcher.BatchGenerator(
         padded,
-        input_dims={"time": block_hours + context - 1},
+        input_dims={"time": BLOCK_HOURS + context - 1},
         input_overlap={"time": context - 1} if context > 1 else {},
     )
     for number, block in enumerate(generator):
         target = block["target"].values
         if np.isfinite(target[context - 1 :]).any():
             index = block["patch_index"].values if "patch_index" in block else None
-            start = tower.start + number * block_hours
+            start = tower.start + number * BLOCK_HOURS
             yield Block(tower.site, start, block["hourly"].values, target, index)
 
 
 class Windows:
-    """Every window of some towers that ends with a valid target, resident in memory.
+    """All windows of several towers that end with a valid target, held in memory.
 
     Parameters
     ----------
-    towers : list of Tower
-        At least one.
+    towers : list of LoadedTower
+        At least one tower.
     context : int
-        Hours T in a window.
-    block_hours : int
-        Predicted hours in a block.
+        Number T of hours in a window.
 
     Attributes
     ----------
     site, hour : Tensor
         Positions of each window's tower and predicted hour, shape ``(len(self),)``.
+    patches : Tensor or None
+        Patches of all towers, shape ``(P, C, 8, 8)``.
     """
 
-    def __init__(self, towers: list[Tower], context: int, block_hours: int = BLOCK_HOURS) -> None:
-        cut = [list(blocks(tower, context, block_hours)) for tower in towers]
-        flat = [block for tower_blocks in cut for block in tower_blocks]
+    def __init__(self, towers: list[LoadedTower], context: int) -> None:
+        towers = join_patches(towers)
+        cut = [block for tower in towers for block in blocks(tower, context)]
         self.context = context
-        self._hourly = torch.from_numpy(np.stack([block.hourly for block in flat]))  # (n, block + T - 1, V)
-        self._target = torch.from_numpy(np.stack([block.target for block in flat]))  # (n, block + T - 1)
+        self._hourly = torch.from_numpy(np.stack([block.hourly for block in cut]))  # (n, block + T - 1, V)
+        self._target = torch.from_numpy(np.stack([block.target for block in cut]))  # (n, block + T - 1)
         self._patch_index: Tensor | None = None  # (n, block + T - 1)
         self.block, self.offset = torch.nonzero(torch.isfinite(self.target[:, :, -1]), as_tuple=True)
-        self.site = torch.tensor([block.site for block in flat])[self.block]
-        self.hour = torch.tensor([block.start for block in flat])[self.block] + self.offset + context - 1
+        self.site = torch.tensor([block.site for block in cut])[self.block]
+        self.hour = torch.tensor([block.start for block in cut])[self.block] + self.offset + context - 1
         self.patches: Tensor | None = None
         if towers[0].patches is not None:
-            self._add_patches(towers, cut)
-
-    def _add_patches(self, towers: list[Tower], cut: list[list[Block]]) -> None:
-        """Put the towers' patches one after another, and shift the blocks' indices accordingly."""
-        stacks = [tower.patches for tower in towers if tower.patches is not None]
-        self.patches = torch.from_numpy(np.concatenate(stacks))  # (P, C, 8, 8)
-        offsets = np.cumsum([0, *(len(stack) for stack in stacks)])
-        shifted = [
-            np.where(block.patch_index >= 0, block.patch_index + offset, -1)
-            for tower_blocks, offset in zip(cut, offsets, strict=False)
-            for block in tower_blocks
-            if block.patch_index is not None
-        ]
-        self._patch_index = torch.from_numpy(np.stack(shifted))
+            self.patches = torch.from_numpy(towers[0].patches)
+            index = [block.patch_index for block in cut if block.patch_index is not None]
+            self._patch_index = torch.from_numpy(np.stack(index))
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -220,26 +236,26 @@ class Windows:
 
     @property
     def hourly(self) -> Tensor:
-        """View ``(n, block, T, V)``: a stride, not a copy."""
+        """View of all windows, ``(n, block, T, V)``."""
         return self._hourly.unfold(1, self.context, 1).transpose(2, 3)
 
     @property
     def target(self) -> Tensor:
-        """View ``(n, block, T)``."""
+        """View of all windows, ``(n, block, T)``."""
         return self._target.unfold(1, self.context, 1)
 
     @property
     def patch_index(self) -> Tensor | None:
-        """View ``(n, block, T)``."""
+        """View of all windows, ``(n, block, T)``."""
         return None if self._patch_index is None else self._patch_index.unfold(1, self.context, 1)
 
     @property
     def nbytes(self) -> int:
-        """Memory that the windows take [bytes]."""
+        """Size of the windows in memory [bytes]."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
 
     def to(self, device: torch.device | str) -> Windows:
-        """Hold them on another device; batches are gathered there."""
+        """Move the windows to a device; batches are gathered there."""
         moved = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
@@ -251,7 +267,7 @@ class Windows:
         return self._target[self.block, self.offset + self.context - 1]
 
     def targets(self, index: Tensor) -> Tensor:
-        """Target of each hour of some windows, shape ``(B, T)``; NaN where missing."""
+        """Target of each hour of the windows at ``index``, shape ``(B, T)``; NaN where missing."""
         index = index.to(self.block.device)
         return self.target[self.block[index], self.offset[index]]
 
@@ -261,47 +277,21 @@ class Windows:
         Parameters
         ----------
         index : Tensor
-            Which windows, int64, shape ``(B,)``.
+            Positions of the windows, int64, shape ``(B,)``.
 
         Returns
         -------
         Batch
-            Holding only the patches that its windows see.
+            The windows, with only the patches that enter in one of them.
         """
         index = index.to(self.block.device)
         block, offset = self.block[index], self.offset[index]
-        hourly, target = self.hourly[block, offset], self.target[block, offset]  # (B, T, V), (B, T)
-        if self.patches is None or self.patch_index is None:
-            return Batch(hourly, None, None, target)
-        return Batch(hourly, *gather_patches(self.patches, self.patch_index[block, offset]), target)
+        patch_index = None if self.patch_index is None else self.patch_index[block, offset]  # (B, T)
+        inputs = ModelInputs(self.hourly[block, offset], self.patches, patch_index)
+        return Batch(inputs.compact(), self.target[block, offset])
 
 
-def gather_patches(patches: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the patches that some windows see.
-
-    Parameters
-    ----------
-    patches : Tensor
-        All patches, shape ``(P, C, 8, 8)``.
-    index : Tensor
-        Which of them enters at each hour, shape ``(B, T)``; -1 for none.
-
-    Returns
-    -------
-    patches, index : Tensor
-        Only the patches that are seen, and ``index`` renumbered to them.
-    """
-    used, renumbered = torch.unique(index, return_inverse=True)
-    nothing = int((used < 0).any())
-    return patches[used[nothing:]], renumbered - nothing
-
-
-def load_windows(
-    inputs: xr.Dataset,
-    context: int,
-    sites: Sequence[int] | None = None,
-    block_hours: int = BLOCK_HOURS,
-) -> Windows | None:
+def load_windows(inputs: xr.Dataset, context: int, sites: Sequence[int] | None = None) -> Windows | None:
     """Load every window of towers into memory.
 
     Parameters
@@ -309,39 +299,30 @@ def load_windows(
     inputs : xarray.Dataset
         From :func:`xcarbon.prep.inputs.model_inputs`, with a target.
     context : int
-        Hours T in a window.
+        Number T of hours in a window.
     sites : sequence of int, optional
         Positions of the towers to load; by default all.
-    block_hours : int
-        Predicted hours in a block.
 
     Returns
     -------
     Windows or None
-        Tower by tower; None if no hour has a target and a full window.
+        The windows, tower by tower; None if no hour has a target and a full window.
     """
-    chosen = range(inputs.sizes["site"]) if sites is None else sites
-    progress = tqdm(chosen, desc="loading", unit="tower", disable=not OPTIONS["progress"], leave=False)
-    towers = [Tower.load(inputs, site, context) for site in progress]
-    found = [tower for tower in towers if tower is not None]
-    return Windows(found, context, block_hours) if found else None
+    towers = load_towers(inputs, range(inputs.sizes["site"]) if sites is None else sites, context)
+    return Windows(towers, context) if towers else None
 
 
-def stream(
-    inputs: xr.Dataset, context: int, batch_size: int, block_hours: int = BLOCK_HOURS
-) -> Iterator[Batch]:
-    """Yield all windows in order, holding one tower in memory at a time.
+def stream(inputs: xr.Dataset, context: int, batch_size: int) -> Iterator[Batch]:
+    """Yield all windows in order, with one tower in memory at a time.
 
     Parameters
     ----------
     inputs : xarray.Dataset
         From :func:`xcarbon.prep.inputs.model_inputs`, with a target.
     context : int
-        Hours T in a window.
+        Number T of hours in a window.
     batch_size : int
-        Windows B in a batch; the last of a tower may be smaller.
-    block_hours : int
-        Predicted hours in a block.
+        Number B of windows in a batch; the last batch of a tower may be smaller.
 
     Yields
     ------
@@ -353,13 +334,13 @@ def stream(
     >>> from xcarbon.prep.inputs import model_inputs
     >>> from xcarbon.testing import synthetic_towers
     >>> inputs = model_inputs(synthetic_towers(1), ["DOY", "TOD", "TA"], target="NEE")
-    >>> next(stream(inputs, context=32, batch_size=64)).hourly.shape
+    >>> next(stream(inputs, context=32, batch_size=64)).inputs.hourly.shape
     torch.Size([64, 32, 3])
     """
     for site in range(inputs.sizes["site"]):
-        tower = Tower.load(inputs, site, context)
+        tower = LoadedTower.load(inputs, site, context)
         if tower is None:
             continue
-        windows = Windows([tower], context, block_hours)
+        windows = Windows([tower], context)
         for index in torch.arange(len(windows)).split(batch_size):
             yield windows.batch(index)
