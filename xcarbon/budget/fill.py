@@ -38,12 +38,17 @@ FILLED, MODEL, RANDOM = "_FILLED", "_MODEL", "_RANDUNC"
 MODELS = "models fine-tuned on the measured hours of each tower"
 
 
+#: Above all quality flags: predictors that were filled from similar hours or from reanalysis are used, too.
+ANY_QC = 9
+
+
 def gapfill(
     ds: xr.Dataset,
     target: str = "NEE",
     model: CarbonModel | str | os.PathLike[str] | None = None,
     *,
     max_qc: int = 0,
+    driver_max_qc: int | None = ANY_QC,
     run_dir: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> xr.Dataset:
@@ -63,6 +68,10 @@ def gapfill(
         Highest quality flag of measured target values; values with a higher flag are replaced. Values without
         a flag (-1, NaN, or no variable ``<target>_QC``) are regarded as measured. The tolerance for the
         predictors is that of the model.
+    driver_max_qc : int, optional
+        Highest quality flag of the predictors to use when gaps are predicted; None for the tolerance of the
+        model. By default all predictors are used, because a gap of the flux is often one of the weather, too.
+        Training and sampling (``"mds"``) are not affected.
     run_dir : path-like, optional
         Folder for the fine-tuned models, with one subfolder per tower; by default a new folder in
         ``xcarbon-runs``. With the same folder, an interrupted run is resumed and a finished one is not
@@ -125,11 +134,11 @@ def gapfill(
         )
     measured = mask_quality(ds, [target], max_qc)[target]
     if model is None:
-        prediction = _fine_tuned(ds, measured, _run_dir(run_dir, target), settings)
+        prediction = _fine_tuned(ds, measured, _run_dir(run_dir, target), settings, driver_max_qc)
     elif isinstance(model, str) and model == "mds":
         prediction = mds(ds, target, max_qc=max_qc)
     else:
-        prediction = _predicted(ds, target, model)
+        prediction = _predicted(ds, target, model, driver_max_qc)
     return _fill(ds, measured, prediction)
 
 
@@ -141,7 +150,7 @@ def _run_dir(run_dir: str | os.PathLike[str] | None, target: str) -> Path:
 
 
 def _fine_tuned(
-    ds: xr.Dataset, measured: xr.DataArray, run_dir: Path, settings: dict[str, Any]
+    ds: xr.Dataset, measured: xr.DataArray, run_dir: Path, settings: dict[str, Any], max_qc: int | None
 ) -> xr.Dataset:
     """Predict each tower with a model that is fine-tuned on its measured hours."""
     target = str(measured.name)
@@ -149,12 +158,12 @@ def _fine_tuned(
     # predictors.
     known = ds.assign({target: measured}).drop_vars(f"{target}{QC}", errors="ignore")
     if "site" not in ds.dims:
-        return _predicted(known, target, _tower_model(known, target, run_dir, settings))
+        return _predicted(known, target, _tower_model(known, target, run_dir, settings), max_qc)
     predictions = []
     for site in tqdm(range(ds.sizes["site"]), desc="towers", unit="tower", disable=not OPTIONS["progress"]):
         tower = known.isel(site=[site])
         model = _tower_model(tower, target, run_dir, settings)
-        predictions.append(_predicted(tower, target, model).reset_coords(drop=True))
+        predictions.append(_predicted(tower, target, model, max_qc).reset_coords(drop=True))
     return xr.concat(predictions, dim="site", join="exact", combine_attrs="drop_conflicts")
 
 
@@ -179,12 +188,14 @@ def _tower_model(tower: xr.Dataset, target: str, run_dir: Path, settings: dict[s
         raise ModelError(f"{site}: {error}") from error
 
 
-def _predicted(ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[str]) -> xr.Dataset:
+def _predicted(
+    ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[str], max_qc: int | None
+) -> xr.Dataset:
     """Predict all hours, with the spread if the model predicts it."""
     model = pretrained.load(model)
     if model.has_spread:
-        return predict(ds, target, model, spread=True)
-    return predict(ds, target, model).to_dataset()
+        return predict(ds, target, model, spread=True, max_qc=max_qc)
+    return predict(ds, target, model, max_qc=max_qc).to_dataset()
 
 
 def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.Dataset:

@@ -39,6 +39,7 @@ def model_inputs(
     *,
     target: str | Sequence[str] | None = None,
     max_qc: int = MAX_QC,
+    target_max_qc: int | None = None,
 ) -> xr.Dataset:
     """Mask by plausibility and quality, scale and stack the variables that a model reads, lazily.
 
@@ -56,7 +57,9 @@ def model_inputs(
     target : str or sequence of str, optional
         Variable or variables to predict, for training and scoring.
     max_qc : int
-        Highest quality flag of the values to use, for predictors and target.
+        Highest quality flag of the predictors to use.
+    target_max_qc : int, optional
+        Highest quality flag of the target to use; by default ``max_qc``.
 
     Returns
     -------
@@ -105,7 +108,9 @@ def model_inputs(
     if target is not None:
         if place != ["site"]:
             raise VariableError(f"training and scoring needs towers on (site, time), found {place}")
-        masked = mask_quality(ds, codes, max_qc)[codes].astype("float32")
+        masked = mask_quality(ds, codes, max_qc if target_max_qc is None else target_max_qc)[codes].astype(
+            "float32"
+        )
         stacked = masked.to_dataarray("target").transpose("site", "time", "target")
         inputs["target"] = masked[target] if isinstance(target, str) else stacked
     if bands and "reflectance" in ds:
