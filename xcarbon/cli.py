@@ -263,7 +263,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     ds = open_data(arguments.data)
     ds.carbon.predict_to(model.targets[0], model, arguments.out, spread=arguments.spread)
     if "site" in ds.dims and (missing := describe(ds.carbon.predictable(model))):
-        print(missing)
+        print(missing, file=sys.stderr)
     print(f"wrote {arguments.out}")
     return 0
 
