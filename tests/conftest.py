@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import xcarbon
 from xcarbon.quality.checks import cf_findings_in_file
 from xcarbon.testing import synthetic_towers
 
-# Busy machines are slow now and then; what a test takes in all is watched elsewhere.
+# A busy machine may slow down single examples, so there is no deadline for each of them.
 hypothesis.settings.register_profile("xcarbon", deadline=None)
 hypothesis.settings.load_profile("xcarbon")
 
@@ -22,13 +23,15 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure() -> None:
-    """Leave one thread to each process: models of tests are too small for more."""
+    """Use one thread per process, since the models of tests are small, and let Ctrl-C interrupt tests."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch and XGBoost are imported
+    # A shell starts background jobs with SIGINT ignored, and child processes would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real data, or a skip that says where it was looked for."""
+    """Return the folder of real data, or skip with a message that names the missing folder."""
     folder = Path(os.environ.get("XCARBON_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set XCARBON_TEST_DATA")
@@ -49,7 +52,7 @@ def towers() -> xr.Dataset:
 
 @pytest.fixture
 def findings(tmp_path: Path) -> Callable[[xr.Dataset], list[str]]:
-    """Return a function that writes a Dataset to NetCDF, and lists what of it is not CF."""
+    """Return a function that writes a Dataset to NetCDF and lists its departures from CF."""
 
     def check(ds: xr.Dataset) -> list[str]:
         path = tmp_path / "checked.nc"

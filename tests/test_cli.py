@@ -1,4 +1,4 @@
-"""The command line does the main job, and says what went wrong."""
+"""Tests of the commands, of their output and of their errors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ from xcarbon.experiments import PROTOCOLS, comparison
 
 @pytest.fixture(autouse=True)
 def small_demo(monkeypatch):
-    """The demo with fewer hours."""
+    """Reduce the hours of the demo."""
     monkeypatch.setattr(cli, "DEMO_DAYS", 4)
     monkeypatch.setitem(cli.DEMO_TRAINING, "val_windows", 8)
+
+
+@pytest.fixture
+def corner(real_data) -> xr.Dataset:
+    """Return a month of ERA5 in four cells."""
+    with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
+        return month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
 
 
 def test_demo_goes_from_towers_to_netcdf_scores_and_figure(tmp_path, capsys):
@@ -38,7 +45,7 @@ def test_demo_goes_from_towers_to_netcdf_scores_and_figure(tmp_path, capsys):
         assert ds["NEE"].notnull().mean() > 0.6
     assert (out / "nee.png").stat().st_size > 10_000
     assert len(CarbonModel.load(out / "run" / "model").sites) == 6
-    assert main(["demo", "--steps", "1", "--out", str(out), "--quiet"]) == 0  # again, over the first
+    assert main(["demo", "--steps", "1", "--out", str(out), "--quiet"]) == 0  # replaces the first run
 
 
 def test_demo_on_a_store_of_real_towers(real_data, tmp_path, capsys, monkeypatch):
@@ -65,7 +72,7 @@ def test_train_predict_and_score(towers, tmp_path, capsys, monkeypatch):
     train = ["train", "towers.zarr", "run", "--steps", "1", "--quiet"]
     assert main(train) == 0
     assert "wrote run/model, trained on" in capsys.readouterr().out
-    assert main(train) == 0  # goes on, where there is nothing left to do
+    assert main(train) == 0  # the training is complete already
     assert main(["predict", "run/model", "towers.zarr", "nee.nc", "--quiet"]) == 0
     capsys.readouterr()
     assert main(["score", "nee.nc", "towers.zarr", "--quiet"]) == 0
@@ -85,10 +92,8 @@ def test_trees_are_trained_too(towers, tmp_path, capsys, monkeypatch):
     assert "max_steps" in capsys.readouterr().err
 
 
-def test_predict_on_a_month_of_era5_in_several_files(real_data, tmp_path, monkeypatch, capsys):
+def test_predict_on_a_month_of_era5_in_several_files(corner, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
-        corner = month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
     for part, hours in {"a": slice(100), "b": slice(100, None)}.items():
         corner.isel(time=hours).to_netcdf(f"era5-{part}.nc")
     make(("DOY", "TOD", "TA", "SW_IN"), ()).save("model")
@@ -100,11 +105,9 @@ def test_predict_on_a_month_of_era5_in_several_files(real_data, tmp_path, monkey
     assert "nee.zarr exists" in capsys.readouterr().err
 
 
-def test_a_model_of_the_package_predicts_a_grid_by_its_name(real_data, tmp_path, monkeypatch):
-    """Reanalysis has no vapour pressure deficit here, and no class of the land: neither is needed."""
+def test_a_model_of_the_package_predicts_a_grid_by_its_name(corner, tmp_path, monkeypatch):
+    """The model needs neither vapour pressure deficit nor land cover class, which the grid lacks."""
     monkeypatch.chdir(tmp_path)
-    with xr.open_dataset(real_data / "era5" / "era5_2022_07_alps.nc") as month:
-        corner = month.isel({dim: slice(2) for dim in month.dims if dim != "time"}).load()
     corner.isel(time=slice(200)).to_netcdf("era5.nc")
     assert main(["predict", "nee-fluxnet2015", "era5.nc", "nee.zarr", "--spread", "--quiet"]) == 0
     nee, error = (xcarbon.io.grid.open_grid("nee.zarr")[code] for code in ("NEE", "NEE_SE"))

@@ -31,6 +31,12 @@ class CarbonAccessor:
     def __init__(self, ds: xr.Dataset) -> None:
         self._ds = ds
 
+    def standardize(self, **settings: Any) -> xr.Dataset:
+        """Turn any CF Dataset into the data model; see :func:`xcarbon.prep.standardize.standardize`."""
+        from xcarbon.prep.standardize import standardize
+
+        return standardize(self._ds, **settings)
+
     def split(self, seed: int = 0, **settings: Any) -> Split:
         """Split towers into train, val and test sets by IGBP class; see :func:`xcarbon.prep.split.split`."""
         return split(self._ds, seed, **settings)

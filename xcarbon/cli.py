@@ -6,8 +6,9 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,12 @@ DEMO_TRAINING = {
     "loss": "window",
     "val_windows": 512,
 }
-DEMO_STEPS = 75
 #: Number of days to predict at each tower.
 DEMO_DAYS = 28
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments. Default: those of the process.
-
-    Returns
-    -------
-    int
-        Exit status: 0 for success, 1 after an error or if ``check`` found one, 130 after Ctrl-C.
-    """
+    """Run the command line; return 0, 1 after an error or if ``check`` found one, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         with xcarbon.set_options(progress=not arguments.quiet), _connected(arguments):
@@ -88,26 +77,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser(
-        "demo",
-        parents=[common],
+    def command(
+        run: Callable[[argparse.Namespace], int], *, help: str, description: str
+    ) -> argparse.ArgumentParser:
+        """Add the command that a function runs; those that compute on a cluster have ``--scheduler``."""
+        shared = [common, remote] if run in (_build, _predict, _experiment) else [common]
+        name = run.__name__.strip("_")
+        added = commands.add_parser(name, parents=shared, help=help, description=description)
+        added.set_defaults(run=run)
+        return added
+
+    demo = command(
+        _demo,
         help="train, predict and score on synthetic towers, in about two minutes",
         description="Train EcoPerceiver on some towers and predict NEE at others. Write the prediction as CF "
         "NetCDF, score it by IGBP class, and plot one week of it.",
     )
     demo.add_argument("--data", type=Path, help="store of real towers to use instead of synthetic ones")
     demo.add_argument("--out", type=Path, default=Path("xcarbon-demo"), help="folder to write [%(default)s]")
-    demo.add_argument(
-        "--steps", type=_positive, default=DEMO_STEPS, help="number of training steps [%(default)s]"
-    )
+    demo.add_argument("--steps", type=_positive, default=75, help="number of training steps [%(default)s]")
     demo.add_argument(
         "--seed", type=int, default=0, help="random seed for towers, split and training [%(default)s]"
     )
-    demo.set_defaults(run=_demo)
 
-    build = commands.add_parser(
-        "build",
-        parents=[common, remote],
+    build = command(
+        _build,
         help="build a store from raw files of towers and satellites",
         description="Read, harmonise and fuse the files that the networks distribute, cut satellite patches "
         "around the towers, and write one Zarr store. If the command was interrupted, the same command "
@@ -124,22 +118,18 @@ def _parser() -> argparse.ArgumentParser:
         "--uncertainty", action="store_true", help="also write the random uncertainty and percentiles of NEE"
     )
     build.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
-    build.set_defaults(run=_build)
 
-    check = commands.add_parser(
-        "check",
-        parents=[common],
+    check = command(
+        _check,
         help="check the quality of a store",
         description="Report violations of the CF conventions, the coverage of each variable, and the results "
         "of the quality checks, for example clocks that disagree with the sun. The exit status is 1 if a "
         "finding is an error.",
     )
     check.add_argument("store", type=Path, help="Zarr store of towers")
-    check.set_defaults(run=_check)
 
-    train = commands.add_parser(
-        "train",
-        parents=[common],
+    train = command(
+        _train,
         help="train a model on the towers of a store",
         description="Split the towers by IGBP class into training, validation and test towers, and train a "
         "model; networks keep the weights with the best validation score. The model is written to RUN/model. "
@@ -158,11 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--steps", type=_positive, help="number of training steps of a network [as in the paper]"
     )
-    train.set_defaults(run=_train)
 
-    predict = commands.add_parser(
-        "predict",
-        parents=[common, remote],
+    predict = command(
+        _predict,
         help="predict a flux at towers or on a grid",
         description="Predict a flux for every hour and write it region by region. If the command was "
         "interrupted, the same command continues.",
@@ -173,21 +161,17 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--spread", action="store_true", help="also write the standard deviation of the error of each hour"
     )
-    predict.set_defaults(run=_predict)
 
-    models = commands.add_parser(
-        "models",
-        parents=[common],
+    models = command(
+        _models,
         help="list the trained models of the package",
         description="List the trained models that are part of the package, or describe one of them, with its "
         "training data, scores and limits.",
     )
     models.add_argument("name", nargs="?", help="name of the model to describe")
-    models.set_defaults(run=_models)
 
-    score = commands.add_parser(
-        "score",
-        parents=[common],
+    score = command(
+        _score,
         help="compare a prediction with the observations of towers",
         description="Compute Nash-Sutcliffe efficiency, RMSE and bias at the towers that the model was not "
         "trained on.",
@@ -195,11 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("prediction", help="store or file written by `xcarbon predict`")
     score.add_argument("store", help="Zarr store or NetCDF file with the observed towers")
     score.add_argument("--by", default="igbp", help="coordinate to group towers by [%(default)s]")
-    score.set_defaults(run=_score)
 
-    experiment = commands.add_parser(
-        "experiment",
-        parents=[common, remote],
+    experiment = command(
+        _experiment,
         help="compare models on the same towers and hours",
         description="Train, predict and score all models of an experiment, and write results and a report. "
         "Complete steps are not repeated, so the same command continues an interrupted experiment. A "
@@ -211,7 +193,6 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("--list", action="store_true", help="list the protocols and their questions")
     experiment.add_argument("--store", help="store of towers, for a protocol")
     experiment.add_argument("--out", type=Path, help="folder to write, for a protocol")
-    experiment.set_defaults(run=_experiment)
     return parser
 
 
@@ -332,7 +313,12 @@ def _demo(arguments: argparse.Namespace) -> int:
     """Train, predict, score and plot."""
     start = time.monotonic()
     out: Path = arguments.out
-    pyplot = _pyplot()
+    if find_spec("matplotlib") is None:
+        raise XCarbonError("the demo needs matplotlib: pip install 'xcarbon[plot]'")
+    from matplotlib.figure import Figure
+
+    if (out / "run" / "run.json").exists():  # from an earlier demo
+        shutil.rmtree(out / "run")
     if arguments.data is None:
         from xcarbon.testing import synthetic_towers
 
@@ -351,7 +337,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         max_steps=arguments.steps,
         eval_every=max(1, arguments.steps // 3),
         seed=arguments.seed,
-        run_dir=_fresh(out / "run"),
+        run_dir=out / "run",
         **DEMO_TRAINING,
     )
 
@@ -372,9 +358,9 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     _announce(5, "plotting the week with most observations")
     hours = test.carbon.score(nee, by="site")["n"].compute()
-    axes = test.carbon.plot.series(nee, site=str(hours.idxmax("site").values))
-    axes.figure.savefig(out / "nee.png", dpi=150, bbox_inches="tight")
-    pyplot.close(axes.figure)
+    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    test.carbon.plot.series(nee, site=str(hours.idxmax("site").values), ax=figure.subplots())
+    figure.savefig(out / "nee.png", dpi=150, bbox_inches="tight")
     print(f"\nwrote {out}/nee.nc, {out}/nee.png and {out}/run/model in {time.monotonic() - start:.0f} s")
     if arguments.data is None:
         print("The towers are synthetic: the scores show that the steps work, not how good the model is.")
@@ -395,24 +381,6 @@ def _table(scores: xr.Dataset, overall: xr.Dataset) -> str:
     frame = scores.to_dataframe()[["nse", "rmse", "bias", "n"]]
     frame.loc["all"] = [float(overall[name]) for name in frame.columns]
     return frame.astype({"n": int}).to_string(float_format="{:.3f}".format)
-
-
-def _fresh(folder: Path) -> Path:
-    """Remove the run of an earlier demo."""
-    if (folder / "run.json").exists():
-        shutil.rmtree(folder)
-    return folder
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot
-    except ImportError:
-        raise XCarbonError("the demo needs matplotlib: pip install 'xcarbon[plot]'") from None
-    return matplotlib.pyplot
 
 
 def _count(towers: xr.Dataset | xr.DataArray) -> str:

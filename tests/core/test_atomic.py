@@ -1,4 +1,4 @@
-"""A crash leaves the old file or folder, and nothing else."""
+"""Tests of replacing files and folders, also if the writer fails."""
 
 from __future__ import annotations
 

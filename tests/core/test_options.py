@@ -1,4 +1,4 @@
-"""Options hold for a block or for good, and only make sense or raise."""
+"""Tests of setting options for a block or for the session, and of options that are not allowed."""
 
 import pytest
 

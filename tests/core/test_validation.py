@@ -1,4 +1,4 @@
-"""Data that a function cannot use is refused with an error that names it."""
+"""Tests of the errors for data and settings that a function cannot use."""
 
 from __future__ import annotations
 

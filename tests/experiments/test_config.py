@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from xcarbon.core.errors import OptionError
-from xcarbon.experiments import PROTOCOLS, Experiment, Model, paper, read_experiment, write_protocol
-from xcarbon.experiments.config import merge
+from xcarbon.experiments import PROTOCOLS, Experiment, Model, paper, read_experiment, runs, write_protocol
 
 HEAD = 'store = "towers.zarr"\nout = "out"\n'
 
@@ -56,7 +56,7 @@ network = { dropout = 0.0 }
     assert first.settings == {"max_steps": 20, "network": {"width": 16, "cross_blocks": 1}}
     assert second.settings["max_steps"] == 30
     assert second.settings["network"] == {"width": 16, "cross_blocks": 1, "dropout": 0.0}
-    complete = experiment.complete(first).settings
+    complete = runs.complete(experiment, first, xr.Dataset()).settings
     assert (complete["variables"], complete["bands"], complete["max_qc"]) == (("DOY", "TA"), (), 0)
 
 
@@ -117,7 +117,8 @@ def test_lists_and_tuples_are_the_same_setting():
 
 def test_merging_leaves_both_as_they_are():
     defaults, own = {"network": {"width": 16}}, {"network": {"context": 8}}
-    assert merge(defaults, own) == {"network": {"width": 16, "context": 8}}
+    model = Model("ecoperceiver", settings=own).with_defaults(defaults)
+    assert model.settings == {"network": {"width": 16, "context": 8}}
     assert (defaults, own) == ({"network": {"width": 16}}, {"network": {"context": 8}})
 
 
@@ -158,6 +159,7 @@ def test_a_protocol_that_was_changed_is_kept_and_another_is_refused(tmp_path):
 
 def test_the_papers_sets_are_apart_and_known_to_the_real_store(real_towers):
     train, val, test = (set(paper.sites(name)) for name in paper.SETS)
+    assert (len(train), len(val), len(test)) == (274, 64, 47)
     assert not (train & val or train & test or val & test)
     for name in ("train", "val"):
         of_store = set(real_towers["site"].values[real_towers["paper_split"].values == name])
@@ -168,6 +170,7 @@ def test_the_papers_scores_are_of_classes_and_agree_with_each_other():
     """On the same hours 1 - NSE is proportional to the square of the RMSE."""
     ours, theirs = paper.scores()["EcoPerceiver"], paper.scores()["XGBoost"]
     assert set(ours) == set(theirs) and len(ours) == 15
+    assert ours["CRO"] == {"nse": 0.8482, "rmse": 2.8677}
     for name in ours:
         errors = (1 - ours[name]["nse"]) / (1 - theirs[name]["nse"])
         assert errors == pytest.approx((ours[name]["rmse"] / theirs[name]["rmse"]) ** 2, rel=0.02)

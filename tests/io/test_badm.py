@@ -140,7 +140,6 @@ def test_impossible_metadata_is_an_error(fields, message):
     [
         ("", "utf-8", FileFormatError, "neither a table of towers"),
         ("a,b\n1,2\n", "utf-8", FileFormatError, r"its columns are \['a', 'b'\]"),
-        ("SITE_ID,LOCATION_LAT\nAB-Xyz,é", "latin-1", FileFormatError, "not UTF-8 text"),
         ("SITE_ID,LOCATION_LAT\nAB-Xyz,1\nAB-Xyz,2", "utf-8", MetadataError, "AB-Xyz has two rows"),
         ("SITE_ID,LOCATION_LAT\nAB-Xyz,1", "utf-8", MetadataError, "AB-Xyz lacks lon and igbp"),
     ],
@@ -150,6 +149,25 @@ def test_wrong_tables_are_named(write, text, encoding, error, message):
     with pytest.raises(error, match=message) as caught:
         read_metadata(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Université de Liège", "Göttingen", "Señor Muñoz", "ÉCOLE"])
+@pytest.mark.parametrize("encoding", ["cp1252", "mac_roman"])
+def test_tables_in_other_encodings_are_read_with_a_warning(write, name, encoding):
+    text = f"SITE_ID,LOCATION_LAT,LOCATION_LON,IGBP,SITE_NAME\nAB-Xyz,1,2,ENF,{name}\n"
+    with pytest.warns(UserWarning, match=f"not UTF-8 text and was read as {encoding}"):
+        assert read_metadata(write(text, encoding=encoding))["AB-Xyz"].site_name == name
+
+
+def test_headings_may_be_quoted_and_have_blanks(write):
+    text = '\ufeff"SITE_ID"; LOCATION_LAT ;"LOCATION_LON";IGBP\nAB-Xyz;1;2;ENF\n'
+    for encoding in ("utf-8", "utf-16"):
+        assert (
+            read_metadata(write(text.lstrip("\ufeff" * (encoding == "utf-16")), encoding=encoding))[
+                "AB-Xyz"
+            ].lon
+            == 2
+        )
 
 
 # File formats of the networks
@@ -204,7 +222,7 @@ def test_numbers_and_empty_cells_of_a_sheet(tmp_path):
     path = tmp_path / "AMF_US-CRT_BIF_20230922.xlsx"
     values = [("LOCATION_LAT", 41.5), ("LOCATION_LONG", -83), ("IGBP", "CRO"), ("LOCATION_ELEV", None)]
     rows = [("US-CRT", 1, "GRP", name, value) for name, value in values]
-    pd.DataFrame(rows, columns=HEADER).to_excel(path, index=False)
+    pd.DataFrame(rows, columns=[f" {name} " for name in HEADER]).to_excel(path, index=False)
     found = read_metadata(path)["US-CRT"]
     assert (found.lat, found.lon, found.igbp) == (41.5, -83, "CRO")
     assert math.isnan(found.elevation)
@@ -241,6 +259,9 @@ def test_damaged_sheet_is_named(tmp_path, content):
         ("ICOSETC_BE-Bra_VARINFO_METEO_L2.csv", False),
         ("AMF_US-CRT_BASE_HH_2-5.csv", False),
         ("AMF_US-CRT_BIF.pdf", False),
+        ("site_data (1).CSV", True),
+        ("FLX_AA-Flx_BIF_LATEST (1).CSV", True),
+        ("._FLX_AA-Flx_BIF_LATEST.csv", False),
         ("my_site_data.csv", False),
         ("site_data.csv.bak", False),
     ],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xcarbon.core.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError, TimestampError
 from xcarbon.io import columns
 from xcarbon.io.columns import Source, find_line, read_columns, read_last_line
 
@@ -140,3 +140,95 @@ def test_truncated_or_absent_files_are_named(tmp_path):
             read(Source(str(path)))
         with pytest.raises(FileNotFoundError):
             read(Source(str(tmp_path / "absent.csv")))
+
+
+# Layouts
+
+STAMPED = "TIMESTAMP_START,TA_F,P\n201006010000,1.5,-9999\n201006010030,2.5,0\n"
+LAYOUTS = {
+    "blanks": STAMPED.replace(",", " , "),
+    "tabs": STAMPED.replace(",", "\t"),
+    "semicolons": STAMPED.replace(",", ";"),
+    "decimal commas": STAMPED.replace(",", ";").replace(".", ","),
+    "quoted header": STAMPED.replace("TIMESTAMP_START,TA_F,P", '"TIMESTAMP_START", "TA_F","P"'),
+    "all quoted": "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in STAMPED.split()),
+    "mark and quotes": "\ufeff" + STAMPED.replace("TIMESTAMP_START", '"TIMESTAMP_START"'),
+    "row names": '"","TIMESTAMP_START","TA_F","P"\n"1",201006010000,1.5,-9999\n"2",201006010030,2.5,0\n',
+    "empty columns": STAMPED.replace("\n", ",,\n"),
+    "units": STAMPED.replace("P\n", "P\nYYYYMMDDHHMM,deg C,mm\n"),
+    "units in brackets": STAMPED.replace("P\n", "P\n[yyyymmddHHMM],[degC],1\n\n"),
+    "comments and units": "# Site\n" + STAMPED.replace("P\n", "P\n-,degC,mm\n"),
+    "late quotes": STAMPED.replace("\n", ",METHOD\n", 1)
+    .replace("9\n", "9,a\n")
+    .replace(",0\n", ',0,"b,c"\n'),
+    "late decimal commas": STAMPED.replace(",", ";").replace("1.5", "1,5").replace("2.5", "2,5"),
+}
+
+
+@pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_layouts_of_a_table_give_the_same_values(write, text, ending):
+    source = write(text.replace("\n", ending))
+    table = read_columns(source, {"TIMESTAMP_START": pa.int64(), "TA_F": pa.float32(), "P": pa.float32()})
+    assert table.column_names == ["TIMESTAMP_START", "TA_F", "P"]
+    assert table["TIMESTAMP_START"].to_pylist() == [201006010000, 201006010030]
+    assert table["TA_F"].to_pylist() == [1.5, 2.5]
+    assert table["P"].to_pylist() == [-9999, 0]
+    assert [number for number, line in enumerate(text.splitlines(), 1) if "06010030" in line] == [
+        find_line(source, 1)
+    ]
+
+
+def test_first_row_of_data_is_not_taken_for_units(write):
+    for first in ("201006010000,NA,-9999", "2010-06-01 00:00,NA,NA", ",1.5,2"):
+        with write(f"TIMESTAMP_START,TA_F,P\n{first}\n201006010030,2.5,0\n").lines() as lines:
+            assert [number for number, _ in lines] == [1, 2, 3]
+
+
+STAMP_TEXTS = [
+    ("201006010000.0", "201006010030.0"),
+    ("2.0100601E+11", "2.0100601003e+11"),
+    ("2010-06-01 00:00", "2010-06-01 00:30"),
+    ("2010-06-01T00:00:00", "2010-06-01T00:30:00.000"),
+    ("2010/6/1 0:00", "2010/6/1 0:30"),
+    ("20100601 0000", "20100601 0030"),
+    ('"201006010000"', '"201006010030"'),
+]
+
+
+@pytest.mark.parametrize("stamps", STAMP_TEXTS)
+def test_unambiguous_stamps_are_read(write, stamps):
+    source = write(f"TIMESTAMP_START,TA_F\n{stamps[0]},1\n{stamps[1]},2\n")
+    table = read_columns(source, {"TIMESTAMP_START": pa.int64()})
+    assert table["TIMESTAMP_START"].to_pylist() == [201006010000, 201006010030]
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    ["2.01006E+11", "01/06/2010 00:30", "6/1/10 0:30", "40330.02", "2010-06-01", "2010-13-01 00:00", ""],
+)
+def test_ambiguous_stamps_are_an_error_that_shows_a_stamp(write, stamp):
+    source = write(f"TIMESTAMP_START,TA_F\n201006010000,1\n{stamp},2\n")
+    with pytest.raises(TimestampError, match=r"line 3, .* is not YYYYMMDDHHMM: .* looks like 201006010030"):
+        read_columns(source, {"TIMESTAMP_START": pa.int64()})
+
+
+def test_sum_of_two_columns_is_missing_where_either_is(write):
+    source = write("FC,SC\n1,2\n3,-9999\n-9999.00,4\n5,NA\n")
+    table = read_columns(source, {"FC + SC": pa.float32(), "SC": pa.float32()}, ("-9999", "NA"))
+    assert table.to_pydict() == {"FC + SC": [3, None, None, None], "SC": [2, None, 4, None]}
+
+
+# Archives in archives
+
+
+def test_members_of_inner_archives(tmp_path):
+    for inner, outer in (("a.csv", "b.zip"), ("b.zip", "c.ZIP")):
+        (tmp_path / "a.csv").write_text(TEXT)
+        with zipfile.ZipFile(tmp_path / outer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(tmp_path / inner, f"x.zip/{inner}")  # a folder may be named like an archive
+    source = Source(str(tmp_path / "c.ZIP"), "x.zip/b.zip/x.zip/a.csv")
+    assert source.name == "a.csv"
+    assert read_columns(source, {"a": pa.int64()})["a"].to_pylist() == [1, 3, 5]
+    with pytest.raises(FileFormatError, match=r"truncated or damaged .*the archive has no member"):
+        read_last_line(Source(str(tmp_path / "c.ZIP"), "x.zip/b.zip/absent.csv"))

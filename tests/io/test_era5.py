@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 
 import dask
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
 from xcarbon.io.era5 import open_era5
+from xcarbon.io.formats import open_data
 from xcarbon.prep.scale import time_features
 from xcarbon.testing import raise_on_compute
 
@@ -153,28 +155,123 @@ def test_rounding_of_packed_sums_gives_no_negative_rain(opened):
     assert (found.min(), found.sum("time").max()) == (0, pytest.approx(18, abs=0.05))
 
 
-@pytest.mark.parametrize(
-    ("spacing", "title", "expected"),
-    [
-        (0.25, "ERA5", "sums over the hour"),
-        (0.28125, "", "sums over the hour"),
-        (0.1, "", "sums since 00 UTC"),
-        (0.25, "reanalysis ERA5-Land, coarser", "sums since 00 UTC"),
-    ],
-)
-def test_accumulation_is_recognised_without_reading_values(opened, spacing, title, expected):
-    source = everything(lat=(48.0, 48.0 - spacing), lon=(8.0, 8.0 + spacing)).assign_attrs(title=title)
+def since_midnight(hourly: xr.Dataset) -> xr.Dataset:
+    """Replace sums over the hour by sums since 00 UTC; the first stamp counts as a whole day."""
+    daily = hourly.copy(deep=True)
+    for name in ("tp", "ssrd", "strd"):
+        if name in hourly:
+            of_day = (hourly["time"] - np.timedelta64(1, "h")).dt.floor("D")
+            daily[name] = hourly[name].groupby(of_day).cumsum()
+    return daily
+
+
+def weather(days=4, start="2022-12-01T00", seed=3, **axes) -> xr.Dataset:
+    """Create sums over the hour: showers, sun and infrared radiation."""
+    rng = np.random.default_rng(seed)
+    hours = 24 * days + 1
+    shape = (hours, len(axes.get("lat", "abc")), len(axes.get("lon", "ab")))
+    clock = (np.datetime64(start, "h") + np.arange(hours)).astype("int64") % 24
+    sun = np.maximum(np.sin((clock - 6.5) / 24 * 2 * np.pi), 0)[:, None, None] * rng.uniform(0.3, 1, shape)
+    rain = rng.gamma(0.5, 4e-4, shape) * (rng.random(shape) < 0.5)
+    strd = rng.uniform(0.9e6, 1.1e6, shape)
+    return make(start, hours, tp=rain, ssrd=2.4e6 * sun, strd=strd, **axes)
+
+
+@pytest.mark.parametrize("spacing", [0.1, 0.25, 0.28125])
+@pytest.mark.parametrize("codes", [["tp"], ["ssrd"], ["strd"], ["tp", "ssrd", "strd"]])
+@pytest.mark.parametrize("start", ["2022-12-01T00", "2022-12-01T01", "2022-12-01T13"])
+def test_accumulation_is_found_from_the_values_whatever_the_grid(opened, spacing, codes, start):
+    hourly = weather(start=start, lat=(48.0, 48.0 - spacing), lon=(8.0, 8.0 + spacing))[codes]
+    daily = since_midnight(hourly).assign_attrs(title="ERA5")
     with raise_on_compute():
-        found = opened(source)
-    assert all(expected in found[code].attrs["comment"] for code in ("P", "SW_IN", "LW_IN"))
+        found = opened(hourly.assign_attrs(title="ERA5-Land")), opened(daily)
+    for ds, expected in zip(found, ("sums over the hour", "sums since 00 UTC"), strict=True):
+        assert all(expected in ds[code].attrs["comment"] for code in ds if code not in ("DOY", "TOD"))
+    for code in set(found[0]) - {"DOY", "TOD"}:
+        np.testing.assert_allclose(found[0][code], found[1][code], rtol=1e-4, atol=1e-2)
 
 
-def test_single_cell_needs_the_argument_accumulated(opened):
-    cell = everything(lat=(48.0,), lon=(8.0,))
-    with pytest.raises(FileFormatError, match=r"a single cell has no grid .* pass accumulated='hour' or"):
-        opened(cell)
-    assert opened(cell[["t2m"]])["TA"].sizes["time"] == 29
-    assert opened(cell, accumulated="hour")["SW_IN"].sizes["time"] == 29
+@pytest.mark.parametrize("spacing", [0.1, 0.25])
+def test_rain_is_the_same_from_both_kinds_of_sums(opened, spacing):
+    rain = np.random.default_rng(3).gamma(0.5, 0.4, 48)
+    axes = {"lat": (48.0, 48.0 - spacing, 48.0 - 2 * spacing), "lon": (9.0, 9.0 + spacing)}
+    for tp in (np.r_[0, rain], np.r_[0, rain[:24].cumsum(), rain[24:].cumsum()]):
+        found = opened(make("2022-12-01T00", 49, tp=tp / 1000, **axes))
+        assert found["P"].isel(lat=0, lon=0).sum() == pytest.approx(rain.sum(), rel=1e-5)
+
+
+def test_each_variable_has_its_own_accumulation(opened):
+    hourly = weather()
+    mixed = hourly.assign(ssrd=since_midnight(hourly)["ssrd"])
+    found, expected = opened(mixed), opened(hourly)
+    assert "over the hour" in found["P"].attrs["comment"] and "since" in found["SW_IN"].attrs["comment"]
+    np.testing.assert_allclose(found["SW_IN"], expected["SW_IN"], atol=1e-2)
+
+
+def test_packed_sums_missing_cells_and_single_cells_do_not_hide_the_accumulation(tmp_path):
+    hourly = weather(lat=(48.0,), lon=(8.0, 9.0))
+    hourly["tp"][:, :, 1] = np.nan  # the sea in ERA5-Land
+    hourly["tp"][0] = np.nan
+    daily = since_midnight(hourly[["tp"]])
+    daily["tp"][0] = np.nan
+    for expected, source in (("over the hour", hourly[["tp"]]), ("since 00 UTC", daily)):
+        path = tmp_path / f"{expected}.nc"
+        scale = float(source["tp"].max()) * 20 / 65534  # the range of a wetter place in the same file
+        packed = {"dtype": "int16", "scale_factor": scale, "add_offset": 32766 * scale, "_FillValue": -32767}
+        source.to_netcdf(path, encoding={"tp": packed})
+        assert expected in open_era5(path)["P"].attrs["comment"]
+
+
+def test_accumulation_is_found_across_files_and_dry_days(tmp_path):
+    dry, wet = make("2022-07-01T00", 72, tp=0.0), weather(start="2022-07-04T00")[["tp"]]
+    whole = since_midnight(xr.concat([dry, wet], "time"))
+    paths = []
+    for day, part in whole.groupby(whole["time"].dt.floor("D")):
+        paths.append(tmp_path / f"{str(day)[:10]}.nc")
+        part.to_netcdf(paths[-1])
+    assert "since 00 UTC" in open_era5(paths)["P"].attrs["comment"]
+
+
+def test_values_that_do_not_decide_give_the_same_or_an_error(opened):
+    assert (opened(make(hours=48, tp=0.0))["P"] == 0).all()
+    midnight = make(hours=25, tp=np.r_[np.zeros(24), 1e-3])  # the last hour of a day
+    assert float(opened(midnight)["P"].sum("time").max()) == pytest.approx(1)
+    rising = make("2022-07-01T06", 4, tp=[0, 1e-3, 2e-3, 4e-3])
+    with pytest.raises(FileFormatError, match=r"values of P do not show .* pass accumulated='hour' or"):
+        opened(rising)
+    assert float(opened(rising, accumulated="hour")["P"][:, 0, 0].sum()) == pytest.approx(7)
+    assert float(opened(rising, accumulated="day")["P"][:, 0, 0].sum()) == pytest.approx(4)
+    late = make(
+        "2022-07-01T18", 9, tp=[0, 0, 0, 0, 1e-3, 2e-3, 3e-3, 0, 0]
+    )  # an evening with more and more rain
+    with pytest.raises(FileFormatError, match="values of P do not show"):
+        opened(late)
+    land = opened(rising.assign_attrs(title="ERA5-Land"))
+    assert float(land["P"][:, 0, 0].sum()) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("name", ["download.nc", "download.zip", "download"])
+def test_downloads_are_archives_whatever_their_names(tmp_path, name):
+    source = weather().rename(time="valid_time").assign_coords(number=0)
+    source = source.assign_coords(expver=("valid_time", ["0001"] * source.sizes["valid_time"]))
+    source["t2m"] = source["tp"] + 280
+    source[["t2m"]].to_netcdf(tmp_path / "data_stream-oper_stepType-instant.nc")
+    source.drop_vars("t2m").to_netcdf(tmp_path / "data_stream-oper_stepType-accum.nc")
+    source.to_netcdf(tmp_path / "whole.nc")
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        for file in tmp_path.glob("data_stream*"):
+            archive.write(file, file.name)
+    expected = open_era5(tmp_path / "whole.nc")
+    assert set(expected) == {"TA", "P", "SW_IN", "LW_IN", "DOY", "TOD"}
+    assert_same(open_era5(tmp_path / name), expected)
+    assert_same(open_data(tmp_path / name), expected)
+    with zipfile.ZipFile(tmp_path / "other.nc", "w") as archive:
+        archive.writestr("data.grib", "GRIB")
+    with pytest.raises(FileFormatError, match=r"other.nc: .* no NetCDF file, only \['data.grib'\]"):
+        open_era5(tmp_path / "other.nc")
+    (tmp_path / "cut.nc").write_bytes((tmp_path / name).read_bytes()[:-100])
+    with pytest.raises(FileFormatError, match=r"cut.nc: the archive is truncated"):
+        open_era5(tmp_path / "cut.nc")
 
 
 def test_sums_of_the_other_accumulation_are_an_error_when_computed(opened):
@@ -269,10 +366,15 @@ def test_all_formats_of_the_source_give_the_same(opened, tmp_path):
     assert_same(open_era5(tmp_path / "arco", chunks={}), expected)
 
 
-def test_final_values_go_before_preliminary_ones(opened):
+@pytest.mark.parametrize("versions", [[5, 1], ["0005", "0001"]])
+def test_final_values_go_before_preliminary_ones(opened, versions):
     final, preliminary = make(hours=4, t2m=[280, 281, np.nan, np.nan]), make(hours=4, t2m=[0, 0, 282, 283])
-    both = xr.concat([preliminary, final], xr.Variable("expver", [5, 1]))
+    both = xr.concat([preliminary, final], xr.Variable("expver", versions))
     np.testing.assert_allclose(opened(both)["TA"][:, 0, 0] + 273.15, [280.5, 281.5, 282.5], rtol=1e-6)
+    hourly = weather()
+    cut = hourly["time"] < hourly["time"][50]
+    both = xr.concat([hourly.where(~cut), hourly.where(cut)], xr.Variable("expver", versions))
+    assert_same(opened(both), opened(hourly))
 
 
 def test_latitudes_keep_their_order(opened):

@@ -145,6 +145,14 @@ def test_structure(write):
     assert name() in ds.attrs["source"]
 
 
+def test_replaced_columns_are_stated(write):
+    base = write(table({"FC": [1, 1], "SC": [1, 1]}, steps=2), file="AMF_US-Tw3_BASE_HH_5-5.csv")
+    ds = read(base)
+    assert (ds["NEE"].item(), ds["NEE"].attrs["source_column"]) == (2, "FC + SC, FC")
+    ds = read(write(table({"NEE_CUT_REF": [1, 1], "NEE_CUT_REF_QC": [1, 1]}, steps=2)))
+    assert (ds["NEE_QC"].item(), ds["NEE"].attrs["source_column"]) == (1, "NEE_CUT_REF")
+
+
 def test_best_column_is_chosen(write):
     columns = {
         "TA": [1, 1, -9999, -9999, 1, 1],
@@ -625,8 +633,8 @@ def test_coarser_file_is_refused_by_its_name(write, resolution):
         ),
         (
             "TIMESTAMP_START,TA_F\n1.99601E+11,1\n1.99601E+11,1\n",
-            FileFormatError,
-            r"line 2, column TIMESTAMP_START: '1.99601E\+11' is not a number",
+            TimestampError,
+            r"line 2, column TIMESTAMP_START: '1.99601E\+11' is not YYYYMMDDHHMM: .* looks like 2010",
         ),
         (
             "TIMESTAMP_START,TA_F\n199601010000,1\n\n199601010030\n",
@@ -697,6 +705,139 @@ def test_flags_of_different_schemes_have_a_common_scheme(write):
     paths = [one, write(other, site="US-Ha1")]
     ds = open_fluxnet(paths, metadata={"DE-Tha": THARANDT, "US-Ha1": THARANDT})
     assert "medium_quality_gapfill_or_reanalysis" in ds["TA_QC"].attrs["flag_meanings"]
+
+
+# Folders as they are downloaded
+
+
+@pytest.fixture
+def downloads(towers, tmp_path):
+    """Create a folder with two towers in three products, their tables, and what else is downloaded."""
+    folder = tmp_path / "raw"
+    ds = towers[["TA", "TA_QC", "NEE", "NEE_QC"]].isel(time=slice(480)).load()
+    one, two = ds.site.values[:2]
+    (folder / "ameriflux").mkdir(parents=True)
+    write_release(ds, one, folder, "FLUXNET2015_FULLSET")
+    hourly = write_release(ds, one, folder, "ICOS-L2")
+    write_release(ds, two, folder / "ameriflux", "AmeriFlux-BASE")
+    hourly.with_name(hourly.name.replace("_HR_", "_DD_").replace("_HH_", "_DD_")).write_text(
+        "TIMESTAMP,TA_F\n"
+    )
+    for name in (".DS_Store", "README.txt", "ICOSETC_VARINFO_L2.csv", "MCD43A4.061_500m_aid0001.nc"):
+        (folder / name).write_bytes(b"\x00")
+    (folder / "site_data.csv").write_text(TABLE + f"{one},50.9,13.5,380,ENF,1\n{two},51,13,9,GRA,1\n")
+    return folder
+
+
+def test_folder_of_downloads_opens_and_logs_what_is_passed_over(downloads, caplog):
+    with caplog.at_level("INFO", "xcarbon"):
+        ds = open_fluxnet(downloads)
+    assert ds.sizes["site"] == 2 and ds["igbp"].values.tolist() == ["ENF", "GRA"]
+    (record,) = caplog.records
+    for text in (
+        "passed over 5 files",
+        "daily or coarser (1)",
+        "hidden",
+        "document (1)",
+        "image",
+        "auxiliary",
+    ):
+        assert text in record.getMessage()
+
+
+def test_unexpected_files_in_a_folder_are_warned_about_once(downloads):
+    (path,) = (downloads / "ameriflux").glob("*.csv")
+    path.write_bytes(path.read_bytes()[:-100])
+    (downloads / "mine.csv").write_text("a,b\n1,2\n")
+    (downloads / "cut.zip").write_bytes(b"PK")
+    with pytest.warns(UserWarning) as caught:
+        ds = open_fluxnet(downloads)
+    assert ds.sizes["site"] == 1
+    (warning,) = caught
+    for text in (
+        "passed over 8 files",
+        "damaged, or .* (2)",
+        "mine.csv: table whose name",
+        path.name,
+        "cut.zip",
+    ):
+        assert text.replace(".*", "not as their names state") in str(warning.message)
+    assert warning.filename == __file__
+    with pytest.raises(FileFormatError, match="cells"):  # a file that is named must be readable
+        open_fluxnet([downloads, path])
+
+
+def test_folder_without_a_tower_is_an_error_with_reasons(tmp_path):
+    (tmp_path / name(resolution="DD")).touch()
+    with pytest.raises(FileNotFoundError, match=r"no half-hourly \(HH\) .*1-4.csv: daily or coarser"):
+        open_fluxnet(tmp_path)
+    with pytest.raises(FileFormatError, match=r"spreadsheet; save a tower file as .csv"):
+        (tmp_path / "tower.xlsx").touch()
+        read(tmp_path / "tower.xlsx", site="DE-Tha")
+
+
+def test_files_with_any_names_belong_to_the_site_that_is_given(write, tmp_path):
+    paths = [
+        write(table({"TA_F": [1, 1]}, steps=2), file="y1.csv"),
+        write(table({"TA_F": [2, 2]}, start="1996-03-31 01:00", steps=2), file="y2.txt"),
+    ]
+    (tmp_path / "README.txt").write_text("x")
+    for given in (paths, tmp_path):
+        np.testing.assert_array_equal(read(given, site="DE-Tha")["TA"], [[1, 2]])
+    with pytest.raises(MetadataError, match=r"y1.csv: the file name does not contain the tower"):
+        read(paths)
+
+
+def test_other_tables_of_a_tower_are_not_read_beside_a_release(write, tmp_path):
+    write(table({"TA_F": [1, 1], "TA_F_QC": [1, 1]}, steps=2), file=NEW)
+    write(table({"TA_F": [7, 7], "TA_F_QC": [0, 0]}, steps=2), file="mine.csv")
+    with pytest.warns(UserWarning, match="mine.csv: table whose name contains no tower"):
+        assert read(tmp_path, site="DE-Tha")["TA"].item() == 1
+
+
+def test_wrong_table_beside_a_file_does_no_harm_to_complete_metadata(write):
+    path = write()
+    write("not;a;table\n", file="FLX_AA-Flx_BIF_LATEST.csv")
+    with pytest.warns(UserWarning, match="passed over 1 files: damaged"):
+        assert read(path)["lat"].item() == THARANDT["lat"]
+    with pytest.raises(
+        MetadataError, match=r"DE-Tha lacks lon and igbp; .*BIF_LATEST.csv: .* neither a table"
+    ):
+        open_fluxnet(path, metadata={"DE-Tha": {"lat": 50.9}})
+    bif = "SITE_ID;GROUP_ID;VARIABLE_GROUP;VARIABLE;DATAVALUE\nDE-Tha;1;GRP;SITE_NAME;Forêt\n"
+    write(bif.encode("mac_roman"), file="FLX_AA-Flx_BIF_LATEST.csv")
+    with pytest.warns(UserWarning, match="read as mac_roman"):
+        assert read(path)["site_name"].item() == "Forêt"
+
+
+def test_complete_second_copy_is_read_beside_an_incomplete_one(write, tmp_path):
+    text = table({"TA_F": range(4)}, steps=4)
+    write(text[:-14])
+    write(text, file=name(suffix=" (1).csv"))
+    write(text, file=name(suffix=" (2).csv"))
+    with pytest.warns(UserWarning, match=r"passed over 2 files: .*damaged.* \(1\)"):
+        np.testing.assert_array_equal(read(tmp_path)["TA"], [[0.5, 2.5]])
+
+
+def test_files_with_years_but_no_network_are_no_copies(tmp_path):
+    for folder, start in (("a", "1996-03-31"), ("b", "1996-03-31 01:00")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "2010-1.csv").write_text(table({"TA_F": [1, 1]}, start=start, steps=2))
+    assert read(tmp_path, site="DE-Tha").sizes["time"] == 2
+
+
+def test_archives_in_archives_and_second_copies(write, tmp_path):
+    path = write(table({"TA_F": [2, 4]}, steps=2), file=name(suffix=" (1).CSV"))
+    folder = tmp_path / "zips"
+    folder.mkdir()
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, f"x/{name()}")
+        archive.writestr("site_data.csv", TABLE + "DE-Tha,50.8,13.4,380,ENF,1\n")
+    with zipfile.ZipFile(folder / "Download.ZIP", "w") as archive:
+        archive.write(tmp_path / "inner.zip", "inner.zip")
+    for given in (path, folder, folder / "Download.ZIP"):
+        assert read(given)["TA"].item() == 3
+    assert open_fluxnet(folder)["lat"].item() == 50.8
 
 
 # Time stamps

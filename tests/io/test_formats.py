@@ -1,4 +1,4 @@
-"""Whatever models read is opened by what it is."""
+"""Tests of opening towers and grids of any supported format."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Grids are opened lazily and written whole, CF and chunk by chunk."""
+"""Tests of opening grids lazily and of writing them chunk by chunk."""
 
 import dask.array as da
 import numpy as np

@@ -1,4 +1,4 @@
-"""Towers go through NetCDF without loss, all in one file or each in its own, whatever their clocks."""
+"""Tests of writing towers to NetCDF and opening them: values, UTC offsets, chunks and failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OFFSETS = np.array([9.5, -3.5, np.nan], "float32")
 
 @pytest.fixture(scope="module")
 def ds() -> xr.Dataset:
-    """Three towers with odd clocks and gaps; the third has no patch, and its record is shorter."""
+    """Return three towers with gaps and unusual UTC offsets; the third is shorter and has no patch."""
     ds = synthetic_towers(3, seed=4, variables=["TA", "P", "G", "NEE", "GPP_NT", "SWC_1"])
     ds = ds.isel(time=slice(2000), day=slice(84)).compute()
     for name in ds.data_vars:
@@ -54,7 +54,7 @@ def paths(ds, tmp_path_factory):
 
 
 def on_hours_of(found: xr.Dataset, expected: xr.Dataset) -> xr.Dataset:
-    """Put back the hours in which no tower has a value."""
+    """Add the hours in which no tower has a value."""
     missing = {name: -1 if array.dtype == np.int8 else np.nan for name, array in found.data_vars.items()}
     return conventions.apply(found.reindex(time=expected["time"], fill_value=missing))
 
@@ -73,7 +73,7 @@ def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
 
 
 def change(source, target, edit) -> None:
-    """Copy a NetCDF file with a change, without xarray in between."""
+    """Copy a NetCDF file and change the copy without xarray."""
     target.write_bytes(source.read_bytes())
     with netCDF4.Dataset(target, "a") as file:
         edit(file)
@@ -153,7 +153,7 @@ def test_real_csv_file_comes_back(real_data, tmp_path):
     assert_same(on_hours_of(open_netcdf(write_sites(tower, tmp_path)), expected), expected)
 
 
-# What is in the files
+# Content of the files
 
 
 def test_time_of_a_tower_is_utc_to_the_minute(ds, paths):
@@ -192,9 +192,9 @@ def test_files_are_compressed_in_chunks_of_a_tower_and_a_year(path, paths):
 
 def test_both_kinds_of_file_are_cf(path, paths, findings):
     for file in (path, paths[0], paths[2]):
-        with xr.open_dataset(file, decode_cf=False) as raw:  # as it is, attributes and all
+        with xr.open_dataset(file, decode_cf=False) as raw:  # the attributes as they are in the file
             for array in raw.variables.values():
-                array.encoding["_FillValue"] = None  # of its own, xarray would add one
+                array.encoding["_FillValue"] = None  # otherwise xarray adds one
             assert findings(raw) == []
 
 
@@ -248,7 +248,7 @@ def test_towers_are_written_one_after_the_other(ds, tmp_path):
         data=chunked["TA"].data.map_blocks(watch, meta=chunked["TA"].data._meta)
     )
     write_sites(chunked, tmp_path)
-    assert most == [0, 0, 0]  # each is computed when those before are complete
+    assert most == [0, 0, 0]  # each tower is computed after the earlier ones are written
 
 
 # Different files
@@ -302,7 +302,7 @@ def test_files_that_contradict_each_other_are_an_error(ds, paths, tmp_path):
         open_netcdf([paths[0], other])
 
 
-# What is no file of the data model
+# Files outside the data model
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_failure_midway_leaves_no_half_file(ds, tmp_path, write):
 
 def test_what_is_no_table_of_towers_is_not_written(ds, tmp_path):
     for write in (write_netcdf, write_sites):
-        with pytest.raises(StoreError, match="towers have dims site and time"):
+        with pytest.raises(StoreError, match="towers need dims site and time"):
             write(ds.isel(site=0), tmp_path / "out.nc")
     with pytest.raises(MetadataError, match=r"sites \['a/b'\] cannot be file names"):
         write_sites(ds.isel(site=[0]).assign_coords(site=["a/b"]), tmp_path)

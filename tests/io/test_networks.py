@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xcarbon.core.errors import FileFormatError
 from xcarbon.io.columns import Source
-from xcarbon.io.networks import newest_first, recognise, sources_in, walk
+from xcarbon.io.networks import newest_first, recognise, sources_in, walk, why_skipped
 from xcarbon.testing import synthetic_towers, write_release
 
 #: File names of one tower in all products, from old to new, and the labels of the releases.
@@ -228,6 +228,56 @@ def test_archive_is_read_with_its_folders(tmp_path, monkeypatch):
     assert sources == [Source(str(tmp_path / "a.zip"), member) for member in members]
     assert [recognise(source) is not None for source in sources] == [True, False, False]
     assert sources_in(Path(FULLSET)) == [Source(str(tmp_path / FULLSET))]
+
+
+def test_archives_in_archives_are_listed_with_their_members(tmp_path):
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w") as archive:
+        archive.writestr(f"x/{FULLSET}", "")
+    with zipfile.ZipFile(tmp_path / "Outer.ZIP", "w") as archive:
+        archive.write(tmp_path / "inner.zip", "y/inner.zip")
+        archive.writestr("broken.zip", b"PK")
+        archive.writestr("empty/", "")
+    members = [f"y/inner.zip/x/{FULLSET}", "broken.zip"]
+    assert sources_in(tmp_path / "Outer.ZIP") == [
+        Source(str(tmp_path / "Outer.ZIP"), name) for name in members
+    ]
+
+
+@pytest.mark.parametrize(
+    "ending", [" (1).csv", "(2).csv.gz", " - Copy.csv", " copy 2.csv", ".CSV", " (1).CSV.GZ"]
+)
+def test_second_copies_and_capital_extensions_are_recognised(ending):
+    name = FULLSET.replace(".csv", ending)
+    (release,) = of(name)
+    assert (release.site, release.label) == ("DE-Tha", "FLUXNET2015_1-4")
+    is_copy = any(mark in ending.lower() for mark in ("(", "copy"))
+    assert len(newest(FULLSET, name)) == (2 if is_copy else 1)  # the first copy may be incomplete
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "is_expected"),
+    [
+        (FULLSET.replace("_HH_", "_DD_"), "daily or coarser", True),
+        ("FLX_DE-Tha_FLUXNET2015_ERAI_HH_1989-2014_1-4.csv", "reanalysis", True),
+        ("FLX_DE-Tha_FLUXNET2015_AUXMETEO_1996-2014_1-4.csv", "auxiliary", True),
+        ("AMF_US-Ha1_BIFVARINFO.csv", "auxiliary", True),
+        ("ICOSETC_BE-Bra_METEO_L2.csv", "auxiliary", True),
+        (".DS_Store", "hidden", True),
+        (f"._{FULLSET}", "hidden", True),
+        ("README.txt", "document", True),
+        ("LICENSE", "document", True),
+        ("MCD43A4.A2018185.h10v07.061.tif", "image or grid", True),
+        (f"{FULLSET}.part", "unfinished download", False),
+        ("tower.xlsx", "spreadsheet", False),
+        ("tower.tar.gz", "another kind than zip", False),
+        ("mine.csv", "name contains no tower", False),
+        ("mine", "another kind", True),
+    ],
+)
+def test_files_that_are_not_read_have_a_reason(name, reason, is_expected):
+    skipped = why_skipped(Source(f"folder/{name}"))
+    assert reason in skipped.reason and skipped.is_expected == is_expected
+    assert str(skipped).startswith(f"folder/{name}: ")
 
 
 def test_damaged_archive_is_named(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 import zipfile
 
 import numpy as np
@@ -148,11 +149,84 @@ def test_uncertainties_are_read_on_request(write):
 # AmeriFlux BASE
 
 
-def test_net_exchange_of_the_team_is_nee_and_the_flux_at_the_sensor_is_not():
+def test_net_exchange_of_the_team_goes_before_the_flux_at_the_sensor():
     assert choose_columns(["FC", "NEE_PI", "FC_1_1_1", "SC"]) == {"NEE": ("NEE_PI",)}
-    assert choose_columns(["NEE_PI_1_1_1", "NEE_PI_F"]) == {"NEE": ("NEE_PI_1_1_1",)}
-    with pytest.raises(KeyError):
-        choose_columns(["FC", "TA"])["NEE"]
+    assert choose_columns(["NEE_PI_1_1_1", "NEE_PI_F"]) == {"NEE": ("NEE_PI_1_1_1", "NEE_PI_F")}
+    assert choose_columns(["NEE_PI_F_1_1_1"]) == {"NEE": ("NEE_PI_F_1_1_1",)}
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (["FC"], ["FC"]),
+        (["SC", "FC"], ["FC + SC", "FC"]),
+        (["SC"], None),
+        (["FC_1_1_1", "SC_1_1_1"], ["FC_1_1_1 + SC_1_1_1", "FC_1_1_1"]),
+        (["FC_1_2_1", "FC_1_1_1", "SC_1_2_1"], ["FC_1_1_1", "FC_1_2_1 + SC_1_2_1", "FC_1_2_1"]),
+        (["FC_1_1_1", "SC"], ["FC_1_1_1 + SC", "FC_1_1_1"]),
+        (["FC", "SC_1_1_1"], ["FC + SC_1_1_1", "FC"]),
+        (["FC_1", "SC_1"], ["FC_1 + SC_1", "FC_1"]),
+        (["FC", "NEE_PI_F"], ["FC", "NEE_PI_F"]),
+        (["FC", "SC", "NEE"], ["NEE"]),
+        (["FC_SSITC_TEST", "FC_QC"], None),
+    ],
+)
+def test_flux_at_the_sensor_and_storage_are_nee_where_there_is_none(header, columns):
+    assert choose_columns(header).get("NEE") == (columns and tuple(columns))
+
+
+def test_storage_is_added_where_it_was_measured(write):
+    columns = {"FC": [1, 2, -9999, 4], "SC": [0.5, -9999, 3, -9999], "NEE_PI_F": [9, 9, 9, 9]}
+    record = survey(write(COMMENTS + table(columns), BASE))
+    hours = read_hours(record)
+    np.testing.assert_array_equal(hours.options["NEE"].values, [1.5, 2, 9, 4])
+    np.testing.assert_array_equal(hours.options["NEE"].flags, [0, 0, 3, 0])
+    assert hours.taken["NEE"] == {"FC + SC": 1, "FC": 2, "NEE_PI_F": 1}
+    assert record.columns["NEE"] == ("FC + SC", "FC", "NEE_PI_F")
+
+
+def test_hour_with_storage_in_one_half_is_the_flux_at_the_sensor(write):
+    columns = {"FC": [1, 3, 5, 7], "SC": [1, -9999, 1, 1]}
+    hours = read_hours(survey(write(COMMENTS + table(columns, step=30), BASE)))
+    np.testing.assert_array_equal(hours.options["NEE"].values, [2, 7])
+    assert hours.taken["NEE"] == {"FC + SC": 1, "FC": 1}
+
+
+def test_constant_threshold_replaces_the_variable_one_that_a_file_lacks(read):
+    flags = {"NEE_CUT_REF_QC": [0, 2, -9999]}
+    for code, column in [
+        ("NEE", "NEE_CUT_REF"),
+        ("GPP_DT", "GPP_DT_CUT_REF"),
+        ("RECO_NT", "RECO_NT_CUT_REF"),
+        ("NEE_RANDUNC", "NEE_CUT_REF_RANDUNC"),
+    ]:
+        found = read(code, **{column: [1, 2, 3]}, **flags)
+        np.testing.assert_array_equal(found.values, [1, 2, 3])
+        np.testing.assert_array_equal(found.flags, [0, 2, 3])
+        assert choose_columns([column, column.replace("CUT", "VUT")], uncertainty=True)[code] == (
+            column.replace("CUT", "VUT"),
+        )
+
+
+def test_layers_follow_the_sensors():
+    header = [
+        "TA_2",
+        "TA_1",
+        "TA_1_2_1",
+        "FCH4_1",
+        "SWC_1",
+        "SWC_PI_1",
+        "TS_7",
+        "TA_1_SD",
+        "SWC_1_1_1",
+        "SWC_2",
+    ]
+    assert choose_columns(header) == {
+        "TA": ("TA_1_2_1", "TA_1", "TA_2"),
+        "SWC_1": ("SWC_1", "SWC_1_1_1", "SWC_PI_1"),
+        "SWC_2": ("SWC_2",),
+        "FCH4": ("FCH4_1",),
+    }
 
 
 def test_vertical_position_is_depth_in_the_soil_and_height_elsewhere():
@@ -292,6 +366,26 @@ def test_ends_give_the_same_record_as_the_whole_file(write, name, ending, end, s
     same(survey(release, whole=False), whole)
     assert (whole.rows, whole.step, str(whole.first)) == (7, 30, "1999-12-31T22:30")
     assert (str(whole.start), whole.half_past, whole.hours) == ("1999-12-31T22", True, 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in text.split()),
+        lambda text: text.replace("\n", "\nYYYYMMDDHHMM,YYYYMMDDHHMM,degC\n", 1),
+        lambda text: text.replace("00,", "00.0,").replace("30,", "30.0,"),
+        lambda text: re.sub(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d),", r"\1-\2-\3 \4:\5,", text),
+    ],
+    ids=["semicolons", "quotes", "units", "floats", "dates"],
+)
+def test_ends_give_the_same_record_in_other_layouts(write, change):
+    text = table({"TA_F": range(7)}, start="1999-12-31 22:30", step=30).strip()
+    whole = survey(write(text))
+    release = write(change(text))
+    same(survey(release, whole=False), whole)
+    same(survey(release), whole)
+    assert read_hours(survey(release)).options["TA"].values[1:].tolist() == [1.5, 3.5, 5.5]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

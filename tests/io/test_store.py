@@ -1,4 +1,4 @@
-"""A store gives back what was written, lazily, and is there whole or not at all."""
+"""Tests of writing towers to a store and opening it: values, chunks, laziness and failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKING_ERROR = 0.5e-4 + 1e-6  # of reflectance, int16 times 0.0001
 
 @pytest.fixture(scope="module")
 def ds() -> xr.Dataset:
-    """Three towers with patches; the second has no soil heat flux, the third no patch."""
+    """Return three towers with patches; the second has no soil heat flux, the third no patch."""
     ds = synthetic_towers(3, years=2, seed=4, variables=["TA", "P", "G", "NEE", "GPP_NT", "SWC_1"]).compute()
     for name, missing in {"G": np.nan, "G_QC": -1}.items():
         ds[name][1] = missing
@@ -36,7 +36,7 @@ def path(ds, tmp_path_factory):
 
 @pytest.fixture
 def failing(ds) -> xr.Dataset:
-    """A Dataset of which one chunk cannot be computed."""
+    """Return a Dataset of which one chunk cannot be computed."""
 
     def fail(block: np.ndarray, block_info=None) -> np.ndarray:
         if block_info[0]["chunk-location"] == (1, 0):
@@ -182,7 +182,7 @@ def test_path_that_exists_is_an_error(ds, path, tmp_path):
 
 
 def test_dataset_without_site_is_not_written(ds, tmp_path):
-    with pytest.raises(StoreError, match="a store needs dims site and time"):
+    with pytest.raises(StoreError, match="towers need dims site and time"):
         to_store(ds.isel(site=0), tmp_path / "tower.zarr")
     assert list(tmp_path.iterdir()) == []
 

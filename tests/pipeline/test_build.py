@@ -1,10 +1,11 @@
-"""From raw files to a store: complete, resumable, and never half-written."""
+"""Tests of building stores from raw files: content, interruption, updates, bad files and clusters."""
 
 import os
 import shutil
 import signal
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def series():
 
 @pytest.fixture(scope="module")
 def files(series, tmp_path_factory):
-    """Raw files that are made once; tests work on copies."""
+    """Write the raw files, which tests copy."""
     folder = tmp_path_factory.mktemp("files")
     for site in SITES:
         write_fluxnet_csv(series.isel(time=slice(0, 24 * 60)), site, folder / name(site))
@@ -59,7 +60,7 @@ def run(raw, store, **settings):
 
 
 def shift(path, by=1):
-    """Change the values of a file, all by as much."""
+    """Add the same number to all values of a file."""
     lines = path.read_text().splitlines()
     place = lines[0].split(",").index("TA_F")
     for number, line in enumerate(lines[1:], start=1):
@@ -81,7 +82,7 @@ def leftovers(store):
     return [path.name for path in store.parent.iterdir() if path != store]
 
 
-# What is built
+# Content of the store
 
 
 def test_store_is_what_open_fluxnet_gives(raw, store):
@@ -163,11 +164,11 @@ def test_folder_with_tables_needs_no_metadata(raw, store):
     assert open_store(store)["lat"].values.tolist() == [50, 51, 52]
 
 
-# Stopped and gone on with
+# Interrupted builds
 
 
 class Stop:
-    """Let some towers be built, then fail as a crash or Ctrl-C does."""
+    """Build some towers, and then raise an error as a crash or Ctrl-C does."""
 
     def __init__(self, after, error=KeyboardInterrupt):
         self.after, self.error, self.seen = after, error, []
@@ -181,7 +182,7 @@ class Stop:
 
 @pytest.fixture
 def stop(monkeypatch):
-    """Stop a build after some towers, which one thread builds one after the other."""
+    """Stop a build after some towers; one thread builds them one after the other."""
 
     def _stop(after, error=KeyboardInterrupt):
         monkeypatch.setattr("xcarbon.core.workers.CPU_COUNT", 1)
@@ -223,13 +224,13 @@ def test_stopped_build_goes_on_with_other_towers(raw, store, stop, monkeypatch, 
     monkeypatch.undo()
     later = series.isel(time=slice(24 * 60, 24 * 90))
     write_fluxnet_csv(later, "SY-003", raw / name("SY-003", version="1-5"))
-    report = run(raw, store)  # another time axis, and flags of releases
+    report = run(raw, store)  # the time axis and the flags of releases differ
     assert report.kept == ("SY-001", "SY-002")
     assert_same_values(open_store(store).load(), open_fluxnet(raw, metadata=METADATA).load())
     assert not leftovers(store)
 
 
-# Built again
+# Updates
 
 
 def test_nothing_is_written_where_nothing_has_changed(raw, store):
@@ -284,7 +285,7 @@ def test_store_that_was_not_built_is_not_replaced(raw, store, series):
 
 
 def spoil(path):
-    """Put text where a number must be, in the middle of a file."""
+    """Replace a number in the middle of a file by text."""
     lines = path.read_text().splitlines()
     lines[1000] = lines[1000].replace(lines[1000].split(",")[2], "wet", 1)
     path.write_text("\n".join(lines))
@@ -337,6 +338,26 @@ def test_tower_is_built_from_the_release_that_can_be_read(raw, store):
     assert_same_values(open_store(store).load().drop_vars("release"), expected)
 
 
+def test_files_that_are_passed_over_are_listed_with_their_reasons(raw, store, tmp_path):
+    (raw / "README.txt").write_text("x")
+    (raw / name("SY-001").replace("_HH_", "_DD_").replace("_HR_", "_DD_")).write_text("TIMESTAMP,TA_F\n")
+    copy = shutil.copy(raw / name("SY-001"), raw / name("SY-001").replace(".csv", " (1).csv"))
+    inner = tmp_path / "inner.zip"
+    moved = raw / name("SY-002")
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.write(moved, moved.name)
+    moved.unlink()
+    with zipfile.ZipFile(raw / "download.ZIP", "w") as archive:
+        archive.write(inner, inner.name)
+        archive.writestr("broken.zip", b"PK")
+    report = run(raw, store)
+    assert report.built == tuple(SITES) and not report.problems
+    found = {Path(skip.where).name: skip.reason for skip in report.skipped}
+    assert {reason.split()[0] for reason in found.values()} == {"document", "daily", "copy,", "damaged"}
+    assert Path(copy).name in found or name("SY-001") in found
+    assert "1 x document: " in str(report)
+
+
 def test_no_tower_at_all(tmp_path, store):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(StoreError, match="no tower to build"):
@@ -361,7 +382,9 @@ def test_worker_killed_in_the_middle_changes_nothing(raw, store, tmp_path):
         def kill():
             while not any(work.glob("audit/SY-*")):
                 time.sleep(0.01)
-            (work / "TA" / "c" / f"0.{'0' * 32}.partial").touch()  # what Zarr leaves if killed in a write
+            (
+                work / "TA" / "c" / f"0.{'0' * 32}.partial"
+            ).touch()  # Zarr leaves such a file if it is killed in a write
             os.kill(workers[0], signal.SIGKILL)
 
         killer = threading.Thread(target=kill)

@@ -1,4 +1,4 @@
-"""Stores with satellite patches, from synthetic rasters and from real ones."""
+"""Tests of building stores with satellite patches from synthetic and from real rasters."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ AUSTRALIA = ["AU-Tum", "AU-Wom", "AU-Whr", "AU-Cum", "AU-Rob"]
 
 @pytest.fixture
 def raw(tmp_path):
-    """Two towers in summer, one of them under the images."""
+    """Return two towers in summer; the images cover one of them."""
     towers = synthetic_towers(2, patches=False, variables=["TA", "NEE"], seed=3)
     folder = tmp_path / "raw"
     folder.mkdir()
@@ -76,7 +76,7 @@ def test_raster_on_another_grid_is_reported(raw, store):
 
 @pytest.fixture(scope="module")
 def real_store(real_data, tmp_path_factory) -> Path:
-    """The nine raw towers and the five under the real patches, four of which have no raw file."""
+    """Build the nine towers of the raw files and four more towers under the rasters."""
     raw = tmp_path_factory.mktemp("real") / "raw"
     raw.mkdir()
     for path in [*(real_data / "raw").iterdir(), real_data / "mod09a1_australia.nc"]:

@@ -1,4 +1,4 @@
-"""Synthetic towers are lazy, reproducible, physical and complete."""
+"""Tests of synthetic towers: structure, plausible values, gaps, patches and files."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ EVERYTHING = [*PAPER_INPUTS, *TARGETS, "SW_IN_POT", "SWC_1", "TS_1"]
 
 @pytest.fixture(scope="module")
 def truth() -> xr.Dataset:
-    """Twelve towers whose sensors never fail."""
+    """Return twelve towers without gaps."""
     return synthetic_towers(12, variables=EVERYTHING, gaps=False).load()
 
 
 @pytest.fixture(scope="module")
 def spoilt() -> xr.Dataset:
-    """The same towers with gaps."""
+    """Return the same towers with gaps."""
     return synthetic_towers(12, variables=EVERYTHING).load()
 
 
 def summer_and_winter(array: xr.DataArray, lat: float) -> tuple[xr.DataArray, xr.DataArray]:
-    """July and January in the north, the other way round in the south."""
+    """Return July and January in the north, and January and July in the south."""
     dim = "day" if "day" in array.dims else "time"
     july, january = (array.isel({dim: array[dim].dt.month == month}) for month in (7, 1))
     return (july, january) if lat > 0 else (january, july)
@@ -303,7 +303,7 @@ PRODUCTS = {
 
 @pytest.fixture(scope="module")
 def month(spoilt: xr.Dataset) -> xr.Dataset:
-    """A month in which values are filled and missing."""
+    """Return a month with gap-filled and missing values."""
     return spoilt.isel(time=slice(24 * 190, 24 * 220))
 
 

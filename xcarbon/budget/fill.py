@@ -31,7 +31,6 @@ from xcarbon.training.checkpoints import RunFolder
 #: Quality flags of a filled series: those of marginal distribution sampling, and a higher one for models. It
 #: is above all tolerances in use, so that no model is trained or scored on values from another model.
 FILLED_QUALITY = QualityScheme("filled", (*MDS.flag_meanings, "filled_by_model"))
-BY_MODEL = len(FILLED_QUALITY.flag_meanings) - 1
 #: Suffixes of the other variables of a filled series.
 FILLED, MODEL, RANDOM = "_FILLED", "_MODEL", "_RANDUNC"
 #: Source of predictions that are from more than one model.
@@ -134,19 +133,13 @@ def gapfill(
         )
     measured = mask_quality(ds, [target], max_qc)[target]
     if model is None:
-        prediction = _fine_tuned(ds, measured, _run_dir(run_dir, target), settings, driver_max_qc)
+        new = f"xcarbon-runs/gapfill-{target}-{dt.datetime.now():%Y%m%d-%H%M%S}"
+        prediction = _fine_tuned(ds, measured, Path(run_dir or new), settings, driver_max_qc)
     elif isinstance(model, str) and model == "mds":
         prediction = mds(ds, target, max_qc=max_qc)
     else:
-        prediction = _predicted(ds, target, model, driver_max_qc)
+        prediction = _predicted(ds, target, pretrained.load(model), driver_max_qc)
     return _fill(ds, measured, prediction)
-
-
-def _run_dir(run_dir: str | os.PathLike[str] | None, target: str) -> Path:
-    """Return the folder for the fine-tuned models."""
-    if run_dir is not None:
-        return Path(run_dir)
-    return Path("xcarbon-runs") / f"gapfill-{target}-{dt.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _fine_tuned(
@@ -188,11 +181,8 @@ def _tower_model(tower: xr.Dataset, target: str, run_dir: Path, settings: dict[s
         raise ModelError(f"{site}: {error}") from error
 
 
-def _predicted(
-    ds: xr.Dataset, target: str, model: CarbonModel | str | os.PathLike[str], max_qc: int | None
-) -> xr.Dataset:
+def _predicted(ds: xr.Dataset, target: str, model: CarbonModel, max_qc: int | None) -> xr.Dataset:
     """Predict all hours, with the spread if the model predicts it."""
-    model = pretrained.load(model)
     if model.has_spread:
         return predict(ds, target, model, spread=True, max_qc=max_qc)
     return predict(ds, target, model, max_qc=max_qc).to_dataset()
@@ -204,12 +194,9 @@ def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.
     bare = {str(name): array.reset_coords(drop=True) for name, array in prediction.data_vars.items()}
     observed, predicted = measured.reset_coords(drop=True), bare[target]
     known = observed.notnull()
-    flags = bare.get(f"{target}{QC}", xr.full_like(predicted, BY_MODEL, dtype=np.int8))
-    if f"{target}{QC}" in ds:
-        original = ds[f"{target}{QC}"].reset_coords(drop=True)
-        own = original.where(original > 0, 0)
-    else:
-        own = xr.zeros_like(observed)
+    flags = bare.get(f"{target}{QC}", xr.full_like(predicted, FILLED_QUALITY.flag_values[-1], dtype=np.int8))
+    original = ds.get(f"{target}{QC}", xr.zeros_like(observed)).reset_coords(drop=True)
+    own = original.where(original > 0, 0)
     nothing = ~known & predicted.isnull()
     series = {
         target: observed.where(known, predicted),

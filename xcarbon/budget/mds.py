@@ -38,9 +38,6 @@ STEPS: tuple[tuple[tuple[str, ...], int, int], ...] = (
     *((_TIME_OF_DAY, days, 3) for days in range(7, 211, 7)),
 )
 
-#: Number of pairs of hours that are compared at once, for about 100 MB of memory.
-_PAIRS = 2**21
-
 
 class Sample(NamedTuple):
     """Estimates from similar hours.
@@ -104,7 +101,7 @@ def mds(ds: xr.Dataset, target: str = "NEE", *, max_qc: int = 0) -> xr.Dataset:
     flux, weather = mask_quality(ds, [target], max_qc)[target], mask_quality(ds, codes)
     series = [array.reset_coords(drop=True) for array in (flux, *weather.data_vars.values())]
     sizes = {"part": 3, "time": ds.sizes["time"]}
-    parts = map_towers(_stacked_sample, *series, sizes=sizes, dtype=np.float32)
+    parts = map_towers(lambda *arrays: np.stack(sample(*arrays)), *series, sizes=sizes, dtype=np.float32)
     mean, std, quality = (parts.isel(part=part).transpose(*flux.dims) for part in range(3))
     estimate = xr.Dataset({target: mean, f"{target}_SE": std, f"{target}_QC": quality.astype("int8")})
     estimate[target].attrs = conventions.variable_attrs(target) | {
@@ -189,12 +186,6 @@ def sample(flux: Array, sw_in: Array, ta: Array, vpd: Array, per_day: int = 24) 
     return Sample(mean[record], std[record], quality[record])
 
 
-def _stacked_sample(flux: Array, sw_in: Array, ta: Array, vpd: Array) -> Array:
-    """Return the parts of :func:`sample` as one array ``(3, hours)``."""
-    mean, std, quality = sample(flux, sw_in, ta, vpd)
-    return np.stack([mean, std, quality.astype(float)])
-
-
 def _offsets(days: int, per_day: int, reach: int, *, whole_days: bool) -> Index:
     """Return offsets of the hours to compare an hour with: whole days, or the same time of day."""
     if whole_days:
@@ -213,7 +204,7 @@ def _near_known(hours: Index, known: Array, offsets: Index) -> Index:
 
 def _blocks(hours: Index, width: int) -> list[Index]:
     """Split hours into blocks that are compared at once, each hour with ``width`` others."""
-    size = max(1, _PAIRS // width)
+    size = max(1, 2**21 // width)  # 2**21 pairs of hours need about 100 MB of memory
     return [hours[start : start + size] for start in range(0, hours.size, size)]
 
 

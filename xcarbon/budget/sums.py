@@ -13,13 +13,8 @@ from xcarbon.core.variables import SPREAD, variable
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Stamps, map_towers, periods
 
-#: Mass of a mole of carbon [g].
-CARBON_MASS = 12.011
 #: Amount of carbon in the unit of a flux [mol].
 MOLES = {"umol m-2 s-1": 1e-6, "nmol m-2 s-1": 1e-9}
-SECONDS = 3600
-#: Lag beyond which errors are regarded as independent [hours].
-LONGEST_LAG = 15 * 24
 
 Flags = NDArray[np.int8]
 
@@ -124,7 +119,7 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
         xr.DataArray(stamps, dims="time"),
         sizes={"part": 4, "year": calendar.size},
     )
-    mass = SECONDS * MOLES[variable(target).units] * CARBON_MASS
+    mass = 3600 * MOLES[variable(target).units] * 12.011  # 3600 s per hour, 12.011 g of carbon per mol
     total, error, share_filled, share_missing = (parts.isel(part=part) for part in range(4))
     sums = xr.Dataset(
         {
@@ -134,12 +129,7 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
             "share_missing": share_missing,
         }
     )
-    seen = (
-        "measured hours, on which the model may have been trained"
-        if trial is None
-        else "hours hidden from the model"
-    )
-    _describe(sums, target, seen)
+    _describe(sums, target, has_trial=trial is not None)
     known = {name: c for name, c in filled.coords.items() if set(c.dims) <= {"site"}}
     years = xr.DataArray(calendar, dims="year", attrs={"long_name": "calendar year", "units": "1"})
     attrs = {name: value for name, value in filled.attrs.items() if name != "featureType"}
@@ -147,24 +137,14 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
 
 
 def lagged_products(series: Array, longest: int) -> Array:
-    """Compute ``sum_i x_i x_(i + k)`` of a finite series for lags k of 0 to ``longest``: ``(longest + 1,)``.
-
-    Examples
-    --------
-    >>> lagged_products(np.array([1.0, 2.0, 3.0]), 3).round(6) + 0.0
-    array([14.,  8.,  3.,  0.])
-    """
+    """Compute ``sum_i x_i x_(i + k)`` of a finite series for lags k from 0: ``(longest + 1,)``."""
     size = series.size + longest  # padding with zeros, because the transform is periodic
     spectrum = np.abs(np.fft.rfft(series, size)) ** 2
     return np.fft.irfft(spectrum, size)[: longest + 1]
 
 
-def error_correlation(error: Array, spread: Array, longest: int = LONGEST_LAG) -> Array:
-    r"""Estimate the correlation of errors ``(hours,)`` of a model, relative to its spread ``(hours,)``.
-
-    Returns :math:`\gamma` of :func:`annual_sums` [1], ``(longest + 1,)``: 0 at lags without a pair, NaN if
-    no error is known.
-    """
+def error_correlation(error: Array, spread: Array, longest: int = 15 * 24) -> Array:
+    """Estimate gamma of :func:`annual_sums`, ``(hours,)`` to ``(longest + 1,)``: 0 at lags without a pair."""
     known = np.isfinite(error) & (spread > 0)
     if not known.any():
         return np.full(longest + 1, np.nan)
@@ -176,14 +156,11 @@ def error_correlation(error: Array, spread: Array, longest: int = LONGEST_LAG) -
 
 
 def variance_of_sum(spread: Array, correlation: Array) -> float:
-    """Compute the variance of a sum of hours with a spread (0 outside the sum) and correlated errors.
-
-    It is at least the variance of independent errors, and 0 for a sum of no hours.
-    """
+    """Compute the variance of a sum of hours with a spread ``(hours,)``, 0 outside the sum."""
     if not spread.any():
         return 0.0
     terms = correlation * lagged_products(spread, correlation.size - 1)
-    return float(max(terms[0] + 2 * terms[1:].sum(), terms[0]))
+    return float(max(terms[0] + 2 * terms[1:].sum(), terms[0]))  # at least that of independent errors
 
 
 def _tower_sums(flux: Array, flag: Flags, se: Array, error: Array, error_se: Array, stamps: Stamps) -> Array:
@@ -206,8 +183,10 @@ def _tower_sums(flux: Array, flag: Flags, se: Array, error: Array, error_se: Arr
     return parts
 
 
-def _describe(sums: xr.Dataset, target: str, seen: str) -> None:
+def _describe(sums: xr.Dataset, target: str, *, has_trial: bool) -> None:
     """Set the CF attributes of annual sums in place."""
+    trained = "measured hours, on which the model may have been trained"
+    seen = "hours hidden from the model" if has_trial else trained
     name = f"{variable(target).long_name}, carbon in a calendar year"
     sums[target].attrs = {
         "long_name": name,

@@ -19,21 +19,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield an unused path beside ``path``, and move what the ``with`` block writes there to ``path``.
-
-    If the block fails, the new file or folder is removed, and ``path`` is not changed. Parent folders of
-    ``path`` are created.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "table.csv"
-    ...     with replacing(path) as temporary:
-    ...         _ = temporary.write_text("n")
-    ...     path.read_text()
-    'n'
-    """
+    """Yield an unused path beside ``path``, and move the file or folder there to ``path`` after the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from xcarbon.core.errors import OptionError
@@ -10,11 +9,10 @@ from xcarbon.core.errors import OptionError
 if TYPE_CHECKING:
     from tqdm.dask import TqdmCallback
 
-_CHECKS = {
-    "progress": lambda value: isinstance(value, bool),
-    "device": lambda value: value in ("auto", "cpu", "cuda", "mps"),
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "progress": (True, False),
+    "device": ("auto", "cpu", "cuda", "mps"),
 }
-_ALLOWED = {"progress": "True or False", "device": "'auto', 'cpu', 'cuda' or 'mps'"}
 
 OPTIONS: dict[str, Any] = {"progress": True, "device": "auto"}
 
@@ -48,22 +46,16 @@ class set_options:
         for name, value in options.items():
             if name not in OPTIONS:
                 raise OptionError(f"unknown option {name!r}: the options are {sorted(OPTIONS)}")
-            if not _CHECKS[name](value):
-                raise OptionError(f"option {name}={value!r} is not allowed: set it to {_ALLOWED[name]}")
+            if type(value) is not type(OPTIONS[name]) or value not in _ALLOWED[name]:
+                known = " or ".join(map(repr, _ALLOWED[name]))
+                raise OptionError(f"option {name}={value!r} is not allowed: set it to {known}")
         self._previous = {name: OPTIONS[name] for name in options}
         OPTIONS.update(options)
 
     def __enter__(self) -> set_options:
-        """Return the object; the options are set already."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Restore the options from before the block."""
+    def __exit__(self, *exception: object) -> None:
         OPTIONS.update(self._previous)
 
 

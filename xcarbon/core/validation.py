@@ -28,16 +28,7 @@ def check_range(
     error: type[XCarbonError] = ModelError,
     **limits: float,
 ) -> None:
-    """Check that attributes are numbers within the limits ge, gt, le and lt, or None if ``optional``.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> check_range(SimpleNamespace(dropout=1.5), "dropout", ge=0, lt=1)
-    Traceback (most recent call last):
-    ...
-    xcarbon.core.errors.ModelError: dropout must be at least 0 and less than 1, found 1.5
-    """
+    """Check that attributes are numbers within the limits ge, gt, le and lt, or None if ``optional``."""
     for name in names:
         value = getattr(owner, name)
         if optional and value is None:
@@ -83,14 +74,20 @@ def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> Non
     absent = [code for code in codes if code not in ds]
     if absent:
         have = [str(name) for name in ds.data_vars if name in VARIABLES]
-        raise VariableError(f"{purpose} needs {absent}, but the Dataset only has {have}")
+        raise VariableError(f"{purpose} needs {absent}, but the Dataset only has {have}{suggestion(ds)}")
+
+
+def suggestion(ds: xr.Dataset) -> str:
+    """Return advice for an error if a Dataset has variables with CF attributes, but none named by code."""
+    has_codes = any(name in VARIABLES for name in ds.data_vars)
+    is_cf = any({"standard_name", "units"} & array.attrs.keys() for array in ds.data_vars.values())
+    advice = "; ds.carbon.standardize() finds CF variables, renames them by FLUXNET code and converts units"
+    return advice if is_cf and not has_codes else ""
 
 
 def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
-    """Raise a MetadataError if the attribute ``units`` of a variable is not that of the vocabulary.
-
-    With wrong units, all values would be out of bounds and count as missing. Variables without units pass.
-    """
+    """Raise a MetadataError if the attribute ``units`` of a variable is not that of the vocabulary."""
+    # With wrong units, all values would be out of bounds and count as missing.
     for code in codes:
         units = ds[code].attrs.get("units", VARIABLES[code].units)
         if units != VARIABLES[code].units:

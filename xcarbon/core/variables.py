@@ -477,8 +477,8 @@ def quality_column(column: str) -> str:
     >>> quality_column("TA_F"), quality_column("GPP_NT_VUT_REF")
     ('TA_F_QC', 'NEE_VUT_REF_QC')
     """
-    from_nee = re.fullmatch(r"(GPP|RECO)_.*_VUT_REF|NEE_VUT_REF_RANDUNC", column)
-    return "NEE_VUT_REF_QC" if from_nee else f"{column}_QC"
+    from_nee = re.fullmatch(r"(?:GPP|RECO)_.*_([VC]UT)_REF|NEE_([VC]UT)_REF_RANDUNC", column)
+    return f"NEE_{from_nee[1] or from_nee[2]}_REF_QC" if from_nee else f"{column}_QC"
 
 
 def is_gap_filled(column: str) -> bool:
@@ -489,7 +489,7 @@ def is_gap_filled(column: str) -> bool:
     >>> [is_gap_filled(column) for column in ("TA_F", "SWC_F_MDS_1", "NEE_VUT_REF", "GPP_NT", "TA")]
     [True, True, True, True, False]
     """
-    return bool(re.search(r"_F(_|$)|_VUT_|^(GPP|RECO)_", column))
+    return bool(re.search(r"_F(_|$)|_[VC]UT_|^(GPP|RECO)_", column))
 
 
 def present(codes: Iterable[str], available: Iterable[object]) -> tuple[str, ...]:

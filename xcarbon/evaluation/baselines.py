@@ -14,8 +14,6 @@ from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.periods import map_towers, period_sums
 from xcarbon.prep.quality import MAX_QC
 
-MONTHS, HOURS = 12, 24
-
 
 def diurnal_cycle(
     train: xr.Dataset, ds: xr.Dataset, target: str = "NEE", *, by: str = "igbp", max_qc: int = MAX_QC
@@ -50,7 +48,8 @@ def diurnal_cycle(
     """
     observed = model_inputs(train, present(PAPER_INPUTS, train), target=target, max_qc=max_qc)["target"]
     slots = xr.DataArray(_slot(train["time"]), dims="time")
-    kernel, size = partial(period_sums, size=MONTHS * HOURS), MONTHS * HOURS
+    size = 12 * 24
+    kernel = partial(period_sums, size=size)
     sums = map_towers(kernel, observed, slots, sizes={"moment": 2, "slot": size}).values  # (site, 2, slot)
     overall = _mean(sums.sum(0), np.zeros(size))
     classes = np.atleast_1d(train[by].values)
@@ -131,7 +130,7 @@ def ridge(
 
 def _slot(time: xr.DataArray) -> np.ndarray:
     """Return the number of the month and hour of each time stamp, 0 to 287, ``(time,)``."""
-    return ((time.dt.month - 1) * HOURS + time.dt.hour).values
+    return ((time.dt.month - 1) * 24 + time.dt.hour).values
 
 
 def _mean(moments: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

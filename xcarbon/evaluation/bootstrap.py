@@ -19,13 +19,7 @@ LEVEL = 0.95
 
 
 def draw(towers: int, draws: int = DRAWS, seed: int = 0) -> NDArray[np.int64]:
-    """Draw towers with replacement and return the number of times that each is drawn, ``(draws, towers)``.
-
-    Examples
-    --------
-    >>> draw(5, draws=3).sum(axis=1)
-    array([5, 5, 5])
-    """
+    """Draw towers with replacement and return the number of times that each is drawn, ``(draws, towers)``."""
     return np.random.default_rng(seed).multinomial(towers, np.full(towers, 1 / towers), size=draws)
 
 
@@ -67,17 +61,11 @@ def pooled_nse(n: Floats, mean: Floats, sst: Floats, sse: Floats, weights: NDArr
     return np.where(varies, 1 - errors / np.where(varies, varied, 1), np.nan)
 
 
-def interval(draws: Floats, level: float = LEVEL) -> Floats:
-    """Return the central interval of draws, ``(..., draws)`` to ``(..., 2)``; NaN is ignored.
-
-    Examples
-    --------
-    >>> interval(np.arange(101.0), level=0.9)
-    array([ 5., 95.])
-    """
+def interval(draws: Floats) -> Floats:
+    """Return the central 95 % interval of draws, ``(..., draws)`` to ``(..., 2)``; NaN is ignored."""
     if not draws.size:
         return np.empty((*draws.shape[:-1], 2))
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     nothing = np.isnan(draws).all(axis=-1, keepdims=True)  # numpy warns of empty slices
     bounds = np.nanquantile(np.where(nothing, 0, draws), [tail, 1 - tail], axis=-1)
     return np.where(nothing, np.nan, np.moveaxis(bounds, 0, -1))

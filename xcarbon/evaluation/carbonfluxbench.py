@@ -25,8 +25,6 @@ SEED = 56
 TEST_SHARE, RARE = 0.2, 10
 #: Quantiles over towers in the summary.
 QUANTILES = (0.25, 0.5, 0.75)
-#: Minimum number of hours of a daily mean: all hours, measured or filled with good quality.
-_WHOLE_DAY = 24
 #: Factor from umol m-2 s-1 to gC m-2 day-1.
 GRAMS_PER_DAY = 12.011e-6 * 86400
 _SCORES = {
@@ -199,7 +197,7 @@ def _stratified(classes: pd.Series[str]) -> list[str]:
 def _tower_scores(observed: Array, predicted: Array, stamps: Stamps) -> Array:
     """Score one tower: ``(time,)`` each to ``(score,)``; 0 without a complete day."""
     hours = np.stack([observed, predicted]).astype("float64") * GRAMS_PER_DAY
-    days = period_means(hours, periods(stamps, "D").number, _WHOLE_DAY)
+    days = period_means(hours, periods(stamps, "D").number, min_count=24)  # complete days only
     y, x = days[:, ~np.isnan(days[0])]
     if not y.size:
         return np.zeros(())

@@ -26,8 +26,6 @@ Scenario = Literal["temporal", "spatial", "temperature"]
 SCALES = ("hourly", "weekly", "seasonal", "anom", "iav", "site-mean")
 #: Quantiles over towers (or tower-years) in the summary.
 QUANTILES = (0.5, 0.9)
-#: Highest quality flag of the test data: all hours are scored.
-ANY_QC = 3
 
 #: Scales that are scored for each year of a tower in the temporal scenario.
 _WITHIN_A_YEAR = ["hourly", "weekly", "site-mean"]
@@ -119,9 +117,7 @@ def split(ds: xr.Dataset, scenario: Scenario, *, target: str = "NEE", year: int 
     return parts
 
 
-def score(
-    ds: xr.Dataset, prediction: xr.DataArray, scenario: Scenario, *, max_qc: int = ANY_QC
-) -> xr.Dataset:
+def score(ds: xr.Dataset, prediction: xr.DataArray, scenario: Scenario, *, max_qc: int = 3) -> xr.Dataset:
     """Score a prediction as the benchmark does.
 
     Parameters

@@ -23,18 +23,13 @@ Mask = NDArray[np.bool_]
 #: Names of the conditions of :func:`conditions`, in its order.
 CONDITIONS = ("hottest", "driest", "darkest", "spring", "autumn", "after_gap")
 
-#: Quantile of a tower's own hours above which an hour is extreme.
-_EXTREME = 0.95
 #: Minimum length of a gap, and number of hours after it that belong to ``after_gap`` [hours].
 _GAP = 24
-_HALF_HOUR = np.timedelta64(30, "m")
 _DAYS = 366
 #: Width of the moving average over the mean year [days], as in Knauer et al. 2018.
 _SMOOTHING = 15
 #: Minimum number of hours of a daily mean, and of days of a mean year.
 _MIN_HOURS, _MIN_DAYS = 12, 183
-#: Half of the length of a transition, spring or autumn [days].
-_TRANSITION = 21
 
 
 def conditions(ds: xr.Dataset, *, max_qc: int = MAX_QC) -> xr.DataArray:
@@ -184,7 +179,7 @@ def _sun_is_up(stamps: Stamps, lat: Any, lon: Any, utc_offset: Any) -> Mask:
     lat, lon, utc_offset = (values[..., np.newaxis] for values in (lat, lon, utc_offset))
     known = np.isfinite(lat + lon + utc_offset)
     ahead = (np.where(known, utc_offset, 0) * 3600).astype("timedelta64[s]")
-    return known & (sine_of_elevation(stamps + _HALF_HOUR - ahead, lat, lon) > 0)
+    return known & (sine_of_elevation(stamps + np.timedelta64(30, "m") - ahead, lat, lon) > 0)
 
 
 def _tower_conditions(
@@ -197,9 +192,9 @@ def _tower_conditions(
 
 
 def _highest(series: Array) -> Mask:
-    """Find the hours at or above the extreme quantile of the series."""
+    """Find the hours at or above the 95 % quantile of the series."""
     known = series[~np.isnan(series)]
-    return series >= np.quantile(known, _EXTREME) if known.size else np.zeros(series.shape, bool)
+    return series >= np.quantile(known, 0.95) if known.size else np.zeros(series.shape, bool)
 
 
 def _after_gaps(gap: Mask) -> Mask:
@@ -237,6 +232,6 @@ def _above_half(year: Array) -> Mask:
 
 
 def _near(event: Mask) -> Mask:
-    """Find the days of the year within half the length of a transition of any event."""
+    """Find the days of the year within three weeks of any event."""
     apart = np.abs(np.arange(_DAYS)[:, np.newaxis] - np.flatnonzero(event))
-    return (np.minimum(apart, _DAYS - apart) <= _TRANSITION).any(axis=1)
+    return (np.minimum(apart, _DAYS - apart) <= 21).any(axis=1)

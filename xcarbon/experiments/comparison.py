@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import xarray as xr
 from tqdm.auto import tqdm
 
+from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import XCarbonError
 from xcarbon.core.options import OPTIONS
 from xcarbon.experiments import results
@@ -55,8 +56,9 @@ def run(experiment: Experiment) -> xr.Dataset:
     todo = plan(experiment, open_store(experiment.store))
     _perform_all(experiment, todo)
     if not results.is_current(experiment, todo):
-        results.write(results.collect(experiment, todo), experiment.results)
-    found = results.read(experiment.results)
+        with replacing(experiment.results) as path:
+            results.collect(experiment, todo).to_netcdf(path)
+    found = xr.load_dataset(experiment.results)
     report(experiment, todo, found).write(experiment.out)
     return found
 

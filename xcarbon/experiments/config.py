@@ -37,10 +37,6 @@ BASELINES = {
     "ridge": Baseline("ridge regression", ridge),
     "diurnal_cycle": Baseline("mean diurnal cycle", diurnal_cycle),
 }
-SPLITS = ("paper", "random")
-HOURS = ("all", "best-year")
-#: Scores that can be computed in addition to those by class and tower.
-EVALUATIONS = ("extremes", "time-scales")
 #: Settings of an experiment that are also settings of its models.
 _SHARED = ("variables", "bands", "max_qc")
 #: Fields of dataclasses of settings that ``fit`` sets, with values for the check.
@@ -115,14 +111,13 @@ class Model:
             return _SHARED
         return tuple(name for name in _SHARED if name in BASELINES[self.kind].settings)
 
-    @property
-    def uses_seed(self) -> bool:
-        """Whether the model depends on the seed."""
-        return self.kind not in BASELINES
-
     def with_defaults(self, defaults: Mapping[str, Any]) -> Model:
         """Return the model with further settings where it has none, key by key within ``network``."""
-        return dataclasses.replace(self, settings=merge(defaults, self.settings))
+        settings = dict(defaults)
+        for name, value in self.settings.items():
+            is_table = isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
+            settings[name] = {**settings[name], **value} if is_table else value
+        return dataclasses.replace(self, settings=settings)
 
 
 @dataclass(frozen=True)
@@ -187,14 +182,14 @@ class Experiment:
     def __post_init__(self) -> None:
         # Workers of a cluster may run in another folder.
         object.__setattr__(self, "out", Path(self.out).absolute())
-        _check_one_of("split", self.split, SPLITS)
-        _check_one_of("hours", self.hours, HOURS)
+        _check_one_of("split", self.split, ("paper", "random"))
+        _check_one_of("hours", self.hours, ("all", "best-year"))
         _check_list("seeds", self.seeds, int)
         for name in ("variables", "bands", "evaluate", "draw"):
             _check_list(name, getattr(self, name), str)
         for name in self.evaluate:
-            _check_one_of("evaluate", name, EVALUATIONS)
-        if isinstance(self.max_qc, bool) or not isinstance(self.max_qc, int) or self.max_qc < 0:
+            _check_one_of("evaluate", name, ("extremes", "time-scales"))
+        if type(self.max_qc) is not int or self.max_qc < 0:
             raise OptionError(f"max_qc must be a whole number of 0 or more, found {self.max_qc!r}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise OptionError(f"seeds must be one or more different numbers, found {list(self.seeds)}")
@@ -216,26 +211,6 @@ class Experiment:
         """File of the results."""
         return self.out / "results.nc"
 
-    def complete(self, model: Model) -> Model:
-        """Return a model with the settings that it takes over from the experiment."""
-        shared = {name: getattr(self, name) for name in model.shared}
-        return model.with_defaults({name: value for name, value in shared.items() if value is not None})
-
-
-def merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return defaults updated with a model's own settings; tables such as ``network`` key by key.
-
-    Examples
-    --------
-    >>> merge({"network": {"width": 16}, "max_steps": 10}, {"network": {"dropout": 0.0}})
-    {'network': {'width': 16, 'dropout': 0.0}, 'max_steps': 10}
-    """
-    merged = dict(defaults)
-    for name, value in own.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = {**merged[name], **value} if both else value
-    return merged
-
 
 def check_known(found: Iterable[str], known: Collection[str], where: str) -> None:
     """Raise an OptionError for names that do not exist; it lists the names that do."""
@@ -252,10 +227,8 @@ def _check_one_of(name: str, value: object, allowed: Collection[str]) -> None:
 
 def _check_list(name: str, values: object, kind: type) -> None:
     """Raise an OptionError unless values are None or a list of integers or texts."""
-    if values is None:
-        return
-    wrong = isinstance(values, str) or not isinstance(values, tuple | list)
-    if wrong or any(type(value) is not kind for value in values):  # type: ignore[attr-defined]
+    is_list = isinstance(values, tuple | list) and all(type(value) is kind for value in values)
+    if values is not None and not is_list:
         what = {int: "whole numbers", str: "texts"}[kind]
         raise OptionError(f"{name} must be a list of {what}, found {values!r}")
 

@@ -17,19 +17,10 @@ if TYPE_CHECKING:
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 #: Lower end of axes of the efficiency; smaller values are written at the edge.
 LOWEST = -1.0
-_WIDTH = 9.0
-#: Number of characters of a legend that fit in this width.
-_LEGEND = 90
-#: Minimum number of seeds for a box.
-_MIN_SEEDS = 5
 
 
 def boxes(scores: xr.DataArray, overall: xr.DataArray | None = None, lowest: float = -np.inf) -> Figure:
-    """Plot scores ``(model, seed, group)`` as points and boxes over seeds.
-
-    ``overall`` ``(model, seed)`` is added as the group "all". Scores below ``lowest`` are written at the
-    edge.
-    """
+    """Plot scores ``(model, seed, group)``, and ``overall (model, seed)``, as points and boxes over seeds."""
     by = str(scores.dims[-1])
     values, groups = scores.transpose("model", "seed", by).values, list(scores[by].values.astype(str))
     if overall is not None:
@@ -69,7 +60,7 @@ def _draw_model(
             ax.plot(x, known[0], "D", color=color, markersize=5)
             continue
         ax.plot(np.full(known.size, x), known, "o", color=color, markersize=4, alpha=0.7, zorder=3)
-        if known.size < _MIN_SEEDS:
+        if known.size < 5:  # too few seeds for a box
             continue
         ax.boxplot(
             known,
@@ -125,7 +116,7 @@ def differences(results: xr.Dataset) -> Figure:
     ax.set_xlim(max(left, LOWEST), min(right, -LOWEST))
     ax.set_xlabel("difference of Nash-Sutcliffe efficiencies [1]")
     longest = max(len(label) for label in ax.get_legend_handles_labels()[1])
-    columns = max(1, min(3, _LEGEND // longest))
+    columns = max(1, min(3, 90 // longest))  # about 90 characters fit in the width
     figure.legend(loc="outside upper left", ncols=columns, frameon=False, borderpad=0)
     return figure
 
@@ -161,7 +152,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     """Return a figure that is independent of pyplot, and its axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(9, height), layout="constrained")
     ax = figure.subplots()
     strip(ax)
     return figure, ax

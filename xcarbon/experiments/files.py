@@ -15,10 +15,6 @@ from xcarbon.experiments import paper
 from xcarbon.experiments.config import Experiment, Model, check_known, kinds
 from xcarbon.experiments.protocols import PROTOCOLS, Protocol
 
-#: Name of the file of a protocol in its folder.
-FILE = "experiment.toml"
-#: Keys whose value is a text.
-_TEXTS = ("store", "out", "protocol", "target", "split", "hours")
 _TEMPLATE = """\
 # {question}
 protocol = {protocol}
@@ -101,7 +97,7 @@ def write_protocol(name: str, store: str | os.PathLike[str], out: str | os.PathL
     OptionError
         If there is no such protocol, or if an existing file is for another protocol or another store.
     """
-    protocol, path = _protocol(name), Path(out, FILE)
+    protocol, path = _protocol(name), Path(out, "experiment.toml")
     store = _resolve(os.fspath(store), Path())
     if path.exists():
         there = read_experiment(path)
@@ -124,7 +120,7 @@ def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
     """Experiment of the content of a file in a folder."""
     fields = {field.name for field in dataclasses.fields(Experiment)}
     check_known(content, fields | {"settings"}, "keys")
-    for key in _TEXTS:
+    for key in ("store", "out", "protocol", "target", "split", "hours"):
         if not isinstance(content.get(key, ""), str):
             raise OptionError(f"{key} must be a text, found {content[key]!r}")
     missing = sorted({"store", "out"} - set(content))
@@ -136,7 +132,10 @@ def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
         protocol = _protocol(name)
         defaults = {"seeds": paper.SEEDS, "evaluate": protocol.evaluate}
         models = (*protocol.models(), *models)
-    of_kind = _settings(content.pop("settings", {}))
+    of_kind = content.pop("settings", {})
+    if not isinstance(of_kind, dict) or not all(isinstance(table, dict) for table in of_kind.values()):
+        raise OptionError(f"settings must be tables named by kind, found {of_kind!r}")
+    check_known(of_kind, kinds(), "settings")
     values = defaults | content
     values |= {
         "models": tuple(_with_settings(model, of_kind.get(model.kind, {})) for model in models),
@@ -174,14 +173,6 @@ def _with_settings(model: Model, of_kind: dict[str, Any]) -> Model:
     settings = {name: value for name, value in of_kind.items() if name != "max_seeds"}
     max_seeds = of_kind.get("max_seeds") if model.max_seeds is None else model.max_seeds
     return dataclasses.replace(model.with_defaults(settings), max_seeds=max_seeds)
-
-
-def _settings(tables: Any) -> dict[str, dict[str, Any]]:
-    """Settings of all models of a kind, checked."""
-    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise OptionError(f"settings must be tables named by kind, found {tables!r}")
-    check_known(tables, kinds(), "settings")
-    return dict(tables)
 
 
 def _resolve(store: str, folder: Path) -> str:

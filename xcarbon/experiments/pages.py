@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import html
 import io
 import re
@@ -19,24 +18,10 @@ from xcarbon.core.atomic import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DPI = 150
-
 
 @dataclass
 class Page:
-    """Text, tables and figures in the order in which they are added; ``**bold**`` is the only markup in text.
-
-    Examples
-    --------
-    >>> page = Page("Scores")
-    >>> page.table(["class", "NSE"], [["ENF", "0.61"]])
-    >>> print(page.render("report.md"), end="")
-    # Scores
-    <BLANKLINE>
-    | class | NSE |
-    | --- | ---: |
-    | ENF | 0.61 |
-    """
+    """Text, tables and figures in the order of their addition; ``**bold**`` is the only markup in text."""
 
     title: str
     _blocks: list[dict[str, Any]] = field(default_factory=list)
@@ -64,23 +49,21 @@ class Page:
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """Add a figure; ``name`` is the name of its file."""
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_DPI)
+        figure.savefig(buffer, format="png", dpi=150)
         self._blocks.append({"type": "figure", "name": name, "png": buffer.getvalue(), "caption": caption})
-
-    def render(self, template: str) -> str:
-        """Fill a template with the content of the page."""
-        return _templates().get_template(template).render(title=self.title, blocks=self._blocks)
 
     def write(self, folder: Path) -> None:
         """Write ``report.md`` with its ``figures``, and ``report.html``, which embeds them, atomically."""
         files = {f"figures/{b['name']}.png": b["png"] for b in self._blocks if b["type"] == "figure"}
-        files |= {name: self.render(name).encode() for name in ("report.md", "report.html")}
+        templates = _templates()
+        for name in ("report.md", "report.html"):
+            text = templates.get_template(name).render(title=self.title, blocks=self._blocks)
+            files[name] = text.encode()
         for name, content in files.items():
             with replacing(folder / name) as path:
                 path.write_bytes(content)
 
 
-@functools.cache
 def _templates() -> jinja2.Environment:
     """Return the templates of this package; those of HTML escape their values."""
     environment = jinja2.Environment(

@@ -15,24 +15,12 @@ SETS = ("train", "val", "test")
 
 
 def sites(name: str) -> tuple[str, ...]:
-    """Return the sorted towers of one of the paper's sets: train, val or test.
-
-    Examples
-    --------
-    >>> [len(sites(name)) for name in ("train", "val", "test")]
-    [274, 64, 47]
-    """
+    """Return the sorted towers of one of the paper's sets: train, val or test."""
     return tuple(_facts()[name])
 
 
 def scores() -> dict[str, dict[str, dict[str, float]]]:
-    """Return the paper's NSE [1] and RMSE [umol m-2 s-1] by model and class, means over its seeds.
-
-    Examples
-    --------
-    >>> scores()["EcoPerceiver"]["CRO"]
-    {'nse': 0.8482, 'rmse': 2.8677}
-    """
+    """Return the paper's NSE [1] and RMSE [umol m-2 s-1] by model and class, means over its seeds."""
     table: dict[str, dict[str, dict[str, float]]] = _facts()["scores"]
     return table
 

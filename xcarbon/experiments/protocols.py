@@ -46,11 +46,6 @@ def _variants(**labelled: dict[str, Any]) -> Callable[[], tuple[Model, ...]]:
     )
 
 
-def _single_class() -> tuple[Model, ...]:
-    """One EcoPerceiver for all classes, and one for each class."""
-    return Model("ecoperceiver", "all classes"), Model("ecoperceiver", "own class", by_class=True)
-
-
 def _learning_curve() -> tuple[Model, ...]:
     """XGBoost and EcoPerceiver with decreasing numbers of training towers."""
     shares = {"all towers": 1.0, "1/2": 0.5, "1/4": 0.25, "1/8": 0.125}
@@ -88,7 +83,10 @@ PROTOCOLS: dict[str, Protocol] = {
         _networks(**{"dropout 0.3": {"dropout": 0.3}, "no dropout": {"dropout": 0.0}}),
     ),
     "learning-curve": Protocol("How much do the scores improve with more training towers?", _learning_curve),
-    "single-class": Protocol("Does training on all classes improve the scores of each class?", _single_class),
+    "single-class": Protocol(
+        "Does training on all classes improve the scores of each class?",
+        lambda: (Model("ecoperceiver", "all classes"), Model("ecoperceiver", "own class", by_class=True)),
+    ),
     "max-qc": Protocol(
         "Which quality flags should be used in training?",
         _variants(**{f"quality up to {max_qc}": {"max_qc": max_qc} for max_qc in (1, 0, 2)}),

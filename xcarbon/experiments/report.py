@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xcarbon.core.variables import PAPER_INPUTS, TIME_FEATURES
@@ -21,18 +21,18 @@ from xcarbon.experiments.results import judged
 from xcarbon.experiments.runs import RunList, inputs
 from xcarbon.prep.split import distances
 
-#: Number of towers with a figure of a week by default.
-_WEEKS = 4
 #: Distance below which two towers share weather and vegetation [km].
 _NEAR = 1.0
 _QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
-_LIBRARIES = ("xcarbon", "numpy", "xarray", "torch", "xgboost")
+_SPLITS = {
+    "paper": f"as in {paper.REFERENCE}",
+    "random": "random by seed, stratified by class; towers less than 1 km apart are in the same set",
+}
 _HOURS = {"all": "all", "best-year": "the calendar year with the most observations at each tower"}
-_BOXES = " Dots are seeds, boxes with whiskers show the range of seeds, and diamonds are single values."
 _DIFFERENCES = (
     "Differences of efficiencies, averaged over the seeds of both models. Bold marks differences whose 95 % "
-    f"interval over towers excludes zero. † marks classes with fewer than {wording.FEW} towers: so few "
-    "towers all favour the same of two equal models by chance in more than one case in twenty."
+    f"interval over towers excludes zero. † marks classes with fewer than {wording.FEW} towers, which all "
+    "favour the same one of two equal models by chance in more than one case in twenty (2 / 2^5)."
 )
 
 
@@ -93,12 +93,10 @@ def _summary(page: Page, experiment: Experiment, plan: RunList, results: xr.Data
 def _scores(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset) -> None:
     """Add the scores by class."""
     page.heading("Scores by class")
-    several = results.sizes["seed"] > 1
-    page.figure(
-        "nse",
-        figures.boxes(results["nse_igbp"], results["nse"], lowest=figures.LOWEST),
-        "Efficiency by IGBP class, pooled over the hours of a class." + (_BOXES if several else ""),
-    )
+    caption = "Efficiency by IGBP class, pooled over the hours of a class."
+    if results.sizes["seed"] > 1:
+        caption += " Dots are seeds, boxes with whiskers show their range, and diamonds are single values."
+    page.figure("nse", figures.boxes(results["nse_igbp"], results["nse"], lowest=figures.LOWEST), caption)
     _score_table(page, experiment, plan, results, "nse")
     rmse = figures.boxes(results["rmse_igbp"], results["rmse"])
     page.figure("rmse", rmse, "Root mean square error by IGBP class.")
@@ -242,11 +240,11 @@ def _weeks(page: Page, experiment: Experiment, plan: RunList, results: xr.Datase
 
 
 def _typical(results: xr.Dataset) -> list[str]:
-    """Return the towers with the most hours in the classes with the most hours."""
+    """Return the towers with the most hours in the four classes with the most hours."""
     hours = results["n_site"].isel(model=0).max("seed")
     longest = {name: str(of_class.idxmax("site").values) for name, of_class in hours.groupby("site_igbp")}
     by_class = wording.hours(results)
-    return [longest[name] for name in sorted(longest, key=lambda name: -by_class[str(name)])][:_WEEKS]
+    return [longest[name] for name in sorted(longest, key=lambda name: -by_class[str(name)])][:4]
 
 
 # Models and data
@@ -255,34 +253,27 @@ def _typical(results: xr.Dataset) -> list[str]:
 def _models(page: Page, experiment: Experiment) -> None:
     """Add the models and their settings."""
     page.heading("What was run")
-    rows = [[model.label, model.kind_name, _settings(_said(model))] for model in experiment.models]
+    rows = [[model.label, model.kind_name, _settings(model)] for model in experiment.models]
     page.table(["model", "kind", "settings other than its defaults"], rows, is_text=True)
 
 
-def _said(model: Model) -> dict[str, Any]:
-    """Return the settings of a model that differ from the defaults."""
+def _settings(model: Model) -> str:
+    """Return the settings of a model that differ from the defaults, with dotted names for nested settings."""
     own = {"share": model.share if model.share < 1 else None, "max_seeds": model.max_seeds}
-    return {**model.settings, **{name: value for name, value in own.items() if value is not None}}
-
-
-def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:
-    """Return settings as text, with dotted names for nested settings."""
-    parts = []
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            parts.append(_settings(value, f"{prefix}{name}."))
-        else:
-            shown = " ".join(map(str, value)) or "none" if isinstance(value, tuple) else value
-            parts.append(f"{prefix}{name} = {shown}")
-    return ", ".join(filter(None, parts))
+    settings = {**model.settings, **{name: value for name, value in own.items() if value is not None}}
+    (flat,) = pd.json_normalize(settings).to_dict("records")
+    lists = {
+        name: " ".join(map(str, value)) or "none" for name, value in flat.items() if isinstance(value, tuple)
+    }
+    return ", ".join(f"{name} = {value}" for name, value in (flat | lists).items())
 
 
 def _data(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset) -> None:
     """Add the data, the towers and their citations."""
     ds = plan.ds
-    chosen = {"variables": experiment.variables, "bands": experiment.bands}
     towers, hours = wording.towers(results)[wording.ALL], wording.hours(results)[wording.ALL]
-    read = inputs(ds) | {name: codes for name, codes in chosen.items() if codes is not None}
+    read = inputs(experiment, ds)
+    libraries = ("xcarbon", "numpy", "xarray", "torch", "xgboost")
     rows = [
         ["store", experiment.store],
         ["data", str(ds.attrs.get("title", "unnamed"))],
@@ -291,12 +282,12 @@ def _data(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset
         ["target", f"{experiment.target}, quality flags up to {experiment.max_qc}"],
         ["predictors", f"{' '.join(read['variables'])}; patches: {' '.join(read['bands']) or 'none'}"],
         ["hours", _HOURS[experiment.hours]],
-        ["split", _split(experiment)],
+        ["split", _SPLITS[experiment.split]],
         *_sets(plan),
         ["scored towers", f"{towers} towers with {hours:,} hours"],
         ["seeds", " ".join(map(str, experiment.seeds))],
         ["missing data", "; ".join(_lacks(experiment, plan, results)) or "none compared with the paper"],
-        ["software", ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)],
+        ["software", ", ".join(f"{name} {version(name)}" for name in libraries)],
         ["date", f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"],
     ]
     page.table(["", ""], rows, is_text=True)
@@ -313,13 +304,6 @@ def _data(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset
         page.heading("Citations of the towers")
         for text in cited:
             page.text(text)
-
-
-def _split(experiment: Experiment) -> str:
-    """Describe the split of the towers."""
-    if experiment.split == "paper":
-        return f"as in {paper.REFERENCE}"
-    return "random by seed, stratified by class; towers less than 1 km apart are in the same set"
 
 
 def _sets(plan: RunList) -> Iterator[list[str]]:

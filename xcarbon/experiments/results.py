@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -13,18 +12,16 @@ import xarray as xr
 
 from xcarbon._version import __version__
 from xcarbon.core import conventions
-from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import OptionError
 from xcarbon.core.options import progress_bar
 from xcarbon.evaluation import bootstrap, noise_ceiling, score_conditions, score_time_scales
 from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.experiments import towers
 from xcarbon.experiments.config import Experiment
-from xcarbon.experiments.runs import RunList, prediction
+from xcarbon.experiments.runs import INHERITED, RunList, prediction
 
 #: Dimension and function of the additional scores.
 _FURTHER = {"extremes": ("condition", score_conditions), "time-scales": ("scale", score_time_scales)}
-_COPIED = ("license", "references", "acknowledgement")
 
 
 def collect(experiment: Experiment, plan: RunList) -> xr.Dataset:
@@ -93,10 +90,7 @@ def collect(experiment: Experiment, plan: RunList) -> xr.Dataset:
 
 
 def judged(experiment: Experiment, plan: RunList, seed: int) -> tuple[xr.Dataset, xr.DataArray]:
-    """Open the scored towers of a seed and the predictions ``(model, site, time)`` of its models, lazily.
-
-    The target of the towers is masked in the hours that not all models predict.
-    """
+    """Open the scored towers of a seed and the predictions ``(model, site, time)`` of its models, lazily."""
     ds = plan.ds.sel(site=list(plan.sets[seed].scored))
     when = towers.period(plan.counts, plan.sets[seed].scored, experiment.hours)
     observed = towers.observations(ds, experiment.target, experiment.max_qc, when)
@@ -105,6 +99,7 @@ def judged(experiment: Experiment, plan: RunList, seed: int) -> tuple[xr.Dataset
         [prediction(plan.runs[label, seed], experiment.runs, observed) for label in labels],
         _index("model", labels),
     )
+    # Only the hours that all models predict are scored.
     common = predicted.notnull().all("model").chunk({"site": 1, "time": -1})
     return ds.assign({experiment.target: observed.where(common)}), predicted
 
@@ -209,7 +204,7 @@ def _with_attrs(results: xr.Dataset, experiment: Experiment, plan: RunList) -> x
     results.attrs = {
         "Conventions": conventions.CONVENTIONS,
         "title": f"{title} at towers of: {plan.ds.attrs.get('title', 'unnamed towers')}",
-        **{name: plan.ds.attrs[name] for name in _COPIED if name in plan.ds.attrs},
+        **{name: plan.ds.attrs[name] for name in INHERITED if name in plan.ds.attrs},
         "key": _key(experiment, plan),
     }
     names = {
@@ -234,18 +229,6 @@ def _key(experiment: Experiment, plan: RunList) -> str:
         "evaluate": experiment.evaluate,
     }
     return json.dumps(content)
-
-
-def write(results: xr.Dataset, path: Path) -> None:
-    """Write results to NetCDF, atomically."""
-    with replacing(path) as temporary:
-        results.to_netcdf(temporary)
-
-
-def read(path: Path) -> xr.Dataset:
-    """Read results into memory."""
-    with xr.open_dataset(path) as results:
-        return results.load()
 
 
 def is_current(experiment: Experiment, plan: RunList) -> bool:

@@ -22,38 +22,22 @@ from xcarbon.experiments.towers import Sets
 from xcarbon.io.store import open_store, to_store
 
 RUN, TRAINING, MODEL, PREDICTION = "run.json", "training", "model", "prediction.zarr"
-#: Root attributes that the prediction of a baseline takes over from the data.
-_INHERITED = ("license", "references", "acknowledgement")
+#: Root attributes that results and predictions of baselines take over from the data.
+INHERITED = ("license", "references", "acknowledgement")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training and prediction.
+    """One training and prediction."""
 
-    Attributes
-    ----------
-    model : Model
-        Model with all of its settings.
-    seed : int or None
-        Random seed; None for a model that does not depend on it.
-    target : str
-        Code of the variable to predict.
-    train, val, scored : tuple of str
-        Training towers, validation towers and predicted towers.
-    years : tuple of int or None
-        Predicted year of each tower; None for all hours.
-    data : str
-        Fingerprint of the data of the towers.
-    """
-
-    model: Model
-    seed: int | None
+    model: Model  # with all of its settings
+    seed: int | None  # None for a model that does not depend on it
     target: str
     train: tuple[str, ...]
     val: tuple[str, ...]
     scored: tuple[str, ...]
-    years: tuple[int, ...] | None
-    data: str
+    years: tuple[int, ...] | None  # predicted year of each scored tower; None for all hours
+    data: str  # fingerprint of the data of the towers
 
     @property
     def key(self) -> dict[str, Any]:
@@ -70,24 +54,12 @@ class Run:
 
 @dataclass(frozen=True)
 class RunList:
-    """All runs of an experiment.
-
-    Attributes
-    ----------
-    ds : xarray.Dataset
-        Store of towers.
-    counts : xarray.Dataset
-        Result of :func:`xcarbon.experiments.towers.survey`.
-    sets : dict of int to Sets
-        Towers for each seed.
-    runs : dict of (str, int) to tuple of Run
-        Runs for each label and seed: one run, or one for each class.
-    """
+    """All runs of an experiment."""
 
     ds: xr.Dataset
-    counts: xr.Dataset
-    sets: dict[int, Sets]
-    runs: dict[tuple[str, int], tuple[Run, ...]]
+    counts: xr.Dataset  # result of ``towers.survey``
+    sets: dict[int, Sets]  # by seed
+    runs: dict[tuple[str, int], tuple[Run, ...]]  # by label and seed: one run, or one for each class
 
     @property
     def distinct(self) -> dict[str, Run]:
@@ -96,16 +68,7 @@ class RunList:
 
 
 def plan(experiment: Experiment, ds: xr.Dataset) -> RunList:
-    """List the runs of an experiment on a store; only the target is read.
-
-    Raises
-    ------
-    OptionError
-        If the split has no towers to train on or to score, two models are equal, or no class has towers for a
-        model by class.
-    VariableError, MetadataError
-        If the store has no target or no coordinates of towers.
-    """
+    """List the runs of an experiment on a store; only the target is read."""
     counts = towers.survey(ds, experiment.target, experiment.max_qc)
     sets = {seed: towers.sets(ds, experiment.split, seed) for seed in experiment.seeds}
     runs = {
@@ -122,15 +85,14 @@ def _runs(
     experiment: Experiment, model: Model, seed: int, ds: xr.Dataset, counts: xr.Dataset, all_sets: Sets
 ) -> tuple[Run, ...]:
     """Runs of a model with a seed: one, or one for each class."""
-    complete = experiment.complete(model).with_defaults(_defaults(model, ds))
     found = []
     for sets in _by_class(ds, all_sets) if model.by_class else [all_sets]:
         train = towers.draw(sets.train, model.share, seed)
         when = towers.period(counts, sets.scored, experiment.hours)
         found.append(
             Run(
-                model=complete,
-                seed=seed if model.uses_seed else None,
+                model=complete(experiment, model, ds),
+                seed=None if model.kind in BASELINES else seed,
                 target=experiment.target,
                 train=train,
                 val=sets.val,
@@ -146,14 +108,20 @@ def _runs(
     return tuple(found)
 
 
-def inputs(ds: xr.Dataset) -> dict[str, tuple[str, ...]]:
-    """Return the ``variables`` and ``bands`` of a store that models use by default."""
-    return {"variables": present(PAPER_INPUTS, ds), "bands": PATCH_BANDS if "reflectance" in ds else ()}
+def complete(experiment: Experiment, model: Model, ds: xr.Dataset) -> Model:
+    """Return a model with the settings that it takes over from the experiment and the store."""
+    # Default inputs are explicit settings, because the hash of a run depends on them.
+    settings = {**inputs(experiment, ds), "max_qc": experiment.max_qc}
+    return model.with_defaults({name: settings[name] for name in model.shared})
 
 
-def _defaults(model: Model, ds: xr.Dataset) -> dict[str, Any]:
-    """Default inputs of a model as explicit settings, because the hash of a run depends on them."""
-    return {name: value for name, value in inputs(ds).items() if name in model.shared}
+def inputs(experiment: Experiment, ds: xr.Dataset) -> dict[str, tuple[str, ...]]:
+    """Return the ``variables`` and ``bands`` that models use unless their own settings differ."""
+    variables, bands = present(PAPER_INPUTS, ds), PATCH_BANDS if "reflectance" in ds else ()
+    return {
+        "variables": variables if experiment.variables is None else experiment.variables,
+        "bands": bands if experiment.bands is None else experiment.bands,
+    }
 
 
 def _by_class(ds: xr.Dataset, sets: Sets) -> list[Sets]:
@@ -182,32 +150,25 @@ def _check_different(experiment: Experiment, runs: dict[tuple[str, int], tuple[R
         seen[names] = model.label
 
 
-def perform(run: Run, plan: RunList, folder: Path) -> Path:
-    """Train and predict, unless this has been done already; return the Zarr store of the prediction.
-
-    After Ctrl-C the same call continues.
-    """
+def perform(run: Run, plan: RunList, folder: Path) -> None:
+    """Train and predict, unless this has been done already; after Ctrl-C the same call continues."""
     here = folder / run.name
     if (here / PREDICTION).exists():
-        return here / PREDICTION
+        return
     if not (here / RUN).exists():
         with replacing(here / RUN) as path:
             path.write_text(json.dumps(run.key, indent=2) + "\n")
     ds = plan.ds
-    to_predict = towers.drivers(ds.sel(site=list(run.scored)), _period(run, plan))
+    when = towers.period(plan.counts, run.scored, "all" if run.years is None else "best-year")
+    to_predict = towers.drivers(ds.sel(site=list(run.scored)), when)
     if run.model.kind in BASELINES:
         predict = BASELINES[run.model.kind].predict
         prediction = predict(ds.sel(site=list(run.train)), to_predict, run.target, **run.model.settings)
-        attrs = {name: ds.attrs[name] for name in _INHERITED if name in ds.attrs}
-        return to_store(prediction.to_dataset().assign_attrs(attrs), here / PREDICTION)
+        attrs = {name: ds.attrs[name] for name in INHERITED if name in ds.attrs}
+        to_store(prediction.to_dataset().assign_attrs(attrs), here / PREDICTION)
+        return
     _train(run, ds, here)
-    predicted: Path = to_predict.carbon.predict_to(run.target, here / MODEL, here / PREDICTION)
-    return predicted
-
-
-def _period(run: Run, plan: RunList) -> xr.Dataset | None:
-    """Period to predict at each tower, None for all hours."""
-    return towers.period(plan.counts, run.scored, "all" if run.years is None else "best-year")
+    to_predict.carbon.predict_to(run.target, here / MODEL, here / PREDICTION)
 
 
 def _train(run: Run, ds: xr.Dataset, here: Path) -> None:

@@ -39,19 +39,7 @@ class Sets(NamedTuple):
 
 
 def sets(ds: xr.Dataset, split: str, seed: int) -> Sets:
-    """Split towers as the paper or at random; without test towers the validation towers are scored.
-
-    Raises
-    ------
-    OptionError
-        If there are no training towers or no towers to score.
-
-    Examples
-    --------
-    >>> from xcarbon.testing import synthetic_towers
-    >>> sets(synthetic_towers(12, patches=False), "random", seed=0).development
-    False
-    """
+    """Split towers as the paper or at random; without test towers the validation towers are scored."""
     if split == "random":
         named = random_split(ds, seed)
         train, val, test = (tuple(map(str, part["site"].values)) for part in named)
@@ -67,13 +55,7 @@ def sets(ds: xr.Dataset, split: str, seed: int) -> Sets:
 
 
 def draw(sites: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
-    """Draw a share of towers, at least one, in their order. A larger share contains a smaller one.
-
-    Examples
-    --------
-    >>> draw(["a", "b", "c", "d"], 0.5, seed=0), draw(["a", "b", "c", "d"], 0.75, seed=0)
-    (('a', 'c'), ('a', 'b', 'c'))
-    """
+    """Draw a share of towers, at least one, in their order. A larger share contains a smaller one."""
     order = np.random.default_rng(seed).permutation(len(sites))
     return tuple(sites[number] for number in sorted(order[: math.ceil(share * len(sites))]))
 
@@ -85,22 +67,7 @@ def _of_paper(ds: xr.Dataset, name: str) -> tuple[str, ...]:
 
 
 def survey(ds: xr.Dataset, target: str, max_qc: int) -> xr.Dataset:
-    """Read the target once and compute number and sum of its observations: ``hours``, ``total (site, year)``.
-
-    Raises
-    ------
-    VariableError
-        If the store does not contain the target.
-    MetadataError
-        If the store lacks location or class of the towers.
-
-    Examples
-    --------
-    >>> from xcarbon.testing import synthetic_towers
-    >>> survey(synthetic_towers(2, patches=False, gaps=False), "NEE", 1)["hours"].values
-    array([[8760],
-           [8760]])
-    """
+    """Read the target once, and compute ``hours``, the number, and ``total``, the sum, ``(site, year)``."""
     check_variables(ds, (target,), "an experiment")
     missing = [name for name in PLACE if name not in ds.coords]
     if missing:

@@ -11,9 +11,8 @@ from xcarbon.core.variables import IGBP_CLASSES
 
 #: Name of the group of all hours.
 ALL = "all"
-#: Fewer towers all favour the same of two equal models by chance in more than one case in twenty: 2 / 2^5.
+#: With fewer towers, all favour the same one of two equal models by chance in more than one case in twenty.
 FEW = 6
-MINUS = "−"
 
 
 def groups(results: xr.Dataset) -> list[str]:
@@ -27,28 +26,16 @@ def of_group(results: xr.Dataset, name: str, group: str) -> xr.DataArray:
 
 
 def group_name(group: str) -> str:
-    """Return the abbreviation and name of a class.
-
-    Examples
-    --------
-    >>> group_name("ENF")
-    'ENF evergreen needleleaf forest'
-    """
+    """Return the abbreviation and name of a class."""
     return f"{group} {IGBP_CLASSES[group]}" if group in IGBP_CLASSES else group
 
 
 def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
-    """Format a number.
-
-    Examples
-    --------
-    >>> [number(value) for value in (0.613, -0.001, float("nan"))], number(0.05, sign=True)
-    (['0.61', '0.00', '–'], '+0.05')
-    """
+    """Format a number with a true minus sign; zero has no sign."""
     if not np.isfinite(value):
         return "–"
     text = f"{float(value):{'+' if sign else ''}.{digits}f}"
-    return text.lstrip("+-") if not float(text) else text.replace("-", MINUS)
+    return text.lstrip("+-") if not float(text) else text.replace("-", "−")
 
 
 def interval(bounds: xr.DataArray, digits: int = 2, *, sign: bool = False) -> str:

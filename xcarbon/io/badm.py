@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from xcarbon.core.errors import FileFormatError, MetadataError
+from xcarbon.core.notices import warn
 from xcarbon.core.validation import check_igbp
-from xcarbon.io.columns import MISSING_CELLS, Source
-from xcarbon.io.networks import sources_in
+from xcarbon.io.columns import MISSING_CELLS, Source, is_archive
+from xcarbon.io.networks import COPY, sources_in
 from xcarbon.prep.sun import hours_between
 
 #: Fields of :class:`SiteMetadata` by their names in BADM files and plain tables.
@@ -289,20 +290,20 @@ def is_table(source: Source) -> bool:
     >>> [is_table(Source(name)) for name in ("FLX_AA-Flx_BIF_LATEST.csv", "AMF_US-Ha1_BIFVARINFO.csv")]
     [True, False]
     """
-    pattern = r"site_data\.csv|.*_(BIF|SITEINFO)(_.*)?\.(csv|xlsx)"
+    pattern = rf"site_data{COPY}\.(?i:csv)|[^.].*_(BIF|SITEINFO)(_.*)?{COPY}\.(?i:csv|xlsx)"
     return re.fullmatch(pattern, source.name) is not None
 
 
 def tables_beside(path: Path) -> list[Source]:
     """Find the tables of towers in the archive and the folder of a file, best first."""
-    packed = sources_in(path) if path.suffix == ".zip" else []
+    packed = sources_in(path) if is_archive(path.name) else []
     unpacked = (Source(str(file)) for file in path.parent.iterdir() if file.is_file())
     return sorted(filter(is_table, [*packed, *unpacked]), key=priority)
 
 
 def priority(source: Source) -> tuple[bool, bool, str]:
     """Sort key of tables: ``site_data.csv`` first, then tables in archives, then by path."""
-    return source.name != "site_data.csv", not source.member, str(source)
+    return not source.name.startswith("site_data"), not source.member, str(source)
 
 
 def is_missing(value: Any) -> bool:
@@ -328,18 +329,29 @@ def _read_rows(path: str | os.PathLike[str] | Source) -> tuple[set[str], list[di
     source = path if isinstance(path, Source) else Source(os.fspath(path))
     with source.open() as stream:
         content = stream.read()
-    if source.name.endswith(".xlsx"):
+    if source.name.lower().endswith(".xlsx"):
         return _read_sheet(content, source)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FileFormatError(
-            f"{source}: the file is not UTF-8 text ({error}); save it as CSV in UTF-8"
-        ) from error
+    text = _decode(content, source)
     header = text.partition("\n")[0]
-    separator = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text), delimiter=separator, restval="")
-    return set(reader.fieldnames or ()), list(reader)
+    separator = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    names = [name.strip() for name in next(reader, [])]
+    rows = [dict(zip(names, [*row, *[""] * len(names)], strict=False)) for row in reader if row]
+    return set(names), rows
+
+
+def _decode(content: bytes, source: Source) -> str:
+    """Decode a table in UTF-8, in UTF-16 with a byte-order mark, or in the encoding of Windows or Mac OS."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        # The right encoding is the one that gives more accented letters, of which most are small.
+        texts = {name: content.decode(name, "replace") for name in ("cp1252", "mac_roman")}
+        letters = {name: re.findall("[\xc0-\xff]", text) for name, text in texts.items()}
+        found = max(texts, key=lambda name: sum(1 + letter.islower() for letter in letters[name]))
+        warn(f"{source}: the table is not UTF-8 text and was read as {found}; check the accented letters")
+        return texts[found]
 
 
 def _read_sheet(content: bytes, source: Source) -> tuple[set[str], list[dict[str, str]]]:
@@ -348,7 +360,8 @@ def _read_sheet(content: bytes, source: Source) -> tuple[set[str], list[dict[str
         sheet = pd.read_excel(io.BytesIO(content), dtype=str, keep_default_na=False, engine="openpyxl")
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{source}: the file is truncated or not an Excel file ({error})") from error
-    return set(sheet.columns), [dict(zip(sheet.columns, row, strict=True)) for row in sheet.values]
+    names = [str(name).strip() for name in sheet.columns]
+    return set(names), [dict(zip(names, row, strict=True)) for row in sheet.values]
 
 
 def _fields_of_table(rows: list[dict[str, str]], path: object) -> dict[str, dict[str, Any]]:

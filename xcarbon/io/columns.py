@@ -1,37 +1,45 @@
-"""Reading of columns from CSV files, which may be gzipped or inside a zip archive.
+"""Reading of columns from text files, which may be gzipped or inside zip archives.
 
 Only the requested columns are parsed. Errors state the file, the line and the column.
 """
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
 import io
 import itertools
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 
-from xcarbon.core.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError, TimestampError
 
+TIMESTAMP = "TIMESTAMP_START"
+#: Joins two columns whose sum is read, as in "FC + SC".
+PLUS = " + "
 #: Cells that stand for a missing value in the networks' files and tables.
 MISSING_CELLS = (
     "-9999", "-9999.0", "", " ", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "NULL", "null",
 )  # fmt: skip
 #: Number of bytes at the end of a file that must contain the last line.
 _BLOCK = 1 << 20
-_PARSERS: dict[pa.DataType, Callable[[str], float]] = {pa.float32(): float, pa.int64(): int}
+#: Ends the message about a cell that is no time stamp.
+NO_STAMP = "not YYYYMMDDHHMM: a time stamp looks like 201006010030, in local standard time"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file on disk, plain or gzipped, or a member of a zip archive."""
+    """A file on disk, plain or gzipped, or a member of a zip archive, which may be inside another one."""
 
     path: str
     member: str = ""
@@ -49,10 +57,11 @@ class Source:
         """Open the decompressed bytes; errors while they are read are raised as FileFormatError."""
         try:
             if self.member:
-                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+                with _open_member(self.path, self.member) as stream:
                     yield stream
             else:
-                with pa.input_stream(self.path) as stream:  # decompresses .gz
+                compression = "gzip" if self.path.lower().endswith(".gz") else None
+                with pa.input_stream(self.path, compression) as stream:
                     yield stream
         except (FileNotFoundError, PermissionError):
             raise
@@ -61,56 +70,274 @@ class Source:
 
     @contextmanager
     def lines(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
-        """Iterate over line numbers (from 1) and cells, without blank lines and comments."""
+        """Iterate over line numbers (from 1) and cells: the header, then the rows of data.
+
+        Blank lines, comments and a row of units under the header are left out. The names in the header are
+        without quotes and without blanks around them.
+        """
+        with self._text_lines() as lines:
+            first = next(lines, None)
+            yield iter(()) if first is None else _rows(first, lines)
+
+    @contextmanager
+    def _text_lines(self) -> Iterator[Iterator[tuple[int, str]]]:
         with self.open() as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
-            numbered = ((number, line.strip()) for number, line in enumerate(text, start=1))
-            yield ((number, line.split(",")) for number, line in numbered if line and line[0] != "#")
+            numbered = ((number, line.strip(_BLANKS)) for number, line in enumerate(text, start=1))
+            yield ((number, line) for number, line in numbered if line and line[0] != "#")
+
+
+def is_archive(name: str) -> bool:
+    """Check whether a file is named as a zip archive."""
+    return name.lower().endswith(".zip")
+
+
+@contextmanager
+def _open_member(path: str, member: str) -> Iterator[Any]:
+    """Open a member of an archive; the path of a member of an inner archive begins with that archive."""
+    archive = zipfile.ZipFile(path)
+    try:
+        while member not in archive.NameToInfo:
+            names = filter(is_archive, archive.namelist())
+            inner = next((name for name in names if member.startswith(f"{name}/")), None)
+            if inner is None:
+                raise zipfile.BadZipFile(f"the archive has no member {member}")
+            with _open_packed(archive, inner) as stream:
+                content = io.BytesIO(stream.read())
+            archive.close()
+            archive, member = zipfile.ZipFile(content), member[len(inner) + 1 :]
+        with _open_packed(archive, member) as stream:
+            yield stream
+    finally:
+        archive.close()
+
+
+def _open_packed(archive: zipfile.ZipFile, member: str) -> IO[bytes]:
+    try:
+        return archive.open(member)
+    except RuntimeError as error:  # encrypted, or packed by an unknown method
+        raise zipfile.BadZipFile(str(error)) from error
+
+
+# Lines
+
+#: Blanks around a line; tabs can separate empty cells.
+_BLANKS = " \r\n\f\v\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a table is written: names of columns, line above the data, separator, quotes and decimal point."""
+
+    header: list[str]
+    line: int
+    separator: str = ","
+    is_quoted: bool = False
+    decimal: str = "."
+
+
+def read_layout(source: Source) -> Layout:
+    """Find the layout of a table from its first lines."""
+    with source._text_lines() as lines:
+        first = next(lines, None)
+        if first is None:
+            return Layout([], 0)
+        start = list(itertools.islice(lines, 2))
+    separator = _separator(first[1])
+    rows = list(_rows(first, iter(start)))
+    units = len(rows) <= len(start)
+    line = start[0][0] if units else first[0]
+    text = "".join(row for _, row in start[units:])
+    decimal = "," if separator != "," and re.search(r"\d,\d", text) else "."
+    return Layout(rows[0][1], line, separator, '"' in first[1] + text, decimal)
+
+
+def _rows(first: tuple[int, str], lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    """Split the header and the lines under it into cells; see :meth:`Source.lines`."""
+    number, text = first
+    separator = _separator(text)
+    header = [name.strip(' "\t\xa0') for name in split_line(text, separator)]
+    yield number, header
+    rows = ((number, split_line(line, separator)) for number, line in lines)
+    for number, cells in itertools.islice(rows, 1):
+        if not _are_units(header, cells):
+            yield number, cells
+    yield from rows
+
+
+def _separator(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """Split a line into cells, which may be quoted."""
+    return (
+        next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+        if '"' in line
+        else line.split(separator)
+    )
+
+
+def _are_units(header: list[str], cells: list[str]) -> bool:
+    """Check whether a row has units: no time stamp and no number, except the unit 1."""
+    if TIMESTAMP not in header or len(cells) != len(header):
+        return False
+    texts = {cell.strip() for cell in cells} - {"1", *MISSING_CELLS}
+    return (
+        bool(texts)
+        and not re.search(r"\d", cells[header.index(TIMESTAMP)])
+        and not any(map(_is_number, texts))
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+# Time stamps
+
+#: Dates with the year first; other orders are ambiguous.
+_DATE = re.compile(
+    r"(\d{4})(?:([-/.])(\d{1,2})\2(\d{1,2})[T ]+(\d{1,2}):|(\d\d)()(\d\d)[T ](\d\d):?)(\d\d)"
+    r"(?::?00(?:\.0+)?)?"  # seconds
+)
+
+
+def parse_stamp(text: str) -> int | None:
+    """Convert the text of a time stamp to the number YYYYMMDDHHMM; None if it is ambiguous or none.
+
+    Spreadsheets and other software write such numbers as floats or as dates.
+
+    Examples
+    --------
+    >>> [parse_stamp(text) for text in ("201006010030", "201006010030.0", "2.0100601E+11")]
+    [201006010030, 201006010030, 201006010000]
+    >>> [parse_stamp(text) for text in ("2010-06-01T00:30:00", "2010/6/1 0:30", "01/06/2010 00:30")]
+    [201006010030, 201006010030, None]
+    """
+    text = text.strip().strip('"').strip()
+    if re.fullmatch(r"[0-9]{1,18}", text):
+        return int(text)
+    if match := _DATE.fullmatch(text):
+        numbers = [int(part) for part in match.groups() if part and part.isdigit()]
+        stamp = int("{:04}{:02}{:02}{:02}{:02}".format(*numbers))
+    else:
+        number = float(text.replace(",", ".")) if _is_number(text) else 0.0
+        if not (1e11 < number < 1e12 and number.is_integer()):
+            return None
+        stamp = int(number)
+    try:
+        dt.datetime.strptime(str(stamp), "%Y%m%d%H%M")
+    except ValueError:
+        return None
+    return stamp
+
+
+# Columns
 
 
 def read_columns(source: Source, types: Mapping[str, pa.DataType], missing: tuple[str, ...] = ()) -> pa.Table:
-    """Read the columns in ``types`` (float32 or int64), ``(rows,)`` each; ``missing`` cells become null."""
-    with source.lines() as lines:
-        line, _ = next(lines)
+    """Read the columns in ``types``, ``(rows,)`` each: float32, or int64 for time stamps.
+
+    ``missing`` cells become null. A name such as "FC + SC" is the sum of two columns, which is null where
+    either is missing.
+    """
+    layout = read_layout(source)
+    parts = {part: kind for name, kind in types.items() for part in name.split(PLUS)}
+    try:
+        table = _parse(source, layout, parts, missing)
+    except pa.ArrowInvalid as error:
+        found = _parse_with_care(source, layout, parts, missing)
+        if found is None:
+            raise _find_wrong_line(source, parts, missing) or FileFormatError(f"{source}: {error}") from None
+        table = found
+    for name in types:
+        if PLUS in name:
+            table = table.append_column(name, _sum_of([table[part] for part in name.split(PLUS)]))
+    return table.select(list(types)) if len(table.column_names) != len(types) else table
+
+
+def _parse(
+    source: Source,
+    layout: Layout,
+    types: Mapping[str, pa.DataType],
+    missing: tuple[str, ...],
+) -> pa.Table:
     with source.open() as stream:
+        return pyarrow.csv.read_csv(
+            stream,
+            read_options=pyarrow.csv.ReadOptions(
+                block_size=1 << 20,
+                column_names=layout.header,
+                skip_rows=layout.line,
+                use_threads=pa.cpu_count() > 1,  # threads take a third longer on a single core
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=layout.separator,
+                quote_char='"' if layout.is_quoted else False,  # False saves a quarter of the time
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=list(types),
+                column_types=types,
+                null_values=missing,
+                decimal_point=layout.decimal,
+            ),
+        )
+
+
+def _parse_with_care(
+    source: Source, layout: Layout, types: Mapping[str, pa.DataType], missing: tuple[str, ...]
+) -> pa.Table | None:
+    """Parse stamps from text, quotes that begin below the first row, and decimal commas; None if it fails."""
+    texts = {name: pa.string() if kind == pa.int64() else kind for name, kind in types.items()}
+    for decimal in layout.decimal if layout.separator == "," else ".,":
+        careful = Layout(layout.header, layout.line, layout.separator, True, decimal)
         try:
-            return pyarrow.csv.read_csv(
-                stream,
-                read_options=pyarrow.csv.ReadOptions(
-                    block_size=1 << 20,
-                    skip_rows=line - 1,
-                    use_threads=pa.cpu_count() > 1,  # threads take a third longer on a single core
-                ),
-                parse_options=pyarrow.csv.ParseOptions(quote_char=False),  # saves a quarter of the time
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=list(types), column_types=types, null_values=missing
-                ),
-            )
-        except pa.ArrowInvalid as error:
-            reason = str(error)
-    raise FileFormatError(_find_wrong_line(source, types, missing) or f"{source}: {reason}")
+            table = _parse(source, careful, texts, missing)
+        except pa.ArrowInvalid:
+            continue
+        for place, (name, kind) in enumerate(types.items()):
+            if kind == pa.int64():
+                stamps = [None if text is None else parse_stamp(text) for text in table[name].to_pylist()]
+                if None in stamps:
+                    return None
+                table = table.set_column(place, name, pa.chunked_array([pa.array(stamps, kind)]))
+        return table
+    return None
+
+
+def _sum_of(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Sum of columns, null where any of them is null or -9999."""
+    present = [
+        pyarrow.compute.if_else(pyarrow.compute.equal(column, pa.scalar(-9999, column.type)), None, column)
+        for column in columns
+    ]
+    return pyarrow.compute.add(*present)
 
 
 def _find_wrong_line(
     source: Source, types: Mapping[str, pa.DataType], missing: tuple[str, ...]
-) -> str | None:
-    """Describe the first line that cannot be parsed, for an error message."""
+) -> FileFormatError | None:
+    """Build the error for the first line that cannot be parsed."""
     with source.lines() as lines:
         _, header = next(lines)
-        wanted = [(header.index(column), column, _PARSERS[kind]) for column, kind in types.items()]
+        wanted = [(header.index(column), column, kind == pa.int64()) for column, kind in types.items()]
         for number, cells in lines:
             if len(cells) != len(header):
-                return (
+                return FileFormatError(
                     f"{source}, line {number}: the line has {len(cells)} cells, but the header has "
                     f"{len(header)} columns"
                 )
-            for place, column, parse in wanted:
-                text = cells[place]
-                try:
-                    if text not in missing:
-                        parse(text)
-                except ValueError:
-                    return f"{source}, line {number}, column {column}: {text!r} is not a number"
+            for place, column, is_stamp in wanted:
+                text, where = cells[place], f"{source}, line {number}, column {column}"
+                if is_stamp and parse_stamp(text) is None:
+                    return TimestampError(f"{where}: {text!r} is {NO_STAMP}")
+                if not (is_stamp or text in missing or _is_number(text)):
+                    return FileFormatError(f"{where}: {text!r} is not a number")
     return None
 
 
@@ -121,7 +348,7 @@ def find_line(source: Source, row: int) -> int:
     return line
 
 
-def read_last_line(source: Source) -> list[str]:
+def read_last_line(source: Source, separator: str = ",") -> list[str]:
     """Return the cells of the last line that is not blank; of a plain file only the end is read."""
     end = b""
     with source.open() as stream:
@@ -129,4 +356,5 @@ def read_last_line(source: Source) -> list[str]:
             stream.seek(max(0, stream.size() - _BLOCK))
         while block := stream.read(_BLOCK):
             end = (end + block)[-_BLOCK:]
-    return end.decode("utf-8", "replace").rstrip().rpartition("\n")[2].strip().split(",")
+    line = end.decode("utf-8", "replace").rstrip(_BLANKS).rpartition("\n")[2].strip(_BLANKS)
+    return split_line(line, separator)

@@ -9,13 +9,19 @@ The module contains, in this order, array kernels, the Dask graph, the opening o
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import shutil
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -25,13 +31,13 @@ from xcarbon.core import conventions
 from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
 from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
+from xcarbon.io.accumulation import Accumulated, find_period
 from xcarbon.prep.humidity import saturation_vapour_pressure
 from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.scale import mean_solar_time, time_features
 
 PathLike = str | os.PathLike[str]
 Array = NDArray[np.floating[Any]]
-Accumulated = Literal["hour", "day"]
 
 
 def open_era5(
@@ -45,7 +51,9 @@ def open_era5(
     Parameters
     ----------
     path_or_paths : path-like or iterable of path-like
-        NetCDF files from the old or new Climate Data Store, or Zarr stores. Variables have short names
+        NetCDF files from the old or new Climate Data Store, zip archives of such files whatever their names,
+        or Zarr stores. Archives are unpacked to the temporary directory of Dask (or of the system) until the
+        program ends; on a cluster, unpack them to a folder that all workers see. Variables have short names
         (``t2m`` [K], ``d2m`` [K], ``sp`` [Pa], ``tp`` [m], ``ssrd`` [J m-2], ``strd`` [J m-2], ``u10``
         [m s-1], ``v10`` [m s-1]) or long names (``2m_temperature`` ...). Several files are joined in time
         and by variable; they must have the same grid.
@@ -54,8 +62,9 @@ def open_era5(
     accumulated : {"hour", "day"}, optional
         Accumulation period of ``tp``, ``ssrd`` and ``strd``: ``"hour"`` for the hour that ends at the
         stamp (ERA5), ``"day"`` for the time since 00 UTC, where the stamp 00 UTC contains the sum of the
-        previous day (ERA5-Land). The default is ``"day"`` if the attributes of a file mention ERA5-Land or
-        the grid spacing is less than 0.15 degree (ERA5-Land: 0.1, ERA5: 0.25 or 0.28), else ``"hour"``.
+        previous day (ERA5-Land). By default, the period of each variable is found from a sample of its
+        values, which is read when the files are opened: sums since 00 UTC never fall within a day, and fall
+        after 00 UTC. The grid spacing does not matter.
 
     Returns
     -------
@@ -72,8 +81,9 @@ def open_era5(
     FileNotFoundError
         If a file does not exist.
     FileFormatError
-        If a file is not on ``(time, latitude, longitude)``, files do not fit together, or the accumulation
-        period cannot be determined. When values are computed: if the sums do not have that period.
+        If a file is not on ``(time, latitude, longitude)``, files do not fit together, or the values do not
+        decide which accumulation period they have. When values are computed: if the sums do not have that
+        period.
     TimestampError
         If time stamps are not hourly or have gaps.
     VariableError
@@ -109,14 +119,20 @@ def open_era5(
     if accumulated not in (None, "hour", "day"):
         raise OptionError(f"accumulated={accumulated!r} is not allowed; use 'hour' or 'day'")
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    paths = unpack(paths)
     files = [_open(path, chunks) for path in paths]
     fields = _align_chunks(_wrap_longitudes(_join(files, where)), where)
     drivers = [driver for driver in _DRIVERS if all(source in fields for source in driver.sources)]
     if not drivers:
         raise _no_driver(list(fields.data_vars), where)
-    if accumulated is None and any(driver.of_sums for driver in drivers):
-        accumulated = _recognise(files, fields, where)
-    return _label(fields, drivers, accumulated, where)
+    sums = [driver for driver in drivers if driver.of_sums]
+    periods: dict[str, Accumulated] = {}
+    if accumulated:
+        periods = dict.fromkeys([driver.code for driver in sums], accumulated)
+    elif sums:
+        order = sorted(range(len(files)), key=lambda index: files[index]["time"].values[0])
+        periods = _find_periods([paths[index] for index in order], sums, files, where)
+    return _label(fields, drivers, periods, where)
 
 
 # Kernels: from values at the ends of hours, (hours + 1, lat, lon), to hours, (hours, lat, lon)
@@ -200,6 +216,7 @@ class _Driver:
     sources: tuple[str, ...]
     kernel: Callable[..., NDArray[np.float32]]
     of_sums: bool = False
+    factor: float = 1.0
     comment: str = "mean of the values at the two ends of the hour"
 
 
@@ -209,7 +226,7 @@ def _state(code: str, sources: tuple[str, ...], instant: Callable[..., Array]) -
 
 def _sum(code: str, source: str, factor: float) -> _Driver:
     """Describe a driver from sums [m or J m-2], which ``factor`` converts to the units of the variable."""
-    return _Driver(code, (source,), functools.partial(_amount, code=code, factor=factor), of_sums=True)
+    return _Driver(code, (source,), functools.partial(_amount, code=code, factor=factor), True, factor)
 
 
 #: Long names and units of the sources by their short names.
@@ -249,7 +266,7 @@ def _no_driver(found: list[Any], where: str) -> VariableError:
 
 
 def _map_hours(
-    fields: xr.Dataset, drivers: list[_Driver], accumulated: Accumulated | None
+    fields: xr.Dataset, drivers: list[_Driver], periods: dict[str, Accumulated]
 ) -> dict[str, da.Array]:
     """Build the lazy arrays ``(hours, lat, lon)`` with one task per driver and chunk."""
     used = {source for driver in drivers for source in driver.sources}
@@ -264,7 +281,7 @@ def _map_hours(
         kernel = driver.kernel
         if driver.of_sums:
             operands += [first_of_day, "t"]
-            kernel = functools.partial(kernel, accumulated=accumulated)
+            kernel = functools.partial(kernel, accumulated=periods[driver.code])
         arrays[driver.code] = da.blockwise(
             kernel,
             "tyx",
@@ -288,8 +305,46 @@ _DIMS = ("time", "lat", "lon")
 _RENAMED = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
 
 
-def _open(path: PathLike, chunks: Any) -> xr.Dataset:
-    """Open the sources in a file by their short names on ``(time, lat, lon)``."""
+def unpack(paths: Iterable[PathLike]) -> list[PathLike]:
+    """Replace zip archives, whatever their names, by the NetCDF files in them, which are unpacked."""
+    return [file for path in paths for file in (_unpack(path) if _is_zip(path) else [path])]
+
+
+def _is_zip(path: PathLike) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _unpack(path: PathLike) -> list[PathLike]:
+    stat = os.stat(path)
+    return list(_unpack_once(os.path.abspath(path), stat.st_size, stat.st_mtime_ns))
+
+
+@functools.cache
+def _unpack_once(path: str, size: int, changed: int) -> tuple[str, ...]:
+    """Unpack an archive to a temporary folder; its size and time of change are keys of the cache."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.lower().endswith((".nc", ".nc4", ".netcdf"))]
+            if not names:
+                raise FileFormatError(
+                    f"{path}: the archive contains no NetCDF file, only {archive.namelist()[:5]}; choose "
+                    "NetCDF as the format of the download"
+                )
+            folder = tempfile.mkdtemp(prefix="xcarbon-", dir=dask.config.get("temporary-directory", None))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            return tuple(archive.extract(name, folder) for name in names)
+    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:
+        raise FileFormatError(f"{path}: the archive is truncated or damaged ({error})") from error
+
+
+def _open(path: PathLike, chunks: Any, block: slice | None = None) -> xr.Dataset:
+    """Open the sources in a file by their short names on ``(time, lat, lon)``.
+
+    With a ``block`` of stamps, read the sums of some cells at these stamps.
+    """
     try:
         with warnings.catch_warnings():
             # Zarr stores from other software may have no consolidated metadata.
@@ -307,6 +362,15 @@ def _open(path: PathLike, chunks: Any) -> xr.Dataset:
         raise _no_driver(list(file.data_vars), str(path))
     fields = xr.Dataset({short: array.reset_coords(drop=True) for short, array in named.items()})
     fields = fields.rename({old: new for old, new in _RENAMED.items() if old in fields.dims})
+    if block is not None:
+        names = [driver.sources[0] for driver in _DRIVERS if driver.of_sums and driver.sources[0] in fields]
+        if not names:
+            file.close()
+            return xr.Dataset(attrs={"size of time": 0})
+        steps = {dim: slice(None, None, -(-fields.sizes[dim] // _CELLS)) for dim in ("lat", "lon")}
+        sample = fields[names].isel(steps | {"time": block}).load()
+        file.close()
+        return _merge_versions(sample).transpose(*_DIMS).assign_attrs({"size of time": fields.sizes["time"]})
     fields = _merge_versions(fields).assign_attrs(file.attrs)
     for short, array in fields.items():
         _check_source(array, _SOURCES[str(short)][1], f"{path}: {short}")
@@ -381,18 +445,66 @@ def _align_chunks(fields: xr.Dataset, where: str) -> xr.Dataset:
     return fields.chunk(chunks)
 
 
-def _recognise(files: list[xr.Dataset], fields: xr.Dataset, where: str) -> Accumulated:
-    """Determine the accumulation period from attributes and grid spacing; see :func:`open_era5`."""
-    text = " ".join(str(value) for file in files for value in file.attrs.values()).lower()
-    if "era5-land" in text.replace("_", "-").replace(" ", "-"):
-        return "day"
-    steps = [abs(np.diff(fields[dim].values)) for dim in ("lat", "lon") if fields.sizes[dim] > 1]
-    if not steps:
-        raise FileFormatError(
-            f"{where}: a single cell has no grid spacing, which would distinguish sums over the hour (ERA5) "
-            "from sums since 00 UTC (ERA5-Land); pass accumulated='hour' or accumulated='day'"
-        )
-    return "day" if min(np.median(step) for step in steps) < 0.15 else "hour"
+# Accumulation periods
+
+#: Number of stamps that are sampled at a time, number after which one variable decides for all, and number of
+#: cells along latitude and longitude.
+_BLOCK, _ENOUGH, _CELLS = 48, 480, 8
+
+
+def _find_periods(
+    paths: list[PathLike], drivers: list[_Driver], files: list[xr.Dataset], where: str
+) -> dict[str, Accumulated]:
+    """Find the accumulation periods of sums from samples of files, which are in the order of time."""
+    found: dict[str, Accumulated | Literal["either"] | None] = {}
+    samples: dict[str, list[xr.DataArray]] = {driver.code: [] for driver in drivers}
+    for stamps, sample in _samples(paths):
+        for driver in drivers:
+            if driver.sources[0] in sample and found.get(driver.code) not in ("hour", "day"):
+                samples[driver.code].append(sample[driver.sources[0]])
+                found[driver.code] = _find_period(driver, samples[driver.code])
+        decided = [period in ("hour", "day") for period in found.values()]
+        if sum(decided) == len(drivers) or (any(decided) and stamps >= _ENOUGH):
+            break
+    sure: list[Accumulated] = [period for period in found.values() if period == "hour" or period == "day"]
+    attrs = " ".join(str(value) for file in files for value in file.attrs.values()).lower()
+    if "era5-land" in attrs.replace("_", "-").replace(" ", "-"):
+        sure.append("day")
+    periods: dict[str, Accumulated] = {}
+    for code in samples:
+        period = found.get(code, "either")
+        if period == "hour" or period == "day":
+            periods[code] = period
+        elif not (sure or period == "either"):
+            raise FileFormatError(
+                f"{where}: the values of {code} do not show whether they are sums over the hour (ERA5) or "
+                "since 00 UTC (ERA5-Land); pass accumulated='hour' or accumulated='day'"
+            )
+        else:
+            periods[code] = sure[0] if sure else "hour"
+    return periods
+
+
+def _find_period(driver: _Driver, parts: list[xr.DataArray]) -> Accumulated | Literal["either"] | None:
+    bounds = VARIABLES[driver.code].bounds
+    assert bounds is not None  # every predictor has bounds
+    stamps = np.concatenate([part["time"].values for part in parts]).astype("M8[h]")
+    sums = np.concatenate([part.values.reshape(part.shape[0], -1) for part in parts])
+    rounding = max(abs(part.encoding.get("scale_factor", 0.0)) for part in parts)
+    return find_period(stamps, sums, bounds.upper / driver.factor, rounding)
+
+
+def _samples(paths: list[PathLike]) -> Iterator[tuple[int, xr.Dataset]]:
+    """Iterate over blocks of stamps of some cells, each with the number of stamps until its end."""
+    count = 0
+    for path in paths:
+        start, size = 0, 1
+        while start < size:
+            sample = _open(path, None, slice(start, start + _BLOCK))
+            size = sample.attrs["size of time"]
+            start += _BLOCK
+            count += sample.sizes.get("time", 0)
+            yield count, sample
 
 
 # Labels
@@ -405,13 +517,13 @@ _REFERENCES = (
 
 
 def _label(
-    fields: xr.Dataset, drivers: list[_Driver], accumulated: Accumulated | None, where: str
+    fields: xr.Dataset, drivers: list[_Driver], periods: dict[str, Accumulated], where: str
 ) -> xr.Dataset:
     """Build the Dataset with names, coordinates and CF attributes."""
     variables: dict[str, Any] = {}
-    arrays = _map_hours(fields, drivers, accumulated)
+    arrays = _map_hours(fields, drivers, periods)
     for driver in drivers:
-        comment = _SUMS[accumulated] if driver.of_sums and accumulated else driver.comment
+        comment = _SUMS[periods[driver.code]] if driver.of_sums else driver.comment
         attrs = {"source_column": ", ".join(driver.sources), "comment": comment}
         attrs = conventions.variable_attrs(driver.code) | attrs
         limits = VARIABLES[driver.code].limits

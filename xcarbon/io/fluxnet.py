@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,23 +15,29 @@ import xarray as xr
 
 from xcarbon.core import conventions
 from xcarbon.core.conventions import HOUR
-from xcarbon.core.errors import FileFormatError, MetadataError
+from xcarbon.core.errors import FileFormatError, MetadataError, XCarbonError
+from xcarbon.core.notices import warn
 from xcarbon.io import badm
 from xcarbon.io.badm import Metadata, SiteMetadata
+from xcarbon.io.columns import Source, is_archive
 from xcarbon.io.networks import (
     EXAMPLE,
     READABLE,
     UNNAMED,
     Release,
+    Skipped,
     newest_first,
     recognise,
+    replaced,
     sources_in,
     walk,
+    why_skipped,
 )
-from xcarbon.io.records import survey
-from xcarbon.io.towers import Tower, group_towers, label, labels, read_tower, terms
+from xcarbon.io.records import Record, has_records, survey
+from xcarbon.io.towers import Tower, group_towers, label, labels, read_tower, replaced_records, terms
 
 PathLike = str | os.PathLike[str]
+_LOG = logging.getLogger(__name__)
 
 
 def open_fluxnet(
@@ -49,14 +58,17 @@ def open_fluxnet(
         Half-hourly (HH) or hourly (HR) files, or folders that contain them. Files of FLUXNET2015,
         AmeriFlux FLUXNET, AmeriFlux BASE, ICOS L2, ICOS Warm Winter 2020, FLUXNET-CH4 and the current
         FLUXNET product are recognised by their names (see :mod:`xcarbon.io.networks`); other files must
-        have the same columns. Formats are ``.csv``, ``.csv.gz`` and the original ``.zip`` archives.
+        have the same columns. Formats are ``.csv``, ``.csv.gz`` and ``.zip`` archives, also inside other
+        archives. Cells are separated by commas, semicolons or tabs and may be quoted, and a row of units
+        may follow the header. Other files in folders and archives are passed over: if they are usual there,
+        their numbers are logged to ``xcarbon.io.fluxnet`` (level INFO), otherwise a warning lists them.
     metadata : path-like, SiteMetadata or mapping, optional
         Site metadata: a table or BADM file (see :func:`xcarbon.io.badm.read_metadata`), the fields of
         one tower such as ``dict(site="DE-Tha", lat=50.96, lon=13.57, igbp="ENF")``, or a mapping from
         site to such fields. The units are ``lat`` [degrees_north], ``lon`` [degrees_east], ``elevation``
         [m] and ``utc_offset`` [hours]. Absent fields are read from ``site_data.csv`` and then from
-        ``*BIF*.csv`` in the folder or the archive of each file. ``site`` is required if the name of a
-        file does not contain the tower.
+        ``*BIF*.csv`` in the folder or the archive of each file, and then in the folders that are passed.
+        ``site`` is required if the names of the files do not contain the tower.
     uncertainty : bool
         Also read the random uncertainty of NEE [umol m-2 s-1] and the percentiles of NEE
         [umol m-2 s-1] over friction velocity thresholds, if the files contain them.
@@ -120,8 +132,10 @@ def open_fluxnet(
     >>> folder.cleanup()
     """
     given = badm.given_fields(metadata)
-    towers = _find_towers(path_or_paths, given, uncertainty)
-    ds = label(towers, _complete(towers, given))
+    towers, found = _find_towers(path_or_paths, given, uncertainty)
+    sites = _complete(towers, given, found)
+    found.report()
+    ds = label(towers, sites)
     names = ", ".join(source.name for tower in towers for source in tower.sources)
     return conventions.apply(ds, history="xcarbon.open_fluxnet", source=f"files {names}", **terms(towers))
 
@@ -164,7 +178,7 @@ def audit_fluxnet(
     >>> audit["DE-Tha"][0]["beyond_limits"]
     {'SW_IN': {'SW_IN_F': {'codes': 1, 'clipped': 1}}}
     """
-    towers = _find_towers(path_or_paths, badm.given_fields(metadata), uncertainty)
+    towers, _ = _find_towers(path_or_paths, badm.given_fields(metadata), uncertainty)
     audits = {}
     for tower in towers:
         start = min(record.start for record in tower.records)
@@ -175,45 +189,158 @@ def audit_fluxnet(
 
 def _find_towers(
     path_or_paths: PathLike | Iterable[PathLike], given: badm.Fields, uncertainty: bool
-) -> list[Tower]:
+) -> tuple[list[Tower], _Found]:
     """Survey files, and group them by tower."""
-    paths = list(walk(path_or_paths))
-    if not paths:
-        raise FileNotFoundError(f"{path_or_paths!r} is empty: it contains no file to open")
-    only = next(iter(given)) if len(given) == len(paths) == 1 else ""
-    releases = newest_first(release for path in paths for release in _releases_in(path, only))
-    records = [survey(release, uncertainty=uncertainty) for release in releases]
-    return group_towers(records)
+    single = isinstance(path_or_paths, str | os.PathLike)
+    paths = list(map(Path, [path_or_paths] if single else path_or_paths))  # type: ignore[arg-type]
+    found = _Found(next(iter(given)) if len(given) == 1 else "")
+    for path in paths:
+        found.add_folder(path) if path.is_dir() else found.add_file(path)
+    if not found.releases:
+        where = ", ".join(map(str, paths)) or "the list of paths"
+        if not found.skipped:
+            raise FileNotFoundError(f"{where} is empty: it contains no file to open")
+        reasons = "; ".join(map(str, found.skipped[:5]))
+        raise FileNotFoundError(f"{where}: no half-hourly (HH) or hourly (HR) tower file; found {reasons}")
+    releases = newest_first(found.releases)
+    found.skipped += replaced(found.releases, releases)
+    records = found.survey(releases, uncertainty=uncertainty)
+    towers = group_towers(records)
+    found.skipped += replaced_records(records, towers)
+    return towers, found
 
 
-def _releases_in(path: Path, site: str) -> list[Release]:
-    """Return the releases in an archive, or the release of a file, of ``site`` if its name has no tower."""
-    sources = sources_in(path)
-    if path.suffix == ".zip":
-        found = [release for release in map(recognise, sources) if release]
-        readable = [release for release in found if release.resolution in READABLE]
-        if not readable:
+class _Found:
+    """Tower files and tables at the paths that a user passes, and the files that are passed over.
+
+    Files that a user names must be readable; in folders, other files are passed over. ``site`` is the tower
+    of the files whose names do not contain one.
+    """
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+        self.releases: list[Release] = []
+        self.tables: list[Source] = []
+        self.skipped: list[Skipped] = []
+        self.named: set[str] = set()
+
+    def add_file(self, path: Path) -> None:
+        """Add a file or archive that a user names."""
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder")
+        sources = sources_in(path)
+        self.named.add(str(path.absolute()))
+        if not is_archive(path.name):
+            release = recognise(sources[0])
+            if path.suffix.lower() in (".xlsx", ".xls", ".7z", ".rar", ".tar"):
+                raise FileFormatError(str(why_skipped(sources[0])))
+            if release is None and not self.site:
+                raise MetadataError(
+                    f"{path}: the file name does not contain the tower, as {EXAMPLE} does; rename the file "
+                    "or pass metadata=dict(site=..., ...)"
+                )
+            self.releases.append(release or self._unnamed(sources[0]))
+        elif not self._add(sources):
             raise FileFormatError(
                 f"{path}: the archive contains no half-hourly (HH) or hourly (HR) tower file, only "
                 f"{[source.member for source in sources]}"
             )
-        return readable
-    release = recognise(sources[0])
-    if release is None and not site:
-        raise MetadataError(
-            f"{path}: the file name does not contain the tower, as {EXAMPLE} does; rename the file or pass "
-            "metadata=dict(site=..., ...)"
+
+    def add_folder(self, folder: Path) -> None:
+        """Add the tower files and tables in a folder, at any depth."""
+        sources: list[Source] = []
+        for path in walk(folder):
+            try:
+                sources += sources_in(path)
+            except (FileFormatError, OSError) as error:
+                self.skipped.append(Skipped(str(path), str(error), False))
+        self._add(sources)
+
+    def _unnamed(self, source: Source) -> Release:
+        return Release(source, self.site, UNNAMED, READABLE[0])
+
+    def _add(self, sources: list[Source]) -> list[Release]:
+        """Add files of a folder or archive; if no name contains a tower, those that have its columns."""
+        named = [release for release in map(recognise, sources) if release and release.resolution in READABLE]
+        read = {release.source for release in named}
+        others = [source for source in sources if source not in read]
+        tables = [source for source in others if badm.is_table(source)]
+        others = [source for source in others if source not in tables]
+        if not named and self.site:
+            named = [self._unnamed(source) for source in others if _may_be_tower(source)]
+            others = [source for source in others if source not in {release.source for release in named}]
+        self.releases += named
+        self.tables += tables
+        self.skipped += map(why_skipped, others)
+        return named
+
+    def survey(self, releases: list[Release], *, uncertainty: bool) -> list[Record]:
+        """Survey the files; damaged ones in folders are passed over unless nothing else is there."""
+        records, errors = [], []
+        for release in releases:
+            try:
+                records.append(survey(release, uncertainty=uncertainty))
+            except (FileFormatError, OSError) as error:
+                if release.source.path in self.named:
+                    raise
+                self.skipped.append(Skipped(str(release.source), str(error), False))
+                errors.append(error)
+        if not records:
+            raise errors[0]
+        return records
+
+    def report(self) -> None:
+        """Log the numbers of files that are passed over by reason, or warn if any of them is not expected."""
+        if not self.skipped:
+            return
+        unexpected = [skipped for skipped in self.skipped if not skipped.is_expected]
+        counts = Counter(
+            "damaged, or not as their names state" if skipped.where in skipped.reason else skipped.reason
+            for skipped in self.skipped
         )
-    return [release or Release(sources[0], site, UNNAMED, READABLE[0])]
+        message = f"open_fluxnet passed over {len(self.skipped)} files: " + ", ".join(
+            f"{reason} ({count})" for reason, count in counts.most_common()
+        )
+        if unexpected:
+            more = f"\n  and {len(unexpected) - 5} more" if len(unexpected) > 5 else ""
+            warn(message + "".join(f"\n  {skipped}" for skipped in unexpected[:5]) + more)
+        else:
+            _LOG.info(message)
 
 
-def _complete(towers: list[Tower], given: badm.Fields) -> list[SiteMetadata]:
-    """Complete the given fields of each tower from the tables beside its files."""
+def _may_be_tower(source: Source) -> bool:
+    """Check whether a file without the name of a network has the columns of a tower file."""
+    if not re.fullmatch(r".+\.(csv|txt|dat|tsv)(\.gz)?", source.name, re.IGNORECASE):
+        return False
+    skip = why_skipped(source)
+    return (not skip.is_expected or skip.reason == "document") and has_records(source)
+
+
+def _complete(towers: list[Tower], given: badm.Fields, found: _Found) -> list[SiteMetadata]:
+    """Complete the given fields of each tower from the tables beside its files and in the folders.
+
+    A table that cannot be read is an error only if the metadata of a tower is not complete without it.
+    """
     given = badm.fields_of(given, [tower.site for tower in towers])
-    tables = functools.cache(badm.read_fields)  # many towers share few tables
+    wrong: dict[Source, str] = {}
+
+    @functools.cache  # many towers share few tables
+    def read(table: Source) -> badm.Fields:
+        try:
+            return badm.read_fields(table)
+        except (XCarbonError, OSError) as error:
+            wrong[table] = str(error)
+            found.skipped.append(Skipped(str(table), str(error), False))
+            return {}
+
+    beside = functools.cache(badm.tables_beside)
     sites = []
     for tower in towers:
-        beside = [table for source in tower.sources for table in badm.tables_beside(Path(source.path))]
-        fields = badm.merge_fields([given, *map(tables, beside)], tower.site)
-        sites.append(badm.build(tower.site, fields, str(tower.sources[0])))
+        tables = [table for source in tower.sources for table in beside(Path(source.path))]
+        tables += sorted(found.tables, key=badm.priority)
+        fields = badm.merge_fields([given, *map(read, dict.fromkeys(tables))], tower.site)
+        try:
+            sites.append(badm.build(tower.site, fields, str(tower.sources[0])))
+        except MetadataError as error:
+            raise MetadataError("; ".join([str(error), *wrong.values()])) from None
     return sites

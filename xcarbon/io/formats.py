@@ -10,7 +10,7 @@ import xarray as xr
 
 from xcarbon.core.errors import FileFormatError
 from xcarbon.core.variables import VARIABLES
-from xcarbon.io.era5 import open_era5
+from xcarbon.io.era5 import open_era5, unpack
 from xcarbon.io.grid import open_grid, open_lazily
 from xcarbon.io.netcdf import open_netcdf
 from xcarbon.io.store import open_store
@@ -24,40 +24,12 @@ ERA5_CHUNKS = dict.fromkeys(("time", "valid_time"), 744) | dict.fromkeys(
 
 
 def open_data(paths: PathLike | Sequence[PathLike]) -> xr.Dataset:
-    """Open towers or a grid lazily, and detect the format.
-
-    Parameters
-    ----------
-    paths : path-like or sequence of path-like
-        A Zarr store of towers, NetCDF files of towers, a Zarr store or NetCDF file of drivers on a grid, or
-        files of ERA5. Patterns such as ``"era5/*.nc"`` are expanded.
-
-    Returns
-    -------
-    xarray.Dataset
-        The result of :func:`xcarbon.open_store`, :func:`xcarbon.open_netcdf`,
-        :func:`xcarbon.io.grid.open_grid` or :func:`xcarbon.open_era5`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file or store.
-    FileFormatError
-        If the format is none of these, or ``paths`` contains several stores or grids.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from xcarbon.testing import synthetic_towers
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = synthetic_towers(2, patches=False).carbon.to_netcdf(f"{folder}/towers.nc")
-    ...     open_data(f"{folder}/*.nc").sizes["site"]
-    2
-    """
+    """Open towers or a grid lazily, detect the format, and expand patterns such as ``"era5/*.nc"``."""
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found = [match for path in given for match in sorted(glob.glob(os.fspath(path))) or [os.fspath(path)]]
     if not found:
         raise FileNotFoundError("there is no file to open: the list of paths is empty")
+    found = [os.fspath(path) for path in unpack(found)]
     with open_lazily(found[0]) as first:
         names, data = set(first.variables), list(first.data_vars)
         chunks = {dim: size for dim, size in ERA5_CHUNKS.items() if dim in first.sizes}

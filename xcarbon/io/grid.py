@@ -24,7 +24,6 @@ PathLike = str | os.PathLike[str]
 DIMS = ("time", "lat", "lon")
 #: Largest number of values in a chunk of a file, which is one file of a Zarr store.
 CHUNK = 2**22
-_RENAMED = {"latitude": "lat", "longitude": "lon"}
 
 
 def open_grid(path: PathLike) -> xr.Dataset:
@@ -68,7 +67,8 @@ def open_grid(path: PathLike) -> xr.Dataset:
     'degC'
     """
     ds = open_lazily(path)
-    ds = ds.rename({old: new for old, new in _RENAMED.items() if old in ds.dims})
+    longer = {"latitude": "lat", "longitude": "lon"}
+    ds = ds.rename({old: new for old, new in longer.items() if old in ds.dims})
     if not set(DIMS) <= set(ds.dims):
         raise FileFormatError(
             f"{path} is not a grid: it has dims {tuple(ds.dims)}, but time, lat and lon are needed"

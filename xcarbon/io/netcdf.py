@@ -24,7 +24,7 @@ from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, Time
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_hourly, check_stamps
 from xcarbon.core.variables import LIMITS
-from xcarbon.io.store import CHUNK
+from xcarbon.io.store import CHUNK, check_towers
 from xcarbon.prep.limits import apply_limits_to_column
 
 PathLike = str | os.PathLike[str]
@@ -42,8 +42,6 @@ _UNKNOWN_ATTRS = {
     "long_name": f"start of the averaging hour in {LOCAL}",
     "comment": "no daylight saving; the offset from UTC is unknown",
 }
-#: Seconds, because offsets from UTC are not always whole hours.
-_UTC_UNITS = "seconds since 1970-01-01 00:00:00"
 
 
 # Writing
@@ -148,10 +146,7 @@ def write_sites(ds: xr.Dataset, folder: PathLike, *, overwrite: bool = False) ->
 
 def _check_writable(ds: xr.Dataset, paths: list[Path], overwrite: bool) -> None:
     """Check the dimensions of towers, and that their files may be written."""
-    if not {"site", "time"} <= set(ds.dims):
-        raise StoreError(
-            f"towers have dims site and time, found {tuple(ds.dims)}; add one with ds.expand_dims('site')"
-        )
+    check_towers(ds)
     for path in paths:
         if path.is_dir():
             raise StoreError(f"{path} is a folder: choose another path")
@@ -186,7 +181,9 @@ def _to_utc(tower: xr.Dataset) -> xr.Dataset:
     offset = tower["utc_offset"].item() if "utc_offset" in tower.coords else np.nan
     attrs, units, time = _UNKNOWN_ATTRS, conventions.TIME_UNITS, tower["time"].values
     if np.isfinite(offset):
-        attrs, units, time = _UTC_ATTRS, _UTC_UNITS, time - _offset(offset)
+        # Offsets are not always whole hours.
+        units = "seconds since 1970-01-01 00:00:00"
+        attrs, time = _UTC_ATTRS, time - _offset(offset)
     tower = tower.assign_coords(time=("time", time, tower["time"].attrs | attrs))
     tower = tower.assign_coords(time_bnds=conventions.time_bounds(tower["time"]))
     for name in ("time", "time_bnds"):
@@ -413,22 +410,18 @@ def _missing(dtype: np.dtype[Any]) -> Any:
     return {"f": np.nan, "i": MISSING_FLAG, "O": ""}.get(dtype.kind, np.zeros((), dtype)[()])
 
 
-#: Attributes that must agree between files.
-_MEANING = ("units", "flag_values", "flag_meanings")
-_SEPARATORS = {"history": "\n", "ancillary_variables": " "}
-
-
 def _join_attrs(attrs: list[dict[Any, Any]], what: str) -> dict[Any, Any]:
     """Merge attributes, and join the texts that differ."""
+    separators = {"history": "\n", "ancillary_variables": " "}
     joined = {}
     for key in dict.fromkeys(key for each in attrs for key in each):
         found = [each[key] for each in attrs if key in each]
         if all(np.array_equal(value, found[0]) for value in found):
             joined[key] = found[0]
-        elif key in _MEANING:
+        elif key in ("units", "flag_values", "flag_meanings"):
             raise FileFormatError(
                 f"{what} differs in {key} between files, found {found}: open the files one by one"
             )
         else:
-            joined[key] = _SEPARATORS.get(key, "; ").join(dict.fromkeys(map(str, found)))
+            joined[key] = separators.get(key, "; ").join(dict.fromkeys(map(str, found)))
     return joined

@@ -6,15 +6,17 @@ AmeriFlux FLUXNET, ICOS L2 and FLUXNET.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from xcarbon.core.errors import FileFormatError
-from xcarbon.io.columns import Source
+from xcarbon.io.columns import Source, is_archive
 
 _FLUXNET2015 = "Pastorello et al. 2020, Scientific Data 7, 225, doi:10.1038/s41597-020-0534-3"
 
@@ -72,7 +74,10 @@ PRODUCTS = (
 )
 #: Product of a file whose name matches no pattern; every other release is preferred to it.
 UNNAMED = Product("unnamed", r"(?!)")
-_PATTERNS = tuple(re.compile(rf"{product.pattern}\.csv(\.gz)?") for product in PRODUCTS)
+#: Ending that browsers and file managers add to the name of a second copy.
+COPY = r"( ?\(\d+\)| - Copy( \(\d+\))?| copy( \d+)?)?"
+_EXTENSION = rf"{COPY}(?i:\.csv(\.gz)?)"
+_PATTERNS = tuple(re.compile(f"{product.pattern}{_EXTENSION}") for product in PRODUCTS)
 
 #: Resolutions that xcarbon reads: half-hourly and hourly.
 READABLE = ("HH", "HR")
@@ -115,12 +120,17 @@ class Release:
     @property
     def stem(self) -> str:
         """File name without its extensions and without SUBSET or FULLSET."""
-        return re.sub(r"\.csv(\.gz)?$", "", self.source.name).replace(f"_{self.subset}_", "_")
+        return re.sub(f"{_EXTENSION}$", "", self.source.name).replace(f"_{self.subset}_", "_")
 
     @property
     def identity(self) -> tuple[str, str]:
-        """File name, and the path too if the name contains neither years nor version; equal for copies."""
-        return self.stem, "" if re.search(r"\d-\d", self.stem) else str(self.source)
+        """File name, and the path too if the name contains neither years nor version; equal for copies.
+
+        A second copy such as "name (1)" is not equal to the first one, which may be incomplete.
+        """
+        stem = re.sub(r"(?i:\.csv(\.gz)?)$", "", self.source.name).replace(f"_{self.subset}_", "_")
+        is_unique = self.product in PRODUCTS and re.search(r"\d-\d", stem)
+        return stem, "" if is_unique else str(self.source)
 
     @property
     def rank(self) -> tuple[int, bool, list[int]]:
@@ -174,12 +184,101 @@ def walk(path_or_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
 
 
 def sources_in(path: Path) -> list[Source]:
-    """Return the file itself or, for a zip archive, its members."""
+    """Return the file itself or, for a zip archive, its members and those of archives inside it.
+
+    An inner archive that is damaged is returned as a member.
+    """
     absolute = str(path.absolute())  # a worker may run in another folder
-    if path.suffix != ".zip":
+    if not is_archive(path.name):
         return [Source(absolute)]
     try:
         with zipfile.ZipFile(path) as archive:
-            return [Source(absolute, member) for member in archive.namelist()]
+            return [Source(absolute, member) for member in _members(archive)]
     except zipfile.BadZipFile as error:
         raise FileFormatError(f"{path}: the file is truncated or not a zip archive ({error})") from error
+
+
+def _members(archive: zipfile.ZipFile, depth: int = 0) -> Iterator[str]:
+    """Iterate over the files in an archive and in the archives inside it, at most three levels down."""
+    for name in archive.namelist():
+        if name.endswith("/"):
+            continue
+        if not is_archive(name) or depth == 3:
+            yield name
+            continue
+        try:
+            with zipfile.ZipFile(io.BytesIO(archive.read(name))) as inner:
+                yield from [f"{name}/{member}" for member in _members(inner, depth + 1)]
+        except (zipfile.BadZipFile, RuntimeError, OSError, zlib.error, EOFError):
+            yield name
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that is not read, and why.
+
+    Attributes
+    ----------
+    where : str
+        Path of the file.
+    reason : str
+        Why it is not read.
+    is_expected : bool
+        Whether such files belong to the downloads of the networks, so that nothing is lost with them.
+    """
+
+    where: str
+    reason: str
+    is_expected: bool = True
+
+    def __str__(self) -> str:
+        return self.reason if self.where in self.reason else f"{self.where}: {self.reason}"
+
+
+_IMAGE = "image or grid"
+#: Files that xcarbon does not read, by their names: the pattern, the reason, and whether they are expected.
+_UNREAD = (
+    (r"(.*/)?(\.|__MACOSX/|Thumbs\.db|desktop\.ini).*", "hidden file of the operating system", True),
+    (r".*\.(part|crdownload|download|tmp|filepart)", "unfinished download", False),
+    (r".*\.zip", "damaged or encrypted archive", False),
+    (r".*\.(7z|rar|tar|tgz|tar\.\w+|bz2|xz)", "archive of another kind than zip; unpack it", False),
+    (r".*_(ERAI|ERA5)_(HH|HR|DD|WW|MM|YY)_.*\.csv(\.gz)?", "reanalysis beside a tower", True),
+    (
+        r".*_(AUX[A-Z]+|BIFVARINFO|VARINFO|ANCILLARY|METEO|METEOSENS|FLUXES)(_.*)?\.csv(\.gz)?",
+        "auxiliary file of a network",
+        True,
+    ),
+    (
+        r".*\.(txt|md|pdf|html?|docx?|rtf|json|ya?ml|xml|log|sha\d*|md5)|.*/?(LICEN[CS]E|README)",
+        "document",
+        True,
+    ),
+    (r".*\.(nc|nc4|hdf|h5|he5|tiff?|png|jpe?g)|.*\.zarr/.*", _IMAGE, True),
+    (r".*\.xlsx?", "spreadsheet; save a tower file as .csv", False),
+    (r".*\.(csv|dat|tsv)(\.gz)?", "table whose name contains no tower", False),
+)
+
+
+def why_skipped(source: Source) -> Skipped:
+    """Find the reason why a file that is not a half-hourly or hourly tower file is not read.
+
+    Examples
+    --------
+    >>> why_skipped(Source("FLX_DE-Tha_FLUXNET2015_FULLSET_DD_1996-2014_1-4.csv")).reason
+    'daily or coarser'
+    """
+    if recognise(source):
+        return Skipped(str(source), "daily or coarser")
+    name = source.member if "__MACOSX/" in source.member else source.name
+    for pattern, reason, is_expected in _UNREAD:
+        if re.fullmatch(pattern, name, re.IGNORECASE):
+            packed = " in an archive" if source.member and reason == _IMAGE else ""
+            return Skipped(str(source), reason + packed, is_expected)
+    return Skipped(str(source), "file of another kind")
+
+
+def replaced(releases: Iterable[Release], kept: Iterable[Release]) -> list[Skipped]:
+    """List the releases that :func:`newest_first` dropped."""
+    read = {release.source for release in kept}
+    reason = "copy, or SUBSET of a FULLSET, of a file that is read"
+    return [Skipped(str(of.source), reason) for of in releases if of.source not in read]

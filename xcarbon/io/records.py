@@ -21,18 +21,28 @@ from xcarbon.core.variables import (
     quality_column,
     quality_scheme,
 )
-from xcarbon.io.columns import MISSING_CELLS, Source, find_line, read_columns, read_last_line
+from xcarbon.io.columns import (
+    MISSING_CELLS,
+    NO_STAMP,
+    PLUS,
+    TIMESTAMP,
+    Source,
+    find_line,
+    parse_stamp,
+    read_columns,
+    read_last_line,
+    read_layout,
+)
 from xcarbon.io.networks import READABLE, Release
 from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse
 from xcarbon.prep.limits import CODES, apply_limits_to_column, count_beyond
 
-TIMESTAMP = "TIMESTAMP_START"
 #: Number that marks a missing value.
 MISSING = -9999
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
-#: Horizontal, vertical and replicate position of a sensor, which AmeriFlux BASE appends to a code.
-_POSITION = r"(_PI)?_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)"
+#: Position that AmeriFlux BASE appends to a code: horizontal, vertical and replicate, or the layer.
+_POSITION = r"_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)|_(?P<layer>\d+)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,14 @@ def survey(release: Release, *, whole: bool = True, uncertainty: bool = False) -
     return Record(release, columns, flags, np.datetime64(first, "m"), rows, step)
 
 
+def has_records(source: Source) -> bool:
+    """Check whether a file has time stamps and columns as a half-hourly or hourly tower file."""
+    try:
+        return bool(_read_header(source))
+    except (FileFormatError, OSError):
+        return False
+
+
 def _read_header(source: Source) -> list[str]:
     """Read the column names and check that they belong to a half-hourly or hourly file."""
     with source.lines() as lines:
@@ -150,8 +168,8 @@ def _read_header(source: Source) -> list[str]:
         raise FileFormatError(f"{source}: the file is daily or coarser (TIMESTAMP); {_WANTED}")
     if TIMESTAMP not in header:
         raise TimestampError(f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}")
-    if len(set(header)) < len(header):
-        repeated = sorted({column for column in header if header.count(column) > 1})
+    repeated = sorted({column for column in header if column and header.count(column) > 1})
+    if repeated:
         raise FileFormatError(f"{source}: the header contains the columns {repeated} more than once")
     return header
 
@@ -161,37 +179,70 @@ def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str,
 
     The order is: columns listed in the vocabulary, the column submitted by the site team (``_PI``), and
     sensors by their position, the highest (in the soil: the shallowest) first. In the soil the vertical
-    position is the depth.
+    position is the depth. Means over a layer (``_1``) follow the sensors.
+
+    Some columns replace others that a file lacks: fluxes filtered by a constant threshold of friction
+    velocity (``_CUT_REF``) those with a variable one (``_VUT_REF``), and the flux at the sensor plus the
+    storage below it (FC + SC), or FC where storage is missing, the NEE of the site team. NEE that the team
+    has filled (``NEE_PI_F``) is the last choice.
 
     Examples
     --------
     >>> choose_columns(["TA_F", "TA", "NEE_PI", "TS_1_1_1", "TS_2_1_1", "TS_1_2_1"])
     {'TA': ('TA_F', 'TA'), 'TS_1': ('TS_1_1_1', 'TS_2_1_1'), 'TS_2': ('TS_1_2_1',), 'NEE': ('NEE_PI',)}
+    >>> choose_columns(["FC", "SC"]), choose_columns(["NEE_CUT_REF", "FC"])
+    ({'NEE': ('FC + SC', 'FC')}, {'NEE': ('NEE_CUT_REF',)})
     """
     found = {
-        code: tuple(dict.fromkeys([*_named(variable, header), *_positioned(variable, header)]))
+        code: tuple(dict.fromkeys(_columns_of(variable, header)))
         for code, variable in VARIABLES.items()
         if uncertainty or not variable.is_uncertainty
     }
     return {code: columns for code, columns in found.items() if columns}
 
 
-def _named(variable: Variable, header: list[str]) -> list[str]:
-    """Columns of a variable that are listed in the vocabulary or submitted by the site team (``_PI``)."""
+def _columns_of(variable: Variable, header: list[str]) -> list[str]:
+    """Columns of a variable in a header, best first; see :func:`choose_columns`."""
     code, depth = _split_depth(variable.code)
-    own = [f"{variable.code}_PI", *([code] if depth == 1 else [])]
-    return [column for column in (*variable.columns, *own) if column in header]
+    own = [*variable.columns, f"{variable.code}_PI", *([code] if depth == 1 else [])]
+    columns = [column for column in own if column in header]
+    columns += _positioned(f"{code}(_PI)?", depth, header)
+    if not columns:
+        constant = [
+            column.replace("_VUT_REF", "_CUT_REF") for column in variable.columns if "_VUT_REF" in column
+        ]
+        columns = [column for column in constant if column in header]
+    if variable.code == "NEE" and not columns:
+        columns = _fluxes_at_sensor(header)
+    if variable.is_target:
+        filled = f"{code}_PI_F"
+        columns += [*([filled] if filled in header else []), *_positioned(filled, depth, header)]
+    return columns
 
 
-def _positioned(variable: Variable, header: list[str]) -> list[str]:
-    """Columns of a variable whose names contain the position of the sensor."""
-    code, depth = _split_depth(variable.code)
-    matches = filter(None, (re.fullmatch(code + _POSITION, column) for column in header))
-    sensors = sorted(
-        (int(match["vertical"]), int(match["horizontal"]), match["replicate"], match.string)
-        for match in matches
-    )
-    return [column for vertical, *_, column in sensors if depth in (0, vertical)]
+def _positioned(code: str, depth: int, header: list[str]) -> list[str]:
+    """Columns whose names are ``code``, a pattern, and a position; in the soil those at one depth."""
+    sensors = []
+    for match in filter(None, (re.fullmatch(f"{code}(?:{_POSITION})", column) for column in header)):
+        if match["layer"]:
+            key = (True, int(match["layer"]), 0, "")
+        else:
+            key = (False, int(match["vertical"]), int(match["horizontal"]), match["replicate"])
+        if depth in (0, key[1]):
+            sensors.append((key, match.string))
+    return [column for _, column in sorted(sensors)]
+
+
+def _fluxes_at_sensor(header: list[str]) -> list[str]:
+    """Columns FC, each preceded by its sum with the storage SC at the same position or without one."""
+    columns = []
+    storages = [column for column in ("SC", *_positioned("SC", 0, header)) if column in header]
+    for flux in [column for column in ("FC", *_positioned("FC", 0, header)) if column in header]:
+        same = [storage for storage in storages if storage[2:] == flux[2:]]
+        near = same or [storage for storage in storages if storage == "SC" or flux == "FC"]
+        columns += [f"{flux}{PLUS}{storage}" for storage in near[:1]]
+        columns.append(flux)
+    return columns
 
 
 def _split_depth(code: str) -> tuple[str, int]:
@@ -216,7 +267,8 @@ def _survey_ends(source: Source, header: list[str]) -> tuple[dt.datetime, int, i
         rows = [cells for _, cells in itertools.islice(lines, 1, 3)]
     if len(rows) < 2:
         raise TimestampError(f"{source}: the file has {len(rows)} rows; at least two are needed")
-    stamps = np.array([_stamp_of(cells, header, source) for cells in [*rows, read_last_line(source)]])
+    last = read_last_line(source, read_layout(source).separator)
+    stamps = np.array([_stamp_of(cells, header, source) for cells in [*rows, last]])
     first, step = _check_stamps(stamps[:2], source)
     end = _parse(stamps[2])
     steps, rest = divmod(end - first, dt.timedelta(minutes=step)) if end else (0, dt.timedelta())
@@ -237,9 +289,10 @@ def _stamp_of(cells: list[str], header: list[str], source: Source) -> np.int64:
             f"{len(header)} columns; is the file truncated?"
         )
     text = cells[header.index(TIMESTAMP)].strip()
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise TimestampError(f"{source}: {TIMESTAMP} {text!r} is not YYYYMMDDHHMM")
-    return np.int64(text)
+    stamp = parse_stamp(text)
+    if stamp is None:
+        raise TimestampError(f"{source}: {TIMESTAMP} {text!r} is {NO_STAMP}")
+    return np.int64(stamp)
 
 
 def _check_stamps(stamps: NDArray[np.int64], source: Source) -> tuple[dt.datetime, int]:
@@ -287,7 +340,7 @@ def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source)
     place = f"{source}, line {find_line(source, row)}"
     stamp, found = stamps[row], _parse(stamps[row])
     if found is None:
-        kind = f"daily or coarser; {_WANTED}" if len(str(stamp)) in (4, 6, 8) else "not YYYYMMDDHHMM"
+        kind = f"daily or coarser; {_WANTED}" if len(str(stamp)) in (4, 6, 8) else NO_STAMP
         return TimestampError(f"{place}: {TIMESTAMP} {stamp} is {kind}")
     before = _parse(stamps[row - 1])
     assert before is not None  # the rows before are regular

@@ -7,7 +7,6 @@ Regions must consist of whole files (Zarr chunks or shards), so that no two task
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import warnings
 from collections.abc import Hashable, Iterator, Mapping
@@ -16,7 +15,9 @@ from typing import Any
 
 import dask
 import dask.array as da
+import numpy as np
 import xarray as xr
+from dask.array.core import slices_from_chunks
 from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
@@ -24,9 +25,6 @@ from tqdm.auto import tqdm
 from xcarbon.core.atomic import replacing
 from xcarbon.core.options import OPTIONS, progress_bar
 from xcarbon.core.workers import connected_client
-
-#: Names in the working folder of :func:`resume`: the store, and an empty file for each complete region.
-STORE, DONE = "store", "done"
 
 Arrays = Mapping[Hashable, tuple[tuple[Hashable, ...], NDArray[Any]]]
 
@@ -39,14 +37,12 @@ def in_regions(ds: xr.Dataset, chunks: Mapping[Any, int], along: set[str]) -> xr
 
 
 def write_template(ds: xr.Dataset, store: Path) -> None:
-    """Write metadata, coordinates and variables in memory; variables on Dask are not computed.
-
-    The ``encoding`` of a variable sets its chunks and shards; by default a file holds one Dask chunk.
-    """
+    """Write metadata, coordinates and variables in memory; variables on Dask are not computed."""
     empty = {}
     for name, array in ds.data_vars.items():
         if array.chunks:
             # One task instead of one per region: the graph of thousands that never run takes minutes.
+            # The encoding sets chunks and shards; by default a file holds one Dask chunk.
             empty[name] = array.copy(data=da.zeros_like(array.data, chunks=-1))
             chunks = tuple(sizes[0] for sizes in array.chunks)
             empty[name].encoding = {"chunks": chunks} | array.encoding
@@ -83,22 +79,18 @@ def _tasks(ds: xr.Dataset, store: Path, done: Path | None) -> Iterator[Delayed]:
     """One task for each region that is not complete; all share one optimised graph."""
     (ds,) = dask.optimize(ds[[name for name, array in ds.data_vars.items() if array.chunks]])
     blocks = {name: (array.dims, array.data.to_delayed(optimize_graph=False)) for name, array in ds.items()}
-    slices = {dim: list(_slices(sizes)) for dim, sizes in ds.chunksizes.items()}
+    sizes = ds.chunksizes
+    places = np.ndindex(*map(len, sizes.values()))
     write = delayed(_write_and_mark, pure=False)
-    for place in itertools.product(*(range(len(parts)) for parts in slices.values())):
-        position = dict(zip(slices, place, strict=True))
+    for place, region in zip(places, slices_from_chunks(tuple(sizes.values())), strict=True):
+        position = dict(zip(sizes, place, strict=True))
         mark = done and done / "-".join(map(str, place))
         if mark and mark.exists():
             continue
         arrays = {
             n: (dims, array[tuple(position[dim] for dim in dims)]) for n, (dims, array) in blocks.items()
         }
-        yield write(arrays, store, {dim: slices[dim][index] for dim, index in position.items()}, mark)
-
-
-def _slices(sizes: tuple[int, ...]) -> Iterator[slice]:
-    ends = list(itertools.accumulate(sizes))
-    return itertools.starmap(slice, zip([0, *ends], ends, strict=False))
+        yield write(arrays, store, dict(zip(sizes, region, strict=True)), mark)
 
 
 def _write_and_mark(arrays: Arrays, store: Path, region: dict[Hashable, slice], mark: Path | None) -> None:
@@ -112,12 +104,10 @@ def _compute_on(client: Any, tasks: list[Delayed], what: str) -> None:
     from dask.distributed import as_completed
 
     futures = client.compute(tasks)
+    done = as_completed(futures)
     try:
-        progress = tqdm(total=len(tasks), desc=what, unit="region", disable=not OPTIONS["progress"])
-        with progress:
-            for future in as_completed(futures):
-                future.result()
-                progress.update()
+        for future in tqdm(done, what, len(tasks), unit="region", disable=not OPTIONS["progress"]):
+            future.result()
     finally:
         client.cancel(futures)
 
@@ -136,19 +126,16 @@ def write_store(ds: xr.Dataset, path: Path) -> None:
 
 
 def resume(ds: xr.Dataset, work: Path, name: str, what: str) -> Path:
-    """Write the regions that an earlier call has not written, and return the complete store.
-
-    ``name`` identifies the values of ``ds``. Each name has a subfolder of ``work`` of its own, because tasks
-    of a stopped call may still be writing; those of other names are removed.
-    """
+    """Write the regions that an earlier call with the same ``name`` has not written; return the store."""
+    # Each name has a subfolder of its own, because tasks of a stopped call may still be writing.
     here = work / name
     for other in work.glob("*"):
         if other != here:
             shutil.rmtree(other, ignore_errors=True)
-    store, done = here / STORE, here / DONE
+    store, done = here / "store", here / "done"  # ``done`` has an empty file for each complete region
     if not store.exists():
         with replacing(here) as folder:
-            write_template(ds, folder / STORE)
-            (folder / DONE).mkdir()
+            write_template(ds, folder / store.name)
+            (folder / done.name).mkdir()
     write_regions(ds, store, what, done)
     return store

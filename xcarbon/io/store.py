@@ -115,16 +115,21 @@ def to_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
     'towers.zarr'
     """
     path = Path(path)
-    if not {"site", "time"} <= set(ds.dims):
-        raise StoreError(
-            f"a store needs dims site and time, found {tuple(ds.dims)}; add one with ds.expand_dims('site')"
-        )
+    check_towers(ds)
     check_free(path, overwrite=overwrite)
     if path.exists() and not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
         raise StoreError(f"{path} is not a Zarr store and is not replaced: remove it, or choose another path")
     ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.store.to_store")
     write_store(by_site(ds), path)
     return path
+
+
+def check_towers(ds: xr.Dataset) -> None:
+    """Raise a StoreError if a Dataset to write lacks the dimensions of towers."""
+    if not {"site", "time"} <= set(ds.dims):
+        raise StoreError(
+            f"towers need dims site and time, found {tuple(ds.dims)}; add one with ds.expand_dims('site')"
+        )
 
 
 def by_site(ds: xr.Dataset) -> xr.Dataset:

@@ -19,6 +19,7 @@ from xcarbon.core.variables import VARIABLES, common_scheme
 from xcarbon.io import badm
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.columns import Source
+from xcarbon.io.networks import Skipped, replaced
 from xcarbon.io.records import Hours, Record, read_hours
 from xcarbon.prep.fuse import Option, fuse, place
 
@@ -69,6 +70,14 @@ def _newest_first(records: Iterable[Record]) -> list[Record]:
         key = (record.release.stem, record.first, record.rows, *record.columns)
         distinct.setdefault(key, record)
     return sorted(distinct.values(), key=lambda record: (record.release.rank, record.end), reverse=True)
+
+
+def replaced_records(records: Iterable[Record], towers: Iterable[Tower]) -> list[Skipped]:
+    """List the records that :func:`group_towers` dropped because they are copies."""
+    return replaced(
+        [record.release for record in records],
+        [record.release for tower in towers for record in tower.records],
+    )
 
 
 def labels(towers: Iterable[Tower]) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -57,16 +58,24 @@ class BuildReport:
         Towers that an earlier build had completed.
     problems : tuple of Problem
         Files and towers that were left out.
+    skipped : tuple of Problem
+        Files that ``build`` does not read (daily files, copies, documents), with the reason.
     """
 
     store: Path
     built: tuple[str, ...]
     kept: tuple[str, ...]
     problems: tuple[Problem, ...]
+    skipped: tuple[Problem, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.store}: towers built: {len(self.built)}, kept: {len(self.kept)}"]
         lines += ["problems:", *(f"  {problem}" for problem in self.problems)] if self.problems else []
+        counts = Counter(skip.reason for skip in self.skipped)
+        lines += ["passed over:"] if counts else []
+        for reason, count in counts.most_common():
+            first = next(skip.where for skip in self.skipped if skip.reason == reason)
+            lines.append(f"  {count} x {reason}: {first}{', ...' if count > 1 else ''}")
         return "\n".join(lines)
 
 
@@ -85,7 +94,7 @@ def build(
     raw : path-like or iterable of path-like
         Folders, archives and files: releases of towers (see :mod:`xcarbon.io.networks`), tables of
         towers (``site_data.csv``, BADM/BIF, SITEINFO), and MODIS rasters (see
-        :mod:`xcarbon.io.modis.patches`). Other files are ignored.
+        :mod:`xcarbon.io.modis.patches`). Other files are listed in the report as ``skipped``.
     store : path-like
         Zarr store to write, or to update if ``build`` wrote it.
     metadata : path-like, SiteMetadata or mapping, optional
@@ -158,6 +167,7 @@ def build(
         tuple(site for site in sites if site in built),
         tuple(site for site in sites if site not in built),
         tuple(dict.fromkeys(problems)),
+        tuple(found.skipped),
     )
 
 

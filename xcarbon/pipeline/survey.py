@@ -20,13 +20,23 @@ from xcarbon.core.errors import XCarbonError
 from xcarbon.core.workers import map_unordered
 from xcarbon.io import badm
 from xcarbon.io.badm import Metadata, SiteMetadata
-from xcarbon.io.columns import Source
+from xcarbon.io.columns import Source, is_archive
 from xcarbon.io.modis import patches as modis
 from xcarbon.io.modis.files import scan_file
 from xcarbon.io.modis.rasters import Raster
-from xcarbon.io.networks import READABLE, Release, newest_first, recognise, sources_in, walk
+from xcarbon.io.networks import (
+    READABLE,
+    Release,
+    Skipped,
+    newest_first,
+    recognise,
+    replaced,
+    sources_in,
+    walk,
+    why_skipped,
+)
 from xcarbon.io.records import Record, survey
-from xcarbon.io.towers import Tower, group_towers
+from xcarbon.io.towers import Tower, group_towers, replaced_records
 
 PathLike = str | os.PathLike[str]
 
@@ -63,12 +73,14 @@ class Found:
     tables: list[Source] = field(default_factory=list)
     rasters: list[Raster] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    skipped: list[Problem] = field(default_factory=list)
 
 
 def find(raw: PathLike | Iterable[PathLike]) -> Found:
     """Find all files and sort them by kind."""
     found = Found()
     models: dict[Any, Raster] = {}
+    skipped: list[Skipped] = []
     for path in walk(raw):
         try:
             sources = sources_in(path)
@@ -79,12 +91,19 @@ def find(raw: PathLike | Iterable[PathLike]) -> Found:
         tables = [source for source in sources if badm.is_table(source)]
         found.releases += releases
         found.tables += tables
-        if not (releases or tables or path.suffix == ".zip"):
+        read = {*tables, *(release.source for release in releases)}
+        if not (read or is_archive(path.name)):
             try:
-                found.rasters += scan_file(str(path), models)
+                rasters = scan_file(str(path), models)
             except BAD as error:
                 found.problems.append(Problem(str(path), str(error)))
-    found.releases = newest_first(found.releases)
+                continue
+            found.rasters += rasters
+            read = set(sources) if rasters else read
+        skipped += [why_skipped(source) for source in sources if source not in read]
+    releases, found.releases = found.releases, newest_first(found.releases)
+    skipped += replaced(releases, found.releases)
+    found.skipped = [Problem(skip.where, skip.reason) for skip in skipped]
     found.tables.sort(key=badm.priority)
     return found
 
@@ -110,9 +129,8 @@ class Plan:
     def days(self) -> NDArray[np.datetime64]:
         """Days with a raster at any tower."""
         none = np.array([], "M8[D]")
-        days = (
-            modis.patch_days(of, *_place(site)) for of, site in zip(self.rasters, self.sites, strict=True)
-        )
+        pairs = zip(self.rasters, self.sites, strict=True)
+        days = (modis.patch_days(rasters, site.lat, site.lon) for rasters, site in pairs)
         return np.unique(np.concatenate([none, *days]))
 
     def fingerprint(self, index: int) -> str:
@@ -121,12 +139,9 @@ class Plan:
         paths += [raster.path for raster in self.rasters[index]]
         stats = [(path, os.stat(path)) for path in paths]
         inputs = [(Path(path).name, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-        parts = [FORMAT, self.uncertainty, *_place(self.sites[index]), *inputs]
+        site = self.sites[index]
+        parts = [FORMAT, self.uncertainty, site.lat, site.lon, *inputs]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _place(site: SiteMetadata) -> tuple[float, float]:
-    return site.lat, site.lon
 
 
 def survey_towers(
@@ -149,7 +164,10 @@ def survey_towers(
         except BAD as error:
             problems.append(Problem(str(table), str(error)))
     plan, areas = Plan([], [], [], uncertainty), modis.by_area(found.rasters)
-    for tower in group_towers(records[release] for release in found.releases if release in records):
+    surveyed = [records[release] for release in found.releases if release in records]
+    towers = group_towers(surveyed)
+    found.skipped += [Problem(skip.where, skip.reason) for skip in replaced_records(surveyed, towers)]
+    for tower in towers:
         try:
             fields = badm.merge_fields(tables, tower.site)
             site = badm.build(tower.site, fields, str(tower.sources[0]))
@@ -158,7 +176,7 @@ def survey_towers(
             continue
         plan.towers.append(tower)
         plan.sites.append(site)
-        plan.rasters.append(modis.covering(areas, *_place(site)))
+        plan.rasters.append(modis.covering(areas, site.lat, site.lon))
     return plan, problems
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from xcarbon._version import __version__
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG
-from xcarbon.core.errors import FileFormatError, StoreError
+from xcarbon.core.errors import StoreError
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.modis import patches as modis
 from xcarbon.io.modis.patches import Patches
@@ -228,11 +228,12 @@ def build_tower(task: Task) -> Outcome:
         return Outcome(False, problems=tuple(problems))
     ds, patches = _label_series(series, task.layout), 0
     if task.layout.day.size:
-
-        def note(error: FileFormatError) -> None:
-            problems.append(Problem(site, str(error)))
-
-        values = modis.read_patches(task.rasters, task.site.lat, task.site.lon, on_error=note)
+        values = modis.read_patches(
+            task.rasters,
+            task.site.lat,
+            task.site.lon,
+            on_error=lambda error: problems.append(Problem(site, str(error))),
+        )
         ds = ds.merge(_label_patches(values, task.layout))
         patches = int(np.isfinite(values.reflectance).any(axis=(1, 2, 3)).sum())
     _write_site(ds, task)

@@ -42,13 +42,7 @@ def style(label: str, position: int) -> tuple[str, str]:
 
 
 def pretty(units: str) -> str:
-    """Format CF units with superscripts.
-
-    Examples
-    --------
-    >>> pretty("umol m-2 s-1")
-    'µmol m$^{-2}$ s$^{-1}$'
-    """
+    """Format CF units with superscripts."""
     parts = []
     for part in units.split(" "):
         base = part.rstrip("-0123456789")

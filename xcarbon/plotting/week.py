@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Towers = TypeVar("Towers", xr.DataArray, xr.Dataset)
 
 _WEEK = 7
-#: Maximum distance of the default week from midsummer [days].
-_SEASON = 42
 #: Level of the interval of a prediction: share of a normal distribution.
 _LEVEL = 0.9
 
@@ -78,8 +76,8 @@ def summer_week(observed: xr.DataArray) -> slice:
     south = "lat" in observed.coords and float(observed["lat"]) < 0
     distance = (pd.DatetimeIndex(daily.index).day_of_year.to_numpy() - (15 if south else 196)) % 365
     distance = np.minimum(distance, 365 - distance)
-    # One more observation outweighs any distance within the season; weeks outside the season come last.
-    merit = weekly.to_numpy() - distance / 366 - 10_000 * ((distance > _SEASON) | (weekly == 0))
+    # One more observation outweighs any distance up to 42 days; weeks farther from midsummer come last.
+    merit = weekly.to_numpy() - distance / 366 - 10_000 * ((distance > 42) | (weekly == 0))
     middle = daily.index[int(np.argmax(merit))]
     half = pd.Timedelta(_WEEK // 2, "D")
     return slice(middle - half, middle + half + pd.Timedelta(23, "h"))

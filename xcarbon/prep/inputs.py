@@ -9,7 +9,7 @@ import xarray as xr
 
 from xcarbon.core.conventions import QC, is_utc
 from xcarbon.core.errors import VariableError
-from xcarbon.core.validation import check_hourly, check_units, check_variables
+from xcarbon.core.validation import check_hourly, check_units, check_variables, suggestion
 from xcarbon.core.variables import TIME_FEATURES, VARIABLES, variable
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import apply_limits
@@ -95,7 +95,8 @@ def model_inputs(
     if not found:
         measured = [code for code in variables if code not in TIME_FEATURES]
         have = [code for code in VARIABLES if code in ds]
-        raise VariableError(f"the model needs at least one of {measured}, but the Dataset has {have}")
+        found_none = f"the model needs at least one of {measured}, but the Dataset has {have}"
+        raise VariableError(found_none + suggestion(ds))
     codes = [] if target is None else [target] if isinstance(target, str) else list(target)
     check_variables(ds, tuple(codes), "training and scoring")
     check_units(ds, [*found, *codes])

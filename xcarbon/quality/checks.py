@@ -22,6 +22,7 @@ import xarray as xr
 from xcarbon.core.conventions import QC
 from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
+from xcarbon.core.validation import suggestion
 from xcarbon.core.variables import TARGETS, VARIABLES
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.split import distances
@@ -144,7 +145,7 @@ def check(ds: xr.Dataset) -> Report:
     if not _codes(ds):
         raise VariableError(
             f"there is nothing to check: none of {[*ds.data_vars]} is a variable of xcarbon on time; rename "
-            "variables to the codes in xcarbon.core.variables.VARIABLES"
+            f"variables to the codes in xcarbon.core.variables.VARIABLES{suggestion(ds)}"
         )
     ds = read_labels(ds)
     if "site" not in ds.dims:

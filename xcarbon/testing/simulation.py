@@ -162,17 +162,11 @@ class Period:
         return (self.hours - np.datetime64("2010-01-01")) / np.timedelta64(8766, "h")
 
 
-def _igbp(index: int) -> str:
-    """Return the IGBP class of a tower by its position."""
-    if index < 12:
-        return _FIRST_CLASSES[index % len(_FIRST_CLASSES)]
-    return _MORE_CLASSES[(index - 12) % len(_MORE_CLASSES)]
-
-
 def draw_site(seed: int, index: int) -> Site:
     """Draw the location and parameters of a tower from a region of its class."""
     rng = _rng(seed, index, _SITE)
-    igbp = _igbp(index)
+    classes, position = (_FIRST_CLASSES, index) if index < 12 else (_MORE_CLASSES, index - 12)
+    igbp = classes[position % len(classes)]
     names = _ECOSYSTEMS[igbp].regions
     region = names[(index // len(_FIRST_CLASSES)) % len(names)]
     lat, lon = (round(rng.uniform(*edges), 4) for edges in _REGIONS[region])
@@ -219,11 +213,8 @@ def _annual_cosine(lat: float, day_of_year: Array, warmest: float) -> Array:
 
 
 def _potential_radiation(site: Site, period: Period) -> Array:
-    """Sunlight [W m-2] on a level surface above the atmosphere, in the middle of the hour.
-
-    The formulas are simpler than those of :mod:`xcarbon.prep.sun`. They stay as they are, because any other
-    formula would change the numbers of all synthetic towers.
-    """
+    """Sunlight [W m-2] on a level surface above the atmosphere, in the middle of the hour."""
+    # These formulas are simpler than those of xcarbon.prep.sun, which would change all synthetic towers.
     angle = 2 * np.pi * (period.day_of_year - 81) / 365.25
     declination = np.radians(23.44) * np.sin(angle)
     equation_of_time = 9.87 * np.sin(2 * angle) - 7.53 * np.cos(angle) - 1.5 * np.sin(angle)
@@ -370,10 +361,8 @@ def flag_scheme(code: str) -> QualityScheme | None:
 
 
 def _outages(rng: Generator, size: int, rate: float) -> NDArray[np.int8]:
-    """Grade each hour: 0 measured, 1 to 3 gap-filled with decreasing quality, 4 missing.
-
-    Gaps last hours, about a day, or weeks; with ``rate`` 1 they cover about eight percent of the hours.
-    """
+    """Grade each hour: 0 measured, 1 to 3 gap-filled with decreasing quality, 4 missing."""
+    # Gaps last hours, about a day, or weeks; with a rate of 1 they cover about eight percent of the hours.
     grade = np.zeros(size, np.int8)
     for per_year, mean_length in ((60, 3), (10, 24), (0.8, 350)):
         for begin in rng.integers(size, size=rng.poisson(rate * per_year * size / 8760)):

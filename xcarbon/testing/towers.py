@@ -37,6 +37,7 @@ from xcarbon.core.variables import (
     variable,
 )
 from xcarbon.io.modis.grid import PATCH_PIXELS, patch_centre, patch_grid
+from xcarbon.io.store import CHUNK
 from xcarbon.testing.simulation import (
     SIMULATED,
     Period,
@@ -46,11 +47,6 @@ from xcarbon.testing.simulation import (
     tower_patches,
     tower_rows,
 )
-
-__all__ = ["raise_on_compute", "synthetic_towers", "write_fluxnet_csv", "write_release"]
-
-#: Number of hours in a chunk, which is a leap year.
-CHUNK_HOURS = 8784
 
 
 def synthetic_towers(
@@ -188,25 +184,21 @@ def write_fluxnet_csv(ds: xr.Dataset, site: str, path: str | PathLike[str]) -> P
     ...     print(file.read_text().partition("\n")[0])
     TIMESTAMP_START,TIMESTAMP_END,TA_F,TA_F_QC
     """
-    _write_cells(_half_hours(ds, site, _CODED), path)
+    _write_cells(_half_hours(ds, site, _Form()), path)
     return Path(path)
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """Layout of a product.
+    """Layout of a product."""
 
-    ``gap_filled`` states whether gap-filled values are in the same column as measured ones, with quality
-    flags, in separate columns (``_F``) without flags, or absent. ``renames`` maps codes to unusual names of
-    columns, or to None if the product lacks the variable. ``comment`` precedes the header.
-    """
-
+    # Whether gap-filled values are in the same column as measured ones, with quality flags, in separate
+    # columns (``_F``) without flags, or absent.
     gap_filled: Literal["same", "separate", "absent"] = "same"
-    renames: Mapping[str, str | None] = field(default_factory=dict)
-    comment: str = ""
+    renames: Mapping[str, str | None] = field(default_factory=dict)  # None: the product lacks the variable
+    comment: str = ""  # lines before the header
 
 
-_CODED = _Form()
 _FLUXNET = _Form(renames={"FCH4": None})
 _METHANE = _Form("separate", {"SWC_1": "SWC"})
 _BASE = _Form(
@@ -228,7 +220,6 @@ _RELEASES = {
     "ICOS-L2": ("ICOSETC_{site}_FLUXNET_HH_L2", _FLUXNET),
     "FLUXNET": ("AMF_{site}_FLUXNET_FLUXMET_HH_{years}_v1.3_r1", _FLUXNET),
 }
-#: Missing value in files.
 _MISSING = -9999
 
 
@@ -397,7 +388,7 @@ def _series(sites: list[Site], period: Period, codes: list[str], *, gaps: bool) 
     rows = [row for code in codes for row in (code, *([f"{code}{QC}"] if flag_scheme(code) else []))]
     shape = (len(rows), period.hours.size)
     stack = _per_site(tower_rows, sites, shape, period=period, rows=rows, gaps=gaps)
-    stack = stack.rechunk({2: CHUNK_HOURS})
+    stack = stack.rechunk({2: CHUNK["time"]})
     series: dict[str, Any] = {}
     for position, row in enumerate(rows):
         scheme = flag_scheme(row.removesuffix(QC))
