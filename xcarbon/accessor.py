@@ -12,6 +12,7 @@ from xcarbon.evaluation.scores import score
 from xcarbon.io.store import to_store
 from xcarbon.plotting import CarbonPlot
 from xcarbon.prep.satellite import join_satellite
+from xcarbon.prep.spikes import despike
 from xcarbon.prep.split import Split, split
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class CarbonAccessor:
         """Split towers into train, val and test sets by IGBP class; see :func:`xcarbon.prep.split.split`."""
         return split(self._ds, seed, **settings)
 
+    def despike(self, target: str = "NEE", **settings: Any) -> xr.Dataset:
+        """Flag spikes of a flux; see :func:`xcarbon.prep.spikes.despike`."""
+        return despike(self._ds, target, **settings)
+
     def fit(self, model: str = "ecoperceiver", **settings: Any) -> CarbonModel:
         """Train a model on these towers; see :func:`xcarbon.training.fit`."""
         from xcarbon.training import fit
@@ -48,18 +53,33 @@ class CarbonAccessor:
         return fit(self._ds, model, **settings)
 
     def predict(
-        self, target: str, model: CarbonModel | PathLike | None = None, *, spread: bool = False
+        self,
+        target: str,
+        model: CarbonModel | PathLike | None = None,
+        *,
+        spread: bool = False,
+        max_qc: int | None = None,
     ) -> xr.DataArray | xr.Dataset:
         """Predict a flux lazily for every hour; see :func:`xcarbon.prediction.predict.predict`."""
         from xcarbon.prediction.predict import predict
 
-        return predict(self._ds, target, model, spread=spread)
+        return predict(self._ds, target, model, spread=spread, max_qc=max_qc)
 
     def predict_nee(
-        self, model: CarbonModel | PathLike | None = None, *, spread: bool = False
+        self,
+        model: CarbonModel | PathLike | None = None,
+        *,
+        spread: bool = False,
+        max_qc: int | None = None,
     ) -> xr.DataArray | xr.Dataset:
         """Predict NEE [umol m-2 s-1] lazily; see :func:`xcarbon.prediction.predict.predict`."""
-        return self.predict("NEE", model, spread=spread)
+        return self.predict("NEE", model, spread=spread, max_qc=max_qc)
+
+    def predictable(self, model: CarbonModel, *, max_qc: int | None = None) -> xr.Dataset:
+        """Count hours that are not predicted; see :func:`xcarbon.prediction.predictable.predictable`."""
+        from xcarbon.prediction.predictable import predictable
+
+        return predictable(self._ds, model, max_qc=max_qc)
 
     def predict_to(self, target: str, model: CarbonModel | PathLike, path: PathLike, **settings: Any) -> Path:
         """Predict a flux and write it to a file; see :func:`xcarbon.prediction.files.predict_to`."""

@@ -238,9 +238,13 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    from xcarbon.prediction.predictable import describe
+
     model = xcarbon.load(arguments.model)
     ds = open_data(arguments.data)
     ds.carbon.predict_to(model.targets[0], model, arguments.out, spread=arguments.spread)
+    if "site" in ds.dims and (missing := describe(ds.carbon.predictable(model))):
+        print(missing, file=sys.stderr)
     print(f"wrote {arguments.out}")
     return 0
 

@@ -223,3 +223,13 @@ def test_what_cannot_be_filled_is_said(trees, training, tmp_path):
     ds["NEE"].attrs["units"] = "g m-2 s-1"
     with pytest.raises(MetadataError, match="NEE has units"):
         gapfill(ds)
+
+
+def test_filled_predictors_are_used_by_default():
+    ds = towers(1, gaps=False).load()
+    ds["SW_IN_QC"][:, 100:200] = 2
+    ds["NEE"][:, 100:200] = np.nan
+    filled = gapfill(ds, model=light_model())
+    assert filled["NEE"].isel(time=slice(100, 200)).notnull().all()
+    strict = gapfill(ds, model=light_model(), driver_max_qc=None)
+    assert strict["NEE"].isel(time=slice(100, 200)).isnull().all()

@@ -199,3 +199,12 @@ def test_real_sums_over_gaps_are_as_uncertain_as_hidden_hours_tell(real_towers, 
     independent = float((both[1]["NEE_MODEL_SE"].where(second) ** 2).sum())
     assert abs(float(other.sum())) < 2 * np.sqrt(variance)
     assert variance > 2 * independent
+
+
+@pytest.mark.parametrize("value", [9999, np.inf, 350])
+def test_implausible_hours_are_missing_hours(value):
+    filled = series()
+    hour = filled["time"] == np.datetime64("2012-07-01T05")
+    sums = annual_sums(filled.assign(NEE=filled["NEE"].where(~hour, value))).sel(year=[2012, 2013])
+    assert sums["NEE"].isnull().values.tolist() == [[True, False]] * 2
+    np.testing.assert_allclose(sums["share_missing"][0], [1 / 8784, 0])

@@ -38,7 +38,7 @@ def test_hourly_time_axis_passes(plain):
 
 
 def test_unknown_igbp_class_is_an_error():
-    assert check_igbp("ENF", "DE-Tha") == "ENF"
+    assert check_igbp("ENF", "DE-Tha") == check_igbp("enf ", "DE-Tha") == "ENF"
     with pytest.raises(MetadataError, match="DE-Tha: unknown IGBP class 'XYZ'; the classes are ENF,"):
         check_igbp("XYZ", "DE-Tha")
 

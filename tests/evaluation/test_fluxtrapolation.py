@@ -68,7 +68,7 @@ def test_each_year_of_a_tower_counts_in_the_temporal_scenario():
 
 def test_season_years_and_mean_are_told_apart():
     time = pd.date_range("2009-01-01", "2012-01-01", freq="h", unit="ns", inclusive="left")
-    season, years = 1.0 * time.day_of_year.to_numpy(), 30.0 * (time.year.to_numpy() - 2010)
+    season, years = time.day_of_year.to_numpy() / 8, 30.0 * (time.year.to_numpy() - 2010)
     coords = {"site": ["XX-000"], "time": time}
     ds = xr.Dataset({"NEE": (("site", "time"), [season + years])}, coords)
     prediction = xr.DataArray([season + 2], coords, ("site", "time"), name="NEE")

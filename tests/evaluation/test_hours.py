@@ -106,7 +106,7 @@ def test_hours_after_a_gap_of_all_predictors():
 
 
 def test_what_is_of_too_low_quality_is_missing():
-    ds = tower(TA=np.arange(TIME.size))
+    ds = tower(TA=np.arange(TIME.size) / TIME.size)
     ds["TA_QC"] = ("time", np.where((np.arange(TIME.size) // 48) % 2, 2, 0).astype("int8"))
     found, lenient = conditions(ds), conditions(ds, max_qc=2)
     assert not found.sel(condition="hottest").values[ds["TA_QC"].values == 2].any()

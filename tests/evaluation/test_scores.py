@@ -145,11 +145,16 @@ def test_chunks_do_not_matter():
     xr.testing.assert_allclose(whole, parts.compute(), rtol=1e-12)
 
 
+def without_limits(ds: xr.Dataset, prediction: xr.DataArray) -> tuple[xr.Dataset, xr.DataArray]:
+    """Rename the flux to a name that has no plausibility limits."""
+    return ds.rename(NEE="X", NEE_QC="X_QC"), prediction.rename("X")
+
+
 @pytest.mark.parametrize("offset", [1e3, 1e6, 1e9])
 def test_offset_costs_no_digits(offset):
     ds, prediction = make("AABB", offset=offset)
     for by in (None, "igbp"):
-        scores = score(ds, prediction, by)
+        scores = score(*without_limits(ds, prediction), by)
         member = np.ones(4, bool) if by is None else ds["igbp"].values == "A"
         assert_scores(
             scores if by is None else scores.sel(igbp="A"), naive(ds, prediction, member), rtol=1e-6
@@ -158,9 +163,9 @@ def test_offset_costs_no_digits(offset):
 
 def test_single_precision_is_summed_in_double():
     ds, prediction = make("A", offset=4000)
-    double = score(ds, prediction)
+    double = score(*without_limits(ds, prediction))
     ds["NEE"] = ds["NEE"].astype("float32")
-    single = score(ds, prediction.astype("float32"))
+    single = score(*without_limits(ds, prediction.astype("float32")))
     assert single["rmse"].dtype == np.float64
     np.testing.assert_allclose(single["nse"], double["nse"], rtol=1e-4)
 
@@ -169,7 +174,7 @@ def test_single_precision_is_summed_in_double():
 def test_observations_that_do_not_vary_have_no_nse(value):
     ds, prediction = make("AAB", gaps=0)
     ds["NEE"][:] = value
-    scores = score(ds, prediction)
+    scores = score(*without_limits(ds, prediction))
     assert scores["nse"].isnull().all()
     assert scores["rmse"].notnull().all()
 
@@ -227,3 +232,12 @@ def test_prediction_of_something_not_observed_is_an_error():
         score(ds, prediction.rename("FCH4"))
     with pytest.raises(VariableError, match="has no name"):
         score(ds, prediction.rename(None))
+
+
+def test_implausible_observations_do_not_count():
+    ds, prediction = make("AB", gaps=0.0)
+    wrong = ds.copy(deep=True)
+    wrong["NEE"][:, 3:6] = [9999, np.inf, -6999]
+    missing = ds.copy(deep=True)
+    missing["NEE"][:, 3:6] = np.nan
+    xr.testing.assert_identical(score(wrong, prediction).compute(), score(missing, prediction).compute())

@@ -609,3 +609,9 @@ def test_truncated_database_is_an_error(copy_v2):
     copy_v2.write_bytes(content[: len(content) // 2])
     with pytest.raises(FileFormatError, match=r"carbonsense_v2\.sql"):
         open_carbonsense(copy_v2).load()
+
+
+def test_implausible_targets_are_missing(copy_v2):
+    change(copy_v2, "UPDATE ec_data SET NEE = -6999 WHERE timestamp = 201001060500")
+    found = open_carbonsense(copy_v2)["NEE"].sel(time="2010-01-06T05:00")
+    assert found.isnull().all()

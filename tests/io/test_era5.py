@@ -518,3 +518,11 @@ def test_grid_goes_through_netcdf(opened, tmp_path):
     with xr.open_dataset(tmp_path / "drivers.nc", decode_coords="all") as found:
         found["time"].attrs["bounds"] = "time_bnds"  # xarray moves it to the encoding
         xr.testing.assert_identical(found.compute(), ds.compute())
+
+
+def test_implausible_values_are_missing(opened):
+    source = make(hours=4, t2m=293.15, sp=101325.0)
+    source["t2m"][1] = 1e20
+    found = opened(source).isel(lat=0, lon=0)
+    np.testing.assert_allclose(found["TA"], [np.nan, np.nan, 20], rtol=1e-6)
+    assert found["PA"].notnull().all()

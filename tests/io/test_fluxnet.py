@@ -499,6 +499,7 @@ def test_audit_counts_the_hours_of_each_release(write):
             "hours": 2,
             "columns": {"TA": {"TA_F": 2}},
             "kept": {"TA": 1},
+            "beyond_limits": {},
             "equal_halves": None,  # nothing was measured
         },
         {
@@ -508,6 +509,7 @@ def test_audit_counts_the_hours_of_each_release(write):
             "hours": 3,
             "columns": {"TA": {"TA_F": 2, "TA": 1}},
             "kept": {"TA": 2},
+            "beyond_limits": {},
             "equal_halves": 1.0,
         },
     ]

@@ -395,3 +395,19 @@ def test_what_is_no_table_of_towers_is_not_written(ds, tmp_path):
     with pytest.raises(MetadataError, match=r"sites \['a/b'\] cannot be file names"):
         write_sites(ds.isel(site=[0]).assign_coords(site=["a/b"]), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_implausible_values_are_missing_and_offsets_are_clipped(ds, tmp_path):
+    wrong = ds[["SWC_1", "NEE"]].copy(deep=True)
+    wrong["SWC_1"][0, :3] = [100.3, 9999, np.inf]
+    wrong["NEE"][0, :2] = [350, -6999]
+    found = open_netcdf(write_netcdf(wrong, tmp_path / "towers.nc"))
+    np.testing.assert_array_equal(found["SWC_1"][0, :3], [100, np.nan, np.nan])
+    np.testing.assert_array_equal(found["NEE"][0, :2], [np.nan, np.nan])
+    np.testing.assert_array_equal(found["SWC_1"][:, 3:], wrong["SWC_1"][:, 3:])
+
+
+def test_column_in_another_unit_stays_visible(ds, tmp_path):
+    kelvin = ds[["TA"]].copy(data={"TA": ds["TA"] + 273.15})
+    found = open_netcdf(write_netcdf(kelvin, tmp_path / "towers.nc"))
+    np.testing.assert_array_equal(found["TA"], kelvin["TA"])

@@ -25,6 +25,8 @@ NAME = "FLX_DE-Tha_FLUXNET2015_FULLSET_HH_1996-2014_1-4.csv"
 BASE = "AMF_US-CRT_BASE_HH_2-5.csv"
 COMMENTS = "# Site: US-CRT\n# Version: 2-5\n"
 STAMPS = ["TIMESTAMP_START", "TIMESTAMP_END"]
+#: Added to small numbers, so that they are plausible.
+LEVEL = {"PA": 60, "CO2": 390, "LW_IN": 290, "LW_OUT": 290}
 COLUMNS = [(code, column) for code, known in VARIABLES.items() for column in known.columns]
 
 
@@ -70,11 +72,12 @@ def read(write):
 
 @pytest.mark.parametrize(("code", "column"), COLUMNS)
 def test_each_candidate_is_read_with_its_flags_or_without(read, code, column):
-    found = read(code, **{column: [1, 2, -9999], quality_column(column): [0, 3, -9999]})
-    np.testing.assert_array_equal(found.values, [1, 2, np.nan])
+    one, two = (LEVEL.get(code, 0) + number for number in (1, 2))
+    found = read(code, **{column: [one, two, -9999], quality_column(column): [0, 3, -9999]})
+    np.testing.assert_array_equal(found.values, [one, two, np.nan])
     np.testing.assert_array_equal(found.flags, [0, 3, -1])
     worst = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
-    np.testing.assert_array_equal(read(code, **{column: [1, -9999]}).flags, [worst, -1])
+    np.testing.assert_array_equal(read(code, **{column: [one, -9999]}).flags, [worst, -1])
 
 
 @pytest.mark.parametrize(
@@ -88,21 +91,23 @@ def test_each_candidate_is_read_with_its_flags_or_without(read, code, column):
 )
 def test_default_flag_of_a_column_without_flags(read, column, worst):
     (code,) = (code for code, known in COLUMNS if known == column)
-    assert read(code, **{column: [1, 1]}).flags.tolist() == [worst, worst]
+    plausible = LEVEL.get(code, 0) + 1
+    assert read(code, **{column: [plausible, plausible]}).flags.tolist() == [worst, worst]
 
 
 @pytest.mark.parametrize("code", [code for code, known in VARIABLES.items() if len(known.columns) > 1])
 def test_of_several_candidates_the_lowest_flag_wins_and_of_equals_the_first(read, code):
     """Each candidate has the lowest flag in one hour, and all flags are equal in another hour."""
     names = VARIABLES[code].columns
-    values = {name: [number] * (len(names) + 2) for number, name in enumerate(names)}
+    level = LEVEL.get(code, 0)
+    values = {name: [level + number] * (len(names) + 2) for number, name in enumerate(names)}
     flags = {
         quality_column(name): [*(0 if hour == number else 1 for hour in range(len(names))), 1, 2]
         for number, name in enumerate(names)
     }
     values[names[0]][-1] = -9999  # a missing value never wins
     found = read(code, **values, **flags)
-    np.testing.assert_array_equal(found.values, [*range(len(names)), 0, 1])
+    np.testing.assert_array_equal(found.values - level, [*range(len(names)), 0, 1])
     np.testing.assert_array_equal(found.flags, [*[0] * len(names), 1, 2])
 
 
@@ -309,7 +314,8 @@ def test_real_fullset_header_serves_all_but_methane_and_water_table(real_data, t
 def test_real_base_header(real_data, write):
     header, comments = real_header(real_data, "ameriflux_base_hh.txt")
     assert len(comments) == 2
-    columns = {name: [number, number] for number, name in enumerate(header) if name not in STAMPS}
+    level = {name: LEVEL.get(name, 0) for name in header}
+    columns = {name: [level[name] + n / 10] * 2 for n, name in enumerate(header) if name not in STAMPS}
     record = survey(write("\n".join([*comments, table(columns, step=30)]), BASE))
     hours = read_hours(record).options
     assert set(hours) == {
@@ -332,8 +338,8 @@ def test_real_base_header(real_data, write):
     }
     named = {"NEE": "NEE_PI", "SWC_1": "SWC", "TS_1": "TS_1_1_1", "G": "G_1_1_1"}
     for code, option in hours.items():
-        number = header.index(named.get(code, code))
-        assert option.values.tolist() == [number * (2 if code == "P" else 1)]
+        number = header.index(named.get(code, code)) / 10 + LEVEL.get(code, 0)
+        assert option.values.tolist() == pytest.approx([number * (2 if code == "P" else 1)])
         assert option.flags.tolist() == [0]
     assert record.columns["G"] == ("G_1_1_1", "G_2_1_1")
     assert record.columns["TS_1"] == ("TS_1_1_1", "TS_2_1_1")
@@ -498,3 +504,75 @@ def test_hour_without_a_value_has_no_flag(write):
     found = read_hours(survey(write(table(columns, step=30)))).options["WD"]
     np.testing.assert_array_equal(found.values, [np.nan, 90])
     np.testing.assert_array_equal(found.flags, [-1, 1])
+
+
+# Plausibility
+
+
+IMPLAUSIBLE = [
+    9999,
+    9999.99,
+    -999,
+    -6999,
+    350,
+    1e20,
+    1e36,
+    "inf",
+    "-inf",
+    "NA",
+    "NaN",
+    "nan",
+    "",
+    " ",
+    "NULL",
+]
+
+
+@pytest.mark.parametrize("value", IMPLAUSIBLE)
+@pytest.mark.parametrize("step", [30, 60])
+def test_implausible_value_is_missing_and_enters_no_hour(write, value, step):
+    columns = {"NEE_VUT_REF": [1, 3, value, 5, 6, 6], "NEE_VUT_REF_QC": [0, 0, 0, 1, 0, 0]}
+    found = read_hours(survey(write(table(columns, step=step)))).options["NEE"]
+    expected = [2, np.nan, 6] if step == 30 else [1, 3, np.nan, 5, 6, 6]
+    np.testing.assert_array_equal(found.values, expected)
+    np.testing.assert_array_equal(found.flags >= 0, ~np.isnan(found.values))
+
+
+def test_another_column_replaces_an_implausible_value(read):
+    found = read("TA", TA_F=[1, -99.9, 3], TA_F_QC=[0, 0, 0], TA=[5, 6, 7])
+    np.testing.assert_array_equal(found.values, [1, 6, 3])
+
+
+@pytest.mark.parametrize("flag", [-9999, -6999, 9999, "NaN", ""])
+def test_missing_value_code_among_flags_is_no_flag(read, flag):
+    found = read("NEE", NEE_VUT_REF=[1, 2], NEE_VUT_REF_QC=[0, flag])
+    np.testing.assert_array_equal(found.flags, [0, 3])
+
+
+def test_precipitation_of_two_half_hours_is_plausible_as_a_sum(write):
+    hours = read_hours(survey(write(table({"P": [200, 200, 1, 2, 0, -0.2]}, step=30))))
+    np.testing.assert_array_equal(hours.options["P"].values, [np.nan, 3, 0])
+
+
+def test_implausible_values_are_counted_by_column(write):
+    columns = {
+        "SW_IN_F": [-3, 500, 9999, -6999, 2500, "inf"],
+        "SW_IN": [1, 2, 3, 4, 5, 6],
+        "NEE_VUT_REF": [1, 350, -9999, 2, 3, 4],
+    }
+    hours = read_hours(survey(write(table(columns, step=60))))
+    assert hours.beyond_limits == {
+        "SW_IN": {"SW_IN_F": {"codes": 3, "beyond": 1, "clipped": 1}},
+        "NEE": {"NEE_VUT_REF": {"beyond": 1}},
+    }
+
+
+def test_column_in_another_unit_is_read_as_it_is(write):
+    hours = read_hours(survey(write(table({"PA": [1013] * 95 + [9999]}, step=60))))
+    np.testing.assert_array_equal(hours.options["PA"].values, [1013] * 95 + [np.nan])
+    assert hours.beyond_limits == {"PA": {"PA": {"codes": 1, "other_unit": 95}}}
+
+
+def test_codes_for_missing_values_are_not_equal_halves(write):
+    columns = {"NEE_VUT_REF": [1, 2, 9999, 9999, 3, 4], "NEE_VUT_REF_QC": [0] * 6}
+    assert read_hours(survey(write(table(columns, step=30)))).equal_halves == 0

@@ -396,3 +396,17 @@ def test_worker_killed_in_the_middle_changes_nothing(raw, store, tmp_path):
     files = {path.relative_to(alone) for path in alone.rglob("c/*/*")}
     assert files == {path.relative_to(store) for path in store.rglob("c/*/*")} and files
     assert all((alone / path).read_bytes() == (store / path).read_bytes() for path in files)
+
+
+def test_audit_counts_implausible_values(raw, store):
+    path = raw / name("SY-002")
+    header, *rows = path.read_text().splitlines()
+    column = header.split(",").index("TA_F")
+    cells = [row.split(",") for row in rows]
+    for row, value in zip(cells, ("9999", "-6999", "350"), strict=False):
+        row[column] = value
+    path.write_text("\n".join([header, *map(",".join, cells)]))
+    run(raw, store)
+    (release,) = read_audit(store, "SY-002")["releases"]
+    assert release["beyond_limits"] == {"TA": {"TA_F": {"codes": 2, "beyond": 1}}}
+    assert float(open_store(store)["TA"].max()) < 60

@@ -189,3 +189,27 @@ def test_grid_in_memory_is_chunked_and_chunks_of_a_lazy_grid_are_kept(grid, monk
 def test_grids_have_no_target(grid):
     with pytest.raises(VariableError, match=r"needs towers on \(site, time\), found \['lat', 'lon'\]"):
         model_inputs(grid.assign(NEE=grid["TA"].drop_attrs()), ["TA"], target="NEE")
+
+
+# Plausibility
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_light_slightly_below_zero_at_night_is_darkness(towers, lazy):
+    ds = towers[["SW_IN", "TA"]].isel(site=[0, 1])
+    ds = ds if lazy else ds.load()
+    night = ds.assign(SW_IN=ds["SW_IN"].where(ds["SW_IN"] > 0, -3.0))
+    dark = ds.assign(SW_IN=ds["SW_IN"].where(ds["SW_IN"] > 0, 0.0))
+    xr.testing.assert_identical(
+        model_inputs(night, ["SW_IN", "TA"]).compute(), model_inputs(dark, ["SW_IN", "TA"]).compute()
+    )
+
+
+@pytest.mark.parametrize("value", [9999, -999, -6999, 350, 1e20, np.inf])
+def test_implausible_predictors_and_targets_are_missing(towers, value):
+    ds = towers[["TA", "NEE"]].isel(site=[0]).load()
+    known = ds["NEE"].notnull() & ds["TA"].notnull()
+    wrong = ds.where((ds["time"].dt.hour != 3) | ~known, value)
+    inputs = model_inputs(wrong, ["TA"], target="NEE").compute()
+    expected = model_inputs(ds.where(wrong != value), ["TA"], target="NEE").compute()
+    xr.testing.assert_identical(inputs, expected)

@@ -126,3 +126,11 @@ def test_what_does_not_fit_is_an_error(two):
         memory(two, ["WTD"])
     with pytest.raises(MetadataError, match="TA has units 'K'"):
         memory(two.assign(TA=two["TA"].assign_attrs(units="K")), ["TA"])
+
+
+def test_implausible_values_are_no_part_of_the_past(two):
+    wrong = two.copy(deep=True)
+    wrong["TA"][:, 100:110] = 9999
+    missing = two.copy(deep=True)
+    missing["TA"][:, 100:110] = np.nan
+    xr.testing.assert_identical(memory(wrong, ["TA"]).compute(), memory(missing, ["TA"]).compute())

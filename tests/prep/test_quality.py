@@ -66,3 +66,12 @@ def test_masking_is_lazy():
 def test_negative_tolerance_is_an_error():
     with pytest.raises(OptionError, match="max_qc must be 0 or more, found -1"):
         mask_quality(tower(), ["NEE"], -1)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_implausible_values_are_missing_whatever_their_flags(lazy):
+    ds = tower()
+    ds["NEE"][:3] = [9999, 350, -100]
+    masked = mask_quality(ds.chunk() if lazy else ds, ["NEE"], 3)["NEE"]
+    np.testing.assert_array_equal(masked, [np.nan, np.nan, -100, 4, 5])
+    assert masked.dtype == np.float32

@@ -299,7 +299,7 @@ def test_report_reads_well(clean):
     lines = text.splitlines()
     assert lines[0] == "2 towers: 2 errors, 0 warnings, 1 note"
     assert lines[2] == "ERROR: units"
-    assert lines[3].startswith("  SY-001, SY-002: VPD is a tenth of ")
+    assert lines[3].startswith("  SY-001, SY-002: The values of VPD show that it is in kPa.")
     assert "  No tower has a citation or a doi. Add them, because licences of the data require it." in lines
     assert any(line.split()[:2] == ["NEE", "2"] for line in lines)
     assert any(line.split()[:2] == ["ENF", "1"] for line in lines)
@@ -336,3 +336,69 @@ def test_satellite_series_have_coverage_and_limits(clean):
     )
     assert (finding.site, finding.variable) == (str(clean["site"].values[1]), "FAPAR")
     assert "3 values of FAPAR are beyond 0 to 1 [1]" in finding.message
+
+
+def test_humidity_is_compared_in_the_units_of_the_vocabulary(clean):
+    wrong = clean.assign(RH=clean["RH"] / 100, TA=clean["TA"] + 273.15)
+    names = [("units", site, code) for site in ("SY-001", "SY-002") for code in ("RH", "TA")]
+    assert sorted(found(wrong, "error")) == sorted(names)
+    assert found(wrong, "warning") == []
+
+
+@pytest.mark.parametrize("others", [["NEE"], ["NEE", "TA"], ["NEE", "TA", "RH"]])
+def test_pressure_deficit_in_kilopascals_is_named_whatever_it_is_compared_with(others):
+    ds = synthetic_towers(2, patches=False, variables=["TA", "RH", "VPD", "NEE"], seed=3).load()
+    assert found(ds[[*others, "VPD"]], "error") == []
+    severity = "warning" if others == ["NEE"] else "error"
+    wrong = ds.assign(VPD=ds["VPD"] / 10)[[*others, "VPD"]]
+    assert ("units", "SY-001", "VPD") in found(wrong, severity)
+
+
+def test_reflectance_scaled_twice_is_named(clean):
+    wrong = clean.assign(reflectance=clean["reflectance"] / 10_000)
+    assert found(wrong, "error") == [("units", site, "reflectance") for site in ("SY-001", "SY-002")]
+    assert "Multiply it by 10,000" in message(wrong, "units")
+
+
+@pytest.mark.parametrize("value", [9999, 1e20, np.inf, -999])
+def test_every_number_for_missing_values_is_found(clean, value):
+    hour = np.arange(clean.sizes["time"])
+    wrong = clean.assign(NEE=clean["NEE"].where(hour % 90, value))
+    assert found(wrong, "error") == [("missing values", site, "NEE") for site in ("SY-001", "SY-002")]
+    assert found(wrong, "warning") == []
+
+
+def test_spikes_of_a_flux_are_found(clean):
+    wrong = clean.assign(NEE=clean["NEE"].where(clean["time"].dt.hour != 3, 350))
+    assert found(wrong, "warning") == [("bounds", site, "NEE") for site in ("SY-001", "SY-002")]
+
+
+# Places
+
+
+@pytest.mark.parametrize("site", ["DE-Tha", "AU-How", "US-NR1", "BR-Sa1"])
+def test_longitude_with_a_lost_sign_is_named(real_towers, site):
+    ds = real_towers.sel(site=[site], time=slice("2003", "2004")).load()
+    wrong = ds.assign_coords(lon=-ds["lon"])
+    assert "Change the sign of the longitude, not utc_offset" in message(wrong, "clock")
+    corrected = wrong.assign_coords(lon=-wrong["lon"])
+    assert found(corrected, "error") == []
+
+
+def test_lost_sign_of_an_unknown_country_is_of_longitude_or_offset(real_towers):
+    ds = real_towers.sel(site=["US-NR1"], time=slice("2003", "2004")).load()
+    ds = ds.assign_coords(site=["XX-NR1"], lon=-ds["lon"])
+    assert "change the sign of one of them" in message(ds, "clock")
+
+
+def test_longitude_near_greenwich_with_a_lost_sign_is_named():
+    ds = synthetic_towers(1, years=1, patches=False, seed=3).load()
+    wrong = ds.assign_coords(lon=-ds["lon"])
+    assert "Change the sign of the longitude, not utc_offset" in message(wrong, "clock")
+
+
+def test_wrong_longitude_is_given_with_the_one_that_fits(tharandt):
+    wrong = tharandt.assign_coords(lon=("site", [60.0]))
+    text = message(wrong, "clock")
+    fitting = float(text.split("near ")[1].split(",")[0])
+    assert abs(fitting - tharandt["lon"].item()) < 6

@@ -22,6 +22,8 @@ from xcarbon.core.variables import MDS, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.predict import predict
+from xcarbon.prep.labels import read_labels
+from xcarbon.prep.limits import plausible
 from xcarbon.prep.quality import mask_quality
 from xcarbon.training import fit
 from xcarbon.training.checkpoints import RunFolder
@@ -35,12 +37,17 @@ FILLED, MODEL, RANDOM = "_FILLED", "_MODEL", "_RANDUNC"
 MODELS = "models fine-tuned on the measured hours of each tower"
 
 
+#: Above all quality flags: predictors that were filled from similar hours or from reanalysis are used, too.
+ANY_QC = 9
+
+
 def gapfill(
     ds: xr.Dataset,
     target: str = "NEE",
     model: CarbonModel | str | os.PathLike[str] | None = None,
     *,
     max_qc: int = 0,
+    driver_max_qc: int | None = ANY_QC,
     run_dir: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> xr.Dataset:
@@ -60,6 +67,10 @@ def gapfill(
         Highest quality flag of measured target values; values with a higher flag are replaced. Values without
         a flag (-1, NaN, or no variable ``<target>_QC``) are regarded as measured. The tolerance for the
         predictors is that of the model.
+    driver_max_qc : int, optional
+        Highest quality flag of the predictors to use when gaps are predicted; None for the tolerance of the
+        model. By default all predictors are used, because a gap of the flux is often one of the weather, too.
+        Training and sampling (``"mds"``) are not affected.
     run_dir : path-like, optional
         Folder for the fine-tuned models, with one subfolder per tower; by default a new folder in
         ``xcarbon-runs``. With the same folder, an interrupted run is resumed and a finished one is not
@@ -112,6 +123,7 @@ def gapfill(
             f"gaps of {target} cannot be filled: it is not one of the fluxes that models predict"
         )
     check_variables(ds, (target,), "filling gaps")
+    ds = read_labels(ds)
     check_units(ds, (target,))
     check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     if model is not None and (settings or run_dir is not None):
@@ -122,16 +134,16 @@ def gapfill(
     measured = mask_quality(ds, [target], max_qc)[target]
     if model is None:
         new = f"xcarbon-runs/gapfill-{target}-{dt.datetime.now():%Y%m%d-%H%M%S}"
-        prediction = _fine_tuned(ds, measured, Path(run_dir or new), settings)
+        prediction = _fine_tuned(ds, measured, Path(run_dir or new), settings, driver_max_qc)
     elif isinstance(model, str) and model == "mds":
         prediction = mds(ds, target, max_qc=max_qc)
     else:
-        prediction = _predicted(ds, target, pretrained.load(model))
+        prediction = _predicted(ds, target, pretrained.load(model), driver_max_qc)
     return _fill(ds, measured, prediction)
 
 
 def _fine_tuned(
-    ds: xr.Dataset, measured: xr.DataArray, run_dir: Path, settings: dict[str, Any]
+    ds: xr.Dataset, measured: xr.DataArray, run_dir: Path, settings: dict[str, Any], max_qc: int | None
 ) -> xr.Dataset:
     """Predict each tower with a model that is fine-tuned on its measured hours."""
     target = str(measured.name)
@@ -139,12 +151,12 @@ def _fine_tuned(
     # predictors.
     known = ds.assign({target: measured}).drop_vars(f"{target}{QC}", errors="ignore")
     if "site" not in ds.dims:
-        return _predicted(known, target, _tower_model(known, target, run_dir, settings))
+        return _predicted(known, target, _tower_model(known, target, run_dir, settings), max_qc)
     predictions = []
     for site in tqdm(range(ds.sizes["site"]), desc="towers", unit="tower", disable=not OPTIONS["progress"]):
         tower = known.isel(site=[site])
         model = _tower_model(tower, target, run_dir, settings)
-        predictions.append(_predicted(tower, target, model).reset_coords(drop=True))
+        predictions.append(_predicted(tower, target, model, max_qc).reset_coords(drop=True))
     return xr.concat(predictions, dim="site", join="exact", combine_attrs="drop_conflicts")
 
 
@@ -169,11 +181,11 @@ def _tower_model(tower: xr.Dataset, target: str, run_dir: Path, settings: dict[s
         raise ModelError(f"{site}: {error}") from error
 
 
-def _predicted(ds: xr.Dataset, target: str, model: CarbonModel) -> xr.Dataset:
+def _predicted(ds: xr.Dataset, target: str, model: CarbonModel, max_qc: int | None) -> xr.Dataset:
     """Predict all hours, with the spread if the model predicts it."""
     if model.has_spread:
-        return predict(ds, target, model, spread=True)
-    return predict(ds, target, model).to_dataset()
+        return predict(ds, target, model, spread=True, max_qc=max_qc)
+    return predict(ds, target, model, max_qc=max_qc).to_dataset()
 
 
 def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.Dataset:
@@ -194,6 +206,7 @@ def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.
     }
     if f"{target}{SPREAD}" in bare:
         random = ds.get(f"{target}{RANDOM}", xr.full_like(observed, np.nan)).reset_coords(drop=True)
+        random = plausible(random, f"{target}{RANDOM}")
         spread = bare[f"{target}{SPREAD}"]
         series[f"{target}{SPREAD}"] = random.where(known, spread)
         series[f"{target}{MODEL}{SPREAD}"] = spread

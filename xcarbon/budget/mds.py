@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xcarbon._version import __version__
 from xcarbon.core import conventions
 from xcarbon.core.validation import check_hourly, check_units, check_variables
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import Array, map_towers
 from xcarbon.prep.quality import mask_quality
 
@@ -94,6 +95,7 @@ def mds(ds: xr.Dataset, target: str = "NEE", *, max_qc: int = 0) -> xr.Dataset:
     """
     codes = tuple(TOLERANCES)
     check_variables(ds, (target, *codes), "marginal distribution sampling")
+    ds = read_labels(ds)
     check_units(ds, (target, *codes))
     check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     flux, weather = mask_quality(ds, [target], max_qc)[target], mask_quality(ds, codes)

@@ -7,8 +7,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xcarbon.budget.fill import FILLED, MODEL
+from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.core.variables import SPREAD, variable
+from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Stamps, map_towers, periods
 
 #: Amount of carbon in the unit of a flux [mol].
@@ -100,9 +102,10 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
     if trial is not None:
         tested &= source[target + FILLED] == 1
     unknown = xr.full_like(filled[target], np.nan)
+    flux = plausible(filled[target], target)
     series = [
-        filled[target],
-        filled[target + FILLED],
+        flux,
+        filled[target + FILLED].where(flux.notnull() | filled[target].isnull(), MISSING_FLAG),
         filled.get(target + SPREAD, unknown),
         (filled[target] - source[target + MODEL]).where(tested),
         source.get(target + MODEL + SPREAD, unknown),

@@ -41,6 +41,7 @@ def check_range(
 
 def check_hourly(time: xr.DataArray, where: str) -> None:
     """Raise a TimestampError that names the data (``where``) unless its time axis is hourly without gaps."""
+    check_stamps(time, where)
     steps = np.diff(time.values)
     wrong = np.flatnonzero(steps != np.timedelta64(1, "h"))
     if wrong.size:
@@ -51,11 +52,21 @@ def check_hourly(time: xr.DataArray, where: str) -> None:
         )
 
 
+def check_stamps(time: xr.DataArray, where: str) -> None:
+    """Raise a TimestampError that names the data (``where``) unless its stamps are datetime64."""
+    if time.dtype.kind != "M" or getattr(time.dtype, "tz", None) is not None:
+        first = time.values[0] if time.size else "nothing"
+        raise TimestampError(
+            f"{where}: time must be datetime64 in local standard time, but it is {time.dtype}, such as "
+            f"{first!r}; use ds.assign_coords(time=pd.to_datetime(...))"
+        )
+
+
 def check_igbp(igbp: str, site: str) -> str:
-    """Return an IGBP class; raise a MetadataError if it is not one of the seventeen."""
-    if igbp not in IGBP_CLASSES:
+    """Return an IGBP class in capitals; raise a MetadataError if it is not one of the seventeen."""
+    if igbp.strip().upper() not in IGBP_CLASSES:
         raise MetadataError(f"{site}: unknown IGBP class {igbp!r}; the classes are {', '.join(IGBP_CLASSES)}")
-    return igbp
+    return igbp.strip().upper()
 
 
 def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> None:

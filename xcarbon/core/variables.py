@@ -47,6 +47,28 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits(Bounds):
+    """The closed interval of values that can be true, in the units of a variable, and a margin.
+
+    Values beyond a limit by more than ``margin`` are missing. Values beyond a limit by up to ``margin``, such
+    as light of -4 W m-2 at night or a relative humidity of 100.3 %, are due to the offset of a sensor and are
+    clipped to the limit.
+
+    Raises
+    ------
+    BoundsError
+        If the interval is reversed, empty or not finite, or the margin is negative or not finite.
+    """
+
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        Bounds.__post_init__(self)  # slots replace the class, so that super() has no cell to refer to
+        if not (math.isfinite(self.margin) and self.margin >= 0):
+            raise BoundsError(f"the margin must be finite and not negative, found {self.margin}")
+
+
+@dataclass(frozen=True, slots=True)
 class QualityScheme:
     """The meaning of the integers in a column of quality flags (``_QC``); lower flags are better."""
 
@@ -92,7 +114,9 @@ class Variable:
     standard_name : str or None
         CF standard name; None if the CF table has no name with these units.
     bounds : Bounds or None
-        Plausible range of a predictor, which also scales it; None for targets and uncertainties.
+        Range that scales a predictor; None for targets and uncertainties.
+    limits : Limits
+        Values that can be true, from :data:`LIMITS`. They do not scale.
     cyclic : bool
         Whether both bounds mean the same (as for a direction or the time of day).
     cell_method : {"mean", "sum"}
@@ -112,6 +136,11 @@ class Variable:
     cell_method: Literal["mean", "sum"] = "mean"
     columns: tuple[str, ...] = ()
     is_uncertainty: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """Values that can be true."""
+        return LIMITS[self.code]
 
     @property
     def is_target(self) -> bool:
@@ -270,6 +299,50 @@ _TABLE = [
         for percentile in ("05", "16", "25", "50", "75", "84", "95")
     ),
 ]  # fmt: skip
+
+_CARBON_LIMITS = Limits(-100, 100)
+_PARTITIONED_LIMITS = Limits(-100, 200)
+
+#: Plausibility limits of hours and half-hours by code, in the units of each variable. They separate values
+#: that can be true from spikes and numbers for missing values. They follow the physical ranges of AmeriFlux
+#: (https://ameriflux.lbl.gov/data/data-processing-pipelines/data-qaqc/, list of the flux-processing standard
+#: by ``amf_variables`` of the R package amerifluxr), and are wider where records of the World Meteorological
+#: Organization are (temperature: -89.2 and 56.7 degC, precipitation of an hour: 305 mm, pressure at sea
+#: level: 108.5 kPa) or where towers stand higher or in dry or frozen soil. Only variables with a physical
+#: limit, such as darkness or saturation, have a margin: sensors are off by a few W m-2 at night, and by a few
+#: percent in saturated air.
+LIMITS: dict[str, Limits] = {
+    "DOY": Limits(1, 367),
+    "TOD": Limits(0, 24),
+    "TA": Limits(-90, 60),
+    "P": Limits(0, 310, 0.5),
+    "RH": Limits(0, 100, 5),
+    "VPD": Limits(0, 130, 2),
+    "PA": Limits(40, 110),
+    "CO2": Limits(150, 2000),
+    "SW_IN": Limits(0, 1500, 20),
+    "SW_IN_POT": Limits(0, 1500, 20),
+    "SW_OUT": Limits(0, 1300, 20),
+    "LW_IN": Limits(30, 700),
+    "LW_OUT": Limits(80, 1000),
+    "NETRAD": Limits(-300, 1400),
+    "PPFD_IN": Limits(0, 3000, 50),
+    "PPFD_OUT": Limits(0, 2500, 50),
+    "WS": Limits(0, 75, 0.5),
+    "WD": Limits(0, 360, 1),
+    "USTAR": Limits(0, 10, 0.1),
+    **{f"SWC_{depth}": Limits(0, 100, 2) for depth in range(1, 6)},
+    **{f"TS_{depth}": Limits(-60, 80) for depth in range(1, 6)},
+    "WTD": Limits(-50, 10),
+    "G": Limits(-300, 500),
+    "H": Limits(-500, 1000),
+    "LE": Limits(-500, 1000),
+    "NEE": _CARBON_LIMITS,
+    **dict.fromkeys(("GPP_DT", "GPP_NT", "RECO_DT", "RECO_NT"), _PARTITIONED_LIMITS),
+    "FCH4": Limits(-500, 4000),
+    "NEE_RANDUNC": Limits(0, 100),
+    **{f"NEE_VUT_{part}": _CARBON_LIMITS for part in ("05", "16", "25", "50", "75", "84", "95")},
+}
 
 #: Every variable by its code, in the order of the data model.
 VARIABLES: dict[str, Variable] = {variable.code: variable for variable in _TABLE}

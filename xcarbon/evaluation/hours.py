@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xcarbon.core.errors import VariableError
 from xcarbon.core.variables import PAPER_INPUTS, TIME_FEATURES, present
 from xcarbon.evaluation.scores import moments, pooled
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import Array, Stamps, day_of_year, map_towers, period_means, periods
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.sun import sine_of_elevation
@@ -94,6 +95,7 @@ def conditions(ds: xr.Dataset, *, max_qc: int = MAX_QC) -> xr.DataArray:
     array([[0.05, 0.05],
            [0.12, 0.12]])
     """
+    ds = read_labels(ds)
     predictors = [code for code in present(PAPER_INPUTS, ds) if code not in TIME_FEATURES]
     if not predictors:
         raise VariableError(f"conditions need at least one predictor, but the Dataset contains {list(ds)}")

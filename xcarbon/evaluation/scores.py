@@ -8,6 +8,7 @@ import xarray as xr
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.core.validation import check_variables
 from xcarbon.core.variables import SPREAD, VARIABLES
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import map_towers
 from xcarbon.prep.quality import MAX_QC, mask_quality
 
@@ -204,6 +205,7 @@ def pair(
         )
     target = str(prediction.name)
     check_variables(ds, (target,), "scoring")
+    ds = read_labels(ds)
     observed = mask_quality(ds, [target], max_qc)[target]
     if "site" not in observed.dims:
         observed, prediction = _with_site(observed), _with_site(prediction)

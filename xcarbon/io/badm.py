@@ -106,7 +106,7 @@ class SiteMetadata:
             raise MetadataError(
                 f"{self.site}: a UTC offset of {self.utc_offset:g} h does not exist; it must be in -14..14"
             )
-        check_igbp(self.igbp, self.site)
+        object.__setattr__(self, "igbp", check_igbp(self.igbp, self.site))  # in capitals
 
 
 #: Site metadata that users pass: a table, the fields of one tower, or a mapping from site to fields.

@@ -59,6 +59,7 @@ from xcarbon.io import badm, unpickle
 from xcarbon.io.badm import Metadata
 from xcarbon.io.columns import Source
 from xcarbon.io.modis.grid import PATCH_PIXELS
+from xcarbon.prep.limits import apply_limits_to_column
 
 Array = NDArray[Any]
 
@@ -430,6 +431,8 @@ def _read_series(tower: _Site, codes: Sequence[str], start: np.datetime64, total
             bounds = tower.bounds.get(code, VARIABLES[code].bounds)
             physical = _unscale(scaled, bounds, VARIABLES[code].cyclic, f"{place}, {column}")
             series[0, codes.index(code), hours] = physical
+    for row, code in enumerate(codes):
+        series[0, row] = apply_limits_to_column(series[0, row], VARIABLES[code].limits)
     return series
 
 

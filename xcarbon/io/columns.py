@@ -28,7 +28,9 @@ TIMESTAMP = "TIMESTAMP_START"
 #: Joins two columns whose sum is read, as in "FC + SC".
 PLUS = " + "
 #: Cells that stand for a missing value in the networks' files and tables.
-MISSING_CELLS = ("-9999", "-9999.0", "", "NA", "NaN")
+MISSING_CELLS = (
+    "-9999", "-9999.0", "", " ", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "NULL", "null",
+)  # fmt: skip
 #: Number of bytes at the end of a file that must contain the last line.
 _BLOCK = 1 << 20
 #: Ends the message about a cell that is no time stamp.

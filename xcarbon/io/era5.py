@@ -33,6 +33,7 @@ from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io.accumulation import Accumulated, find_period
 from xcarbon.prep.humidity import saturation_vapour_pressure
+from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.scale import mean_solar_time, time_features
 
 PathLike = str | os.PathLike[str]
@@ -525,7 +526,9 @@ def _label(
         comment = _SUMS[periods[driver.code]] if driver.of_sums else driver.comment
         attrs = {"source_column": ", ".join(driver.sources), "comment": comment}
         attrs = conventions.variable_attrs(driver.code) | attrs
-        variables[driver.code] = (_DIMS, arrays[driver.code], attrs)
+        limits = VARIABLES[driver.code].limits
+        values = da.map_blocks(apply_limits, arrays[driver.code], limits, dtype=np.float32)
+        variables[driver.code] = (_DIMS, values, attrs)
     lon = fields["lon"]
     ds = xr.Dataset(
         variables,

@@ -9,10 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from xcarbon.core import conventions
+from xcarbon.core.conventions import HOUR
 from xcarbon.core.errors import FileFormatError, MetadataError, XCarbonError
 from xcarbon.core.notices import warn
 from xcarbon.io import badm
@@ -32,7 +34,7 @@ from xcarbon.io.networks import (
     why_skipped,
 )
 from xcarbon.io.records import Record, has_records, survey
-from xcarbon.io.towers import Tower, group_towers, label, replaced_records, terms
+from xcarbon.io.towers import Tower, group_towers, label, labels, read_tower, replaced_records, terms
 
 PathLike = str | os.PathLike[str]
 _LOG = logging.getLogger(__name__)
@@ -104,6 +106,10 @@ def open_fluxnet(
     quality flag is used in each hour. Ties go to the newer release and, within a file, to the column that
     :data:`xcarbon.core.variables.VARIABLES` lists first.
 
+    Values beyond the plausibility limits (:data:`xcarbon.core.variables.LIMITS`) are missing before
+    half-hours are averaged, and so are numbers that mark missing values, such as 9999 and -6999. Values
+    slightly beyond a limit are clipped to it. :func:`xcarbon.io.fluxnet.audit_fluxnet` counts these values.
+
     Half-hours are averaged to clock hours if both exist; precipitation is summed, and wind directions are
     averaged on the circle. The flag of an hour is the worse flag of its two half-hours.
 
@@ -126,6 +132,65 @@ def open_fluxnet(
     >>> folder.cleanup()
     """
     given = badm.given_fields(metadata)
+    towers, found = _find_towers(path_or_paths, given, uncertainty)
+    sites = _complete(towers, given, found)
+    found.report()
+    ds = label(towers, sites)
+    names = ", ".join(source.name for tower in towers for source in tower.sources)
+    return conventions.apply(ds, history="xcarbon.open_fluxnet", source=f"files {names}", **terms(towers))
+
+
+def audit_fluxnet(
+    path_or_paths: PathLike | Iterable[PathLike],
+    *,
+    metadata: Metadata | None = None,
+    uncertainty: bool = False,
+) -> dict[str, list[dict[str, Any]]]:
+    r"""Read files as :func:`open_fluxnet` does, and report what was read from each file.
+
+    Parameters
+    ----------
+    path_or_paths, metadata, uncertainty
+        As for :func:`open_fluxnet`. Of the metadata, only ``site`` is used.
+
+    Returns
+    -------
+    dict of str to list of dict
+        Audit of each file, newest release first, by tower: the ``releases`` of
+        :func:`xcarbon.pipeline.read_audit`. ``beyond_limits`` states for each variable and column how many
+        values are codes for missing values other than -9999, are ``beyond`` the plausibility limits, or
+        were ``clipped`` to a limit. Columns with more than half of their values beyond the limits are
+        probably in another unit (``other_unit``); their values are read without change, and models do not
+        use them.
+
+    Raises
+    ------
+    FileNotFoundError, FileFormatError, TimestampError, MetadataError
+        As :func:`open_fluxnet` raises them.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "FLX_DE-Tha_FLUXNET2015_SUBSET_HR_1996-1996_1-4.csv")
+    ...     _ = path.write_text("TIMESTAMP_START,SW_IN_F\n199601010000,-3\n199601010100,9999\n")
+    ...     audit = audit_fluxnet(path)
+    >>> audit["DE-Tha"][0]["beyond_limits"]
+    {'SW_IN': {'SW_IN_F': {'codes': 1, 'clipped': 1}}}
+    """
+    towers, _ = _find_towers(path_or_paths, badm.given_fields(metadata), uncertainty)
+    audits = {}
+    for tower in towers:
+        start = min(record.start for record in tower.records)
+        end = max(record.end for record in tower.records)
+        audits[tower.site] = read_tower(tower, start, int((end - start) / HOUR), labels([tower])).audit
+    return audits
+
+
+def _find_towers(
+    path_or_paths: PathLike | Iterable[PathLike], given: badm.Fields, uncertainty: bool
+) -> tuple[list[Tower], _Found]:
+    """Survey files, and group them by tower."""
     single = isinstance(path_or_paths, str | os.PathLike)
     paths = list(map(Path, [path_or_paths] if single else path_or_paths))  # type: ignore[arg-type]
     found = _Found(next(iter(given)) if len(given) == 1 else "")
@@ -142,11 +207,7 @@ def open_fluxnet(
     records = found.survey(releases, uncertainty=uncertainty)
     towers = group_towers(records)
     found.skipped += replaced_records(records, towers)
-    sites = _complete(towers, given, found)
-    found.report()
-    ds = label(towers, sites)
-    names = ", ".join(source.name for tower in towers for source in tower.sources)
-    return conventions.apply(ds, history="xcarbon.open_fluxnet", source=f"files {names}", **terms(towers))
+    return towers, found
 
 
 class _Found:

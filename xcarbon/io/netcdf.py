@@ -22,8 +22,10 @@ from xcarbon.core.atomic import check_free, replacing
 from xcarbon.core.conventions import HOUR, MISSING_FLAG
 from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError
 from xcarbon.core.options import progress_bar
-from xcarbon.core.validation import check_hourly
+from xcarbon.core.validation import check_hourly, check_stamps
+from xcarbon.core.variables import LIMITS
 from xcarbon.io.store import CHUNK, check_towers
+from xcarbon.prep.limits import apply_limits_to_column
 
 PathLike = str | os.PathLike[str]
 
@@ -278,6 +280,7 @@ def _local_time(ds: xr.Dataset, path: PathLike) -> NDArray[np.datetime64]:
             f"{path} is not in the data model: the long_name of time must contain either {LOCAL!r} or "
             f"{UTC!r}, found {long_name!r}"
         )
+    check_stamps(ds["time"], str(path))
     time = ds["time"].values
     if UTC in long_name:
         offsets = np.unique(ds["utc_offset"]) if "utc_offset" in ds else np.array([np.nan])
@@ -355,7 +358,7 @@ def _place(array: xr.DataArray, shape: dict[str, int], axes: dict[str, xr.Variab
     if "day" in shape:
         shape = shape | {"day": array.sizes["day"]}
     data = da.map_blocks(
-        functools.partial(_read_block, array.variable, list(shape), before),
+        functools.partial(_read_plausible, array.variable, list(shape), before, str(array.name)),
         chunks=_chunks(shape),
         meta=np.empty((0,) * len(shape), array.dtype),
         name=f"open-netcdf-{array.name}-{_identity(array, shape, before)}",
@@ -376,6 +379,14 @@ def _identity(array: xr.DataArray, *parts: object) -> str:
 
 def _chunks(shape: dict[str, int]) -> tuple[tuple[int, ...], ...]:
     return da.core.normalize_chunks([CHUNKS.get(dim, -1) for dim in shape], tuple(shape.values()))
+
+
+def _read_plausible(
+    array: xr.Variable, dims: list[str], before: int, name: str, block_info: dict[Any, Any]
+) -> NDArray[Any]:
+    """Read one chunk, and apply the plausibility limits of its variable if it has any."""
+    block = _read_block(array, dims, before, block_info)
+    return apply_limits_to_column(block, LIMITS[name]) if name in LIMITS else block
 
 
 def _read_block(array: xr.Variable, dims: list[str], before: int, block_info: dict[Any, Any]) -> NDArray[Any]:

@@ -36,6 +36,7 @@ from xcarbon.io.columns import (
 from xcarbon.io.networks import READABLE, Release
 from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse
+from xcarbon.prep.limits import CODES, apply_limits_to_column, count_beyond
 
 #: Number that marks a missing value.
 MISSING = -9999
@@ -113,11 +114,15 @@ class Hours:
         Number of hours that come from each column of each variable.
     equal_halves : float
         Share of hours whose two measured half-hours are exactly equal; NaN for hourly data.
+    beyond_limits : dict
+        Numbers of rows that are codes for missing values, beyond the limits or clipped to a limit, by
+        variable and column, where there are any; see :class:`xcarbon.prep.limits.Counts`.
     """
 
     options: dict[str, Option]
     taken: dict[str, dict[str, int]] = field(default_factory=dict)
     equal_halves: float = np.nan
+    beyond_limits: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
 
 # Headers
@@ -377,12 +382,25 @@ def read_hours(record: Record) -> Hours:
         options[code] = Option(fused.values, fused.flags)
         counts = np.bincount(fused.origin[fused.origin >= 0], minlength=len(columns))
         taken[code] = {column: int(count) for column, count in zip(columns, counts, strict=True)}
-    return Hours(options, taken, _equal_halves(table, record))
+    return Hours(options, taken, _equal_halves(table, record), _count_beyond(table, choices))
+
+
+def _count_beyond(
+    table: pa.Table, choices: dict[str, tuple[str, ...]]
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Count the values of each column that the limits of its variable change; zeros are left out."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for code, columns in choices.items():
+        for column in columns:
+            counts = count_beyond(_values(table[column]), VARIABLES[code].limits)
+            if any(counts):
+                found.setdefault(code, {})[column] = {k: n for k, n in counts._asdict().items() if n}
+    return found
 
 
 def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Option:
     """Convert one column and its quality flags to clock hours."""
-    values = _values(table[column])
+    values = apply_limits_to_column(_values(table[column]), VARIABLES[code].limits)
     default = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
     flags = np.where(np.isnan(values), MISSING_FLAG, np.int8(default))
     if column in record.flags:
@@ -392,6 +410,8 @@ def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Opt
     if record.step == 60:
         return Option(values, flags)
     hours = clock.to_hours(values, _method(VARIABLES[code]), half_past=record.half_past)
+    if VARIABLES[code].cell_method == "sum":  # two plausible half-hours can be too much for an hour
+        hours = apply_limits_to_column(hours, VARIABLES[code].limits)
     flags = clock.to_hours(flags, "worst", half_past=record.half_past)
     return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, flags))
 
@@ -409,7 +429,7 @@ def _equal_halves(table: pa.Table, record: Record) -> float:
     if record.step == 60 or code is None:
         return np.nan
     column = record.columns[code][0]
-    values = _values(table[column])
+    values = apply_limits_to_column(_values(table[column]), VARIABLES[code].limits)
     if column in record.flags:
         values = np.where(_values(table[record.flags[column]]) == 0, values, np.nan)
     return clock.equal_halves(values, half_past=record.half_past)
@@ -423,7 +443,7 @@ def _values(column: pa.ChunkedArray) -> NDArray[np.float32]:
 
 def _flags(values: NDArray[np.float32], column: str, source: Source) -> NDArray[np.int8]:
     """Convert numbers to quality flags, -1 where missing."""
-    missing = np.isnan(values)
+    missing = ~np.isfinite(values) | np.isin(values, np.array(CODES, np.float32))
     wrong = np.flatnonzero(~(missing | np.isin(values, MDS.flag_values)))
     if wrong.size:
         row = int(wrong[0])

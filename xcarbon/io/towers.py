@@ -154,6 +154,7 @@ def _audit(record: Record, hours: Hours, kept: dict[str, int]) -> dict[str, Any]
         "hours": record.hours,
         "columns": hours.taken,
         "kept": kept,
+        "beyond_limits": hours.beyond_limits,
         "equal_halves": None if np.isnan(hours.equal_halves) else round(hours.equal_halves, 4),
     }
 

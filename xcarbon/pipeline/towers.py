@@ -51,10 +51,10 @@ def read_audit(store: PathLike, site: str) -> dict[str, Any]:
     dict
         ``releases`` lists the files of the tower, each as a dict with ``release``, ``file``, ``first_hour``,
         ``hours``, ``columns`` (number of hours that each column contributed to each variable before fusion),
-        ``kept`` (number of hours of each variable after fusion) and ``equal_halves`` (share of hours whose
-        two measured half-hours are equal [1]). ``patches`` is the number of days with a patch,
-        ``composites`` the number of days with a value of a satellite series, and ``problems`` lists the
-        files that were left out.
+        ``kept`` (number of hours of each variable after fusion), ``beyond_limits`` (see
+        :func:`xcarbon.io.fluxnet.audit_fluxnet`) and ``equal_halves`` (share of hours whose two measured
+        half-hours are equal [1]). ``patches`` is the number of days with a patch, ``composites`` the number
+        of days with a value of a satellite series, and ``problems`` lists the files that were left out.
 
     Raises
     ------

@@ -20,7 +20,9 @@ from xcarbon.core.variables import SPREAD
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.prediction.predictable import describe, predictable
 from xcarbon.prep.inputs import model_inputs
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
 
@@ -29,16 +31,18 @@ Model = CarbonModel | str | os.PathLike[str] | None
 
 @overload
 def predict(
-    ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[False] = ...
+    ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[False] = ..., max_qc: int | None = ...
 ) -> xr.DataArray: ...
 @overload
-def predict(ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[True]) -> xr.Dataset: ...
+def predict(
+    ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[True], max_qc: int | None = ...
+) -> xr.Dataset: ...
 @overload
 def predict(
-    ds: xr.Dataset, target: str, model: Model = ..., *, spread: bool
+    ds: xr.Dataset, target: str, model: Model = ..., *, spread: bool, max_qc: int | None = ...
 ) -> xr.DataArray | xr.Dataset: ...
 def predict(
-    ds: xr.Dataset, target: str, model: Model = None, *, spread: bool = False
+    ds: xr.Dataset, target: str, model: Model = None, *, spread: bool = False, max_qc: int | None = None
 ) -> xr.DataArray | xr.Dataset:
     """Predict a flux for every hour, lazily.
 
@@ -55,6 +59,8 @@ def predict(
         printed.
     spread : bool
         Also return the standard deviation of the error, if the model was trained to predict it.
+    max_qc : int, optional
+        Highest quality flag of the predictors to use; by default the one that the model was trained with.
 
     Returns
     -------
@@ -88,6 +94,9 @@ def predict(
     Cells without any observation, such as cells of the sea or cells masked by ``ds.where(mask)``, are
     skipped.
 
+    For towers in memory, the number of hours that are not predicted and the reasons are printed, unless
+    progress is switched off; :func:`xcarbon.prediction.predictable.predictable` counts them for any Dataset.
+
     On a grid the model reads mean solar time, UTC plus ``lon / 15`` hours, and the patch of a day at its
     noon.
 
@@ -109,7 +118,9 @@ def predict(
     if spread and not model.has_spread:
         raise ModelError(f"this {model.predictor.name} model predicts no standard deviation: omit spread")
     config = model.config
-    inputs = model_inputs(ds, config.variables, config.bands, max_qc=model.scaler.max_qc)
+    ds, max_qc = read_labels(ds), model.scaler.max_qc if max_qc is None else max_qc
+    inputs = model_inputs(ds, config.variables, config.bands, max_qc=max_qc)
+    _report_missing(ds, model, max_qc)
     values = _predict_blocks(inputs, model)
     template = inputs["hourly"].isel(variable=0, drop=True).drop_vars("spatial_ref", errors="ignore")
     if "site" not in ds.dims and "site" in template.dims:
@@ -138,6 +149,15 @@ def _default(target: str) -> CarbonModel:
         name = model.provenance["name"]
         tqdm.write(f"predicting {target} with {name} of xcarbon; `xcarbon models {name}` describes it")
     return model
+
+
+def _report_missing(ds: xr.Dataset, model: CarbonModel, max_qc: int) -> None:
+    """Print how many hours of towers in memory are not predicted, and why. Lazy Datasets are not computed."""
+    in_memory = not any(ds[code].chunks for code in ds.data_vars)
+    if not OPTIONS["progress"] or not in_memory or conventions.is_grid(ds):
+        return
+    if text := describe(predictable(ds, model, max_qc=max_qc)):
+        tqdm.write(text)
 
 
 def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:

@@ -1,4 +1,4 @@
-"""Prepare the lazy arrays that a model reads: mask by quality, scale and stack a Dataset's variables."""
+"""Prepare the lazy arrays that a model reads: mask, scale and stack a Dataset's variables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from xcarbon.core.conventions import QC, is_utc
 from xcarbon.core.errors import VariableError
 from xcarbon.core.validation import check_hourly, check_units, check_variables, suggestion
 from xcarbon.core.variables import TIME_FEATURES, VARIABLES, variable
+from xcarbon.prep.labels import read_labels
+from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.scale import local_time, scale, time_features
@@ -37,8 +39,9 @@ def model_inputs(
     *,
     target: str | Sequence[str] | None = None,
     max_qc: int = MAX_QC,
+    target_max_qc: int | None = None,
 ) -> xr.Dataset:
-    """Mask by quality, scale and stack the variables that a model reads, lazily.
+    """Mask by plausibility and quality, scale and stack the variables that a model reads, lazily.
 
     Parameters
     ----------
@@ -54,7 +57,9 @@ def model_inputs(
     target : str or sequence of str, optional
         Variable or variables to predict, for training and scoring.
     max_qc : int
-        Highest quality flag of the values to use, for predictors and target.
+        Highest quality flag of the predictors to use.
+    target_max_qc : int, optional
+        Highest quality flag of the target to use; by default ``max_qc``.
 
     Returns
     -------
@@ -85,6 +90,7 @@ def model_inputs(
     targets = [code for code in variables if variable(code).is_target]
     if targets:
         raise VariableError(f"{targets} are target variables and cannot be predictors: leave them out")
+    ds = read_labels(ds)
     found = [code for code in variables if code in ds and code not in TIME_FEATURES]
     if not found:
         measured = [code for code in variables if code not in TIME_FEATURES]
@@ -103,7 +109,9 @@ def model_inputs(
     if target is not None:
         if place != ["site"]:
             raise VariableError(f"training and scoring needs towers on (site, time), found {place}")
-        masked = mask_quality(ds, codes, max_qc)[codes].astype("float32")
+        masked = mask_quality(ds, codes, max_qc if target_max_qc is None else target_max_qc)[codes].astype(
+            "float32"
+        )
         stacked = masked.to_dataarray("target").transpose("site", "time", "target")
         inputs["target"] = masked[target] if isinstance(target, str) else stacked
     if bands and "reflectance" in ds:
@@ -162,5 +170,6 @@ def _mask_scale_stack(
         values = next(queue)
         if has_flags:
             values = np.where(next(queue) > max_qc, np.nan, values)
-        stacked[..., position] = scale(values, VARIABLES[code])
+        variable = VARIABLES[code]
+        stacked[..., position] = scale(apply_limits(values, variable.limits), variable)
     return stacked

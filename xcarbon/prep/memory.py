@@ -22,6 +22,8 @@ from xcarbon.core.conventions import HOUR
 from xcarbon.core.errors import TimestampError
 from xcarbon.core.validation import check_hourly, check_units, check_variables
 from xcarbon.core.variables import VARIABLES
+from xcarbon.prep.labels import read_labels
+from xcarbon.prep.limits import plausible
 
 #: Time constants of the means [days]. The infinite one weights the whole past equally: the climate so far.
 TIME_CONSTANTS = (1.0, 7.0, 30.0, 90.0, 365.0, np.inf)
@@ -158,7 +160,7 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
     >>> memory(towers, ["TA"])["TA_MEMORY"].dims
     ('site', 'time', 'time_constant')
     """
-    where = str(ds.encoding.get("source", "the Dataset"))
+    ds, where = read_labels(ds), str(ds.encoding.get("source", "the Dataset"))
     check_variables(ds, tuple(codes), "memory")
     check_units(ds, codes)
     check_hourly(ds["time"], where)
@@ -172,7 +174,7 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
     summaries = {}
     for code in codes:
         array = ds[code] if history is None else xr.concat([before[code], ds[code]], "time")
-        summaries[f"{code}_MEMORY"] = _summarise(array, code).isel(time=slice(start, None))
+        summaries[f"{code}_MEMORY"] = _summarise(plausible(array, code), code).isel(time=slice(start, None))
     return xr.Dataset(summaries)
 
 

@@ -1,4 +1,4 @@
-"""Mask values whose quality flag is above the tolerance."""
+"""Mask implausible values, and values whose quality flag is above the tolerance."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import xarray as xr
 
 from xcarbon.core.conventions import QC
 from xcarbon.core.errors import OptionError
+from xcarbon.prep.limits import plausible
 
 #: Tolerance of arXiv 2406.04940: measured values and good gap-filling.
 MAX_QC = 1
 
 
 def mask_quality(ds: xr.Dataset, codes: Iterable[str], max_qc: int = MAX_QC) -> xr.Dataset:
-    """Replace values of low quality by missing values, lazily.
+    """Replace implausible values and values of low quality by missing values, lazily.
 
     Parameters
     ----------
@@ -29,7 +30,8 @@ def mask_quality(ds: xr.Dataset, codes: Iterable[str], max_qc: int = MAX_QC) -> 
     -------
     xarray.Dataset
         The variables ``codes`` without their flags. A value without a flag (-1, NaN, or no ``<code>_QC`` in
-        ``ds``) was never gap-filled and is kept.
+        ``ds``) was never gap-filled and is kept. Values beyond the limits of the variable are missing, or
+        clipped to the limit within the margin: see :data:`xcarbon.core.variables.LIMITS`.
 
     Raises
     ------
@@ -44,10 +46,8 @@ def mask_quality(ds: xr.Dataset, codes: Iterable[str], max_qc: int = MAX_QC) -> 
     """
     if max_qc < 0:
         raise OptionError(f"max_qc must be 0 or more, found {max_qc}")
-    return xr.Dataset(
-        {
-            code: ds[code].where(~(ds[f"{code}{QC}"] > max_qc)) if f"{code}{QC}" in ds else ds[code]
-            for code in codes
-        },
-        attrs=ds.attrs,
-    )
+    masked = {}
+    for code in codes:
+        values = plausible(ds[code], code)
+        masked[code] = values.where(~(ds[f"{code}{QC}"] > max_qc)) if f"{code}{QC}" in ds else values
+    return xr.Dataset(masked, attrs=ds.attrs)

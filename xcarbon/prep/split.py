@@ -10,6 +10,7 @@ import xarray as xr
 from scipy.sparse.csgraph import connected_components
 
 from xcarbon.core.errors import LeakageError, MetadataError, OptionError
+from xcarbon.prep.labels import read_labels
 
 EARTH_RADIUS = 6371.0088  #: Mean radius of the Earth [km].
 
@@ -72,6 +73,7 @@ def split(
     for name, share in {"test": test, "val": val}.items():
         if share is not None and not 0 <= share < 1:
             raise OptionError(f"{name} is a share of the towers and must be in [0, 1), found {share}")
+    ds = read_labels(ds)
     classes = _classes(ds, by)
     groups = near_groups(_coordinate(ds, "lat"), _coordinate(ds, "lon"), min_distance)
     order = np.random.default_rng(seed).permutation(groups.max() + 1)

@@ -8,7 +8,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from xcarbon.core.validation import check_igbp
 from xcarbon.core.variables import IGBP_CLASSES
+
+#: Names, in capitals, that tables and models use for an unknown class.
+UNKNOWN = ("", "?", "NA", "NAN", "NONE", "NULL", "UNK", "UNKNOWN", "-9999")
 
 
 def stack_statics(
@@ -54,7 +58,8 @@ def _numbers(inputs: xr.Dataset, name: str) -> xr.Variable:
 
 
 def _position(igbp: np.ndarray) -> np.ndarray:
-    """Return the positions of classes in ``IGBP_CLASSES`` as float32, NaN for other names."""
+    """Return the positions of classes in ``IGBP_CLASSES`` as float32, NaN for unknown classes."""
     known = {name: position for position, name in enumerate(IGBP_CLASSES)}
-    found = [known.get(str(name), np.nan) for name in np.asarray(igbp).flat]
+    names = [str(name).strip().upper() for name in np.asarray(igbp).flat]
+    found = [np.nan if name in UNKNOWN else known[check_igbp(name, "the Dataset")] for name in names]
     return np.array(found, "float32").reshape(np.shape(igbp))

@@ -24,6 +24,7 @@ from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import suggestion
 from xcarbon.core.variables import SATELLITE, TARGETS, VARIABLES
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.split import distances
 from xcarbon.prep.sun import Times
 from xcarbon.quality.plausibility import Array, Finding, Severity, TowerRecord, longest_run, run_checks
@@ -155,6 +156,7 @@ def check(ds: xr.Dataset) -> Report:
             f"there is nothing to check: none of {[*ds.data_vars]} is a variable of xcarbon on time; rename "
             f"variables to the codes in xcarbon.core.variables.VARIABLES{suggestion(ds)}"
         )
+    ds = read_labels(ds)
     if "site" not in ds.dims:
         ds = ds.expand_dims("site")
     time = dask.delayed(ds["time"].values)

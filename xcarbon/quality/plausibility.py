@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.variables import TARGETS, VARIABLES, Bounds
 from xcarbon.prep.humidity import saturation_vapour_pressure
+from xcarbon.prep.limits import apply_limits, apply_limits_to_column, is_code
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.prep.sun import (
     Sunlight,
@@ -27,6 +28,7 @@ from xcarbon.prep.sun import (
     sunlight,
     years_of_radiation,
 )
+from xcarbon.quality.units import Unit, find_unit
 
 Array = NDArray[np.floating[Any]]
 Severity = Literal["error", "warning", "note"]
@@ -65,6 +67,8 @@ AT_REST = 0.01
 NUMBER_FOR_MISSING = -3000.0
 #: Plausible reflectance [1]; snow under a low sun has the highest.
 REFLECTANCE = Bounds(0, 1.6)
+#: Nearly all reflectance of a scene is below this limit [1] if the factor 0.0001 was applied twice.
+SCALED_TWICE = 0.01
 #: Classes without enough plants for an uptake of carbon at noon.
 BARREN = ("BSV", "SNO", "URB", "WAT")
 #: Minimum number of hours at noon, and at night, for the medians of a month.
@@ -132,8 +136,38 @@ class TowerRecord:
         """Return values up to a quality flag, ``(hours,)``; NaN elsewhere, and if the variable is absent."""
         if code not in self.values:
             return np.full(self.time.shape, np.nan, "float32")
-        values = np.where(self.values[code] > NUMBER_FOR_MISSING, self.values[code], np.nan)
+        values = apply_limits_to_column(self._numbers(code), VARIABLES[code].limits)
         return np.where(self.flags[code] > max_qc, np.nan, values) if code in self.flags else values
+
+    def _numbers(self, code: str) -> Array:
+        """Return all values without numbers for missing values, ``(hours,)``."""
+        values = self.values[code]
+        return np.where(marks_missing(values), np.nan, values)
+
+    @cached_property
+    def units(self) -> dict[str, Unit]:
+        """Units of the variables that are not in the unit of the vocabulary."""
+        found: dict[str, Unit] = {}
+        known: dict[str, Array] = {} if self.sun is None else {"SW_IN_POT": self.sun.mean}
+        # The unit of temperature and humidity is found first, because others are compared with them.
+        for code in sorted(self.values, key=lambda code: (code not in ("RH", "SW_IN"), code != "TA")):
+            values = self._numbers(code)
+            if code in self.flags:
+                values = np.where(self.flags[code] > MAX_QC, np.nan, values)
+            others = known | ({"VPD": self.read("VPD")} if code == "TA" and "VPD" in self.values else {})
+            unit = find_unit(code, values, others, self.elevation)
+            if unit is not None:
+                found[code] = unit
+            if code in ("TA", "RH", "SW_IN"):
+                known[code] = values if unit is None else unit.convert(values)
+        return found
+
+    def read_converted(self, code: str) -> Array:
+        """Return values up to the quality flag 1 in the unit of the vocabulary, ``(hours,)``."""
+        if code not in self.units:
+            return self.read(code)
+        values = self.units[code].convert(self._numbers(code))
+        return np.where(self.flags[code] > MAX_QC, np.nan, values) if code in self.flags else values
 
     @cached_property
     def clock(self) -> tuple[Times, Array]:
@@ -206,10 +240,8 @@ def _clock_by_sun(tower: TowerRecord) -> Iterator[Finding]:
     stated, by_sun = tower.utc_offset, tower.offset_by_sun
     error = hours_between(by_sun, stated)
     if abs(error) > CLOCK_WRONG:
-        flipped = abs(hours_between(by_sun, -stated)) < CLOCK_WRONG
-        advice = "Change its sign." if flipped else "Correct utc_offset or the longitude."
         found = f"utc_offset is {_utc(stated)}, but the radiation indicates {_utc(by_sun)} ({by_sun:.2f} h)"
-        yield tower.finding("error", "clock", f"{found}. {advice}")
+        yield tower.finding("error", "clock", f"{found}. {_clock_advice(tower)}")
     elif abs(error) > CLOCK_OFF:
         message = (
             f"The radiation indicates a clock {error:+.1f} h off utc_offset. Check for shifted time labels."
@@ -226,6 +258,54 @@ def _clock_by_sun(tower: TowerRecord) -> Iterator[Finding]:
             yield tower.finding("note", "clock", message)
 
 
+def _clock_advice(tower: TowerRecord) -> str:
+    """Return what to correct where radiation, ``utc_offset`` and longitude disagree.
+
+    The radiation shows the difference between ``utc_offset`` and the longitude, so that either can be wrong.
+    The longitude is corrected if the offset fits with the other sign of the longitude, and the offset if it
+    fits with its own other sign. If both fit, the country in the identifier decides where it can.
+    """
+    by_sun, stated, lon = tower.offset_by_sun, tower.utc_offset, tower.lon
+    other_offset = abs(hours_between(by_sun, -stated)) < CLOCK_WRONG
+    other_longitude = abs(hours_between(by_sun - 2 * lon / 15, stated)) < CLOCK_OFF
+    hemisphere = _hemisphere(tower.site)
+    if hemisphere:
+        other_longitude = other_longitude and hemisphere * lon < 0
+        other_offset = other_offset and not other_longitude
+    if other_longitude and other_offset:
+        return (
+            f"The longitude {lon:g} or utc_offset has the wrong sign. Look up the tower on a map, and change "
+            "the sign of one of them."
+        )
+    if other_longitude:
+        return (
+            f"utc_offset fits the longitude {-lon:g} instead of {lon:g}, so the sign of the longitude is "
+            "wrong. Change the sign of the longitude, not utc_offset."
+        )
+    if other_offset:
+        return "Change its sign."
+    fitting = (lon - 15 * hours_between(by_sun, stated) + 180) % 360 - 180
+    return (
+        f"Correct utc_offset or the longitude: utc_offset would fit a longitude near {fitting:.0f}, and the "
+        f"longitude is {lon:g}."
+    )
+
+
+#: Countries, as in the identifiers of towers, that lie entirely west or east of Greenwich. The few towers of
+#: the United States in the western Pacific are neglected.
+WEST = "AR BO BR CA CL CO CR CU EC GF GL GT GY IE IS MX NI PA PE PR PT PY SN SR US UY VE"
+EAST = (
+    "AT AU BE BG BW CD CG CH CN CY CZ DE DK EE EG FI GR HR HU ID IL IN IT JP KE KH KR LA LT LU LV MN MY MZ "
+    "NA NL NO PH PL RO RS RW SD SE SG SI SJ SK TH TR TW TZ UA UG UZ VN ZA ZM ZW"
+)
+
+
+def _hemisphere(site: str) -> int:
+    """Return 1 for the country of a tower in the east, -1 in the west, 0 if it is unknown or in both."""
+    country = site.partition("-")[0]
+    return (country in EAST.split()) - (country in WEST.split())
+
+
 def _clock_by_longitude(tower: TowerRecord) -> Iterator[Finding]:
     """Compare ``utc_offset`` with the longitude, for towers without radiation."""
     by_longitude = tower.lon / 15
@@ -237,6 +317,8 @@ def _clock_by_longitude(tower: TowerRecord) -> Iterator[Finding]:
         message = (
             f"utc_offset is {_utc(tower.utc_offset)}, but the longitude indicates {indicated}. Correct one."
         )
+        if abs(hours_between(tower.utc_offset, -by_longitude)) <= CLOCK_OFF_LONGITUDE:
+            message += f" One of them may have lost its sign: the longitude is {tower.lon:g}."
         yield tower.finding("error", "clock", message)
 
 
@@ -302,17 +384,14 @@ def _odd_years(
 def humidity(tower: TowerRecord) -> Iterator[Finding]:
     """Compare VPD with ``es(TA) (1 - RH / 100)``, and with the saturation vapour pressure ``es(TA)``.
 
-    The check finds a deficit in kPa, a difference of more than 10 % in the median hour, and a deficit that
-    exceeds ``es(TA)`` by more than 0.5 hPa in over 0.5 % of hours.
+    The check finds a difference of more than 10 % in the median hour, and a deficit that exceeds ``es(TA)``
+    by more than 0.5 hPa in over 0.5 % of hours. Variables in another unit are converted first.
     """
-    deficit, saturated = tower.read("VPD"), saturation_vapour_pressure(tower.read("TA"))
-    expected = saturated * (1 - tower.read("RH") / 100)
+    deficit, saturated = tower.read_converted("VPD"), saturation_vapour_pressure(tower.read_converted("TA"))
+    expected = saturated * (1 - tower.read_converted("RH") / 100)
     clear = (expected > 1) & ~np.isnan(deficit)  # [hPa]; ratios of smaller deficits are noise
     ratio = float(np.median(deficit[clear] / expected[clear])) if clear.any() else np.nan
-    if abs(10 * ratio - 1) < HUMIDITY_OFF:
-        message = "VPD is a tenth of the deficit by TA and RH, so it is in kPa. Multiply it by 10 to get hPa."
-        yield tower.finding("error", "units", message, "VPD")
-    elif abs(ratio - 1) > HUMIDITY_OFF:
+    if abs(ratio - 1) > HUMIDITY_OFF:
         message = f"VPD is {ratio:.2f} times the deficit by TA and RH in the median hour. Check all three."
         yield tower.finding("warning", "humidity", message, "VPD")
     both = ~np.isnan(deficit + saturated)
@@ -324,40 +403,56 @@ def humidity(tower: TowerRecord) -> Iterator[Finding]:
         yield tower.finding("warning", "humidity", message, "VPD")
 
 
-def pressure(tower: TowerRecord) -> Iterator[Finding]:
-    """Find pressure in hPa: a median of up to ten times the upper bound in kPa."""
-    bounds, values = VARIABLES["PA"].bounds, tower.read("PA")
-    values = values[~np.isnan(values)]
-    if bounds and values.size and bounds.upper < np.median(values) <= 10 * bounds.upper:
-        message = f"PA has a median of {np.median(values):.0f}, so it is in hPa. Divide it by 10 to get kPa."
-        yield tower.finding("error", "units", message, "PA")
+def units(tower: TowerRecord) -> Iterator[Finding]:
+    """Find variables in another unit than that of the vocabulary.
+
+    The check finds VPD in kPa or Pa, PA in hPa, Pa, bar or mmHg, RH and SWC as fractions, temperatures in K
+    or degF, precipitation in m or inches, radiation in kW m-2, MJ m-2 or photons, photons in mol m-2 s-1 or
+    W m-2, CO2 in mol mol-1, mmol mol-1 or mmol m-3, carbon fluxes in mol m-2 s-1, and methane in mol or
+    umol m-2 s-1. Each variable is judged by its own range and, where these are known, by the saturation
+    vapour pressure, the potential radiation or the elevation.
+    """
+    for code, unit in tower.units.items():
+        sure = "it is in" if unit.is_certain else "it is probably in"
+        message = f"The values of {code} show that {sure} {unit.name}. {unit.advice} to get "
+        message += f"{VARIABLES[code].units}."
+        yield tower.finding("error" if unit.is_certain else "warning", "units", message, code)
 
 
 # --- Any variable ------------------------------------------------------------------
 
 
 def plausible(tower: TowerRecord) -> Iterator[Finding]:
-    """Find numbers that mark missing values, and variables with more than 0.1 % of values out of bounds."""
+    """Find numbers that mark missing values, and variables with over 0.1 % of values out of their range.
+
+    The range is that of the plausibility limits, with their margins, and that of the scaling bounds.
+    """
     for code, series in tower.values.items():
-        known = ~np.isnan(series)
-        if lost := np.count_nonzero(series <= NUMBER_FOR_MISSING):
-            message = (
-                f"{code} has {lost} values down to {np.nanmin(series):g} that mark gaps. Replace them by NaN."
-            )
+        known, missing = ~np.isnan(series), marks_missing(series)
+        if lost := np.count_nonzero(missing):
+            marks = np.unique(series[missing])
+            shown = ", ".join(f"{mark:g}" for mark in marks[:3]) + (" ..." if marks.size > 3 else "")
+            message = f"{code} has {lost} values that mark gaps: {shown}. Replace them by NaN."
             yield tower.finding("error", "missing values", message, code)
-        bounds = VARIABLES[code].bounds
-        if bounds is None:
+        if code in tower.units:
             continue
-        wrong = (known & (series > NUMBER_FOR_MISSING)) & ((series < bounds.lower) | (series > bounds.upper))
+        limits, bounds = VARIABLES[code].limits, VARIABLES[code].bounds or VARIABLES[code].limits
+        lower, upper = max(limits.lower, bounds.lower), min(limits.upper, bounds.upper)
+        used = apply_limits(series, limits)
+        wrong = known & ~missing & ~((used >= lower) & (used <= upper))
         if wrong.sum() > OUT_OF_BOUNDS * known.sum():
-            middle = (bounds.lower + bounds.upper) / 2
-            worst = series[wrong][np.abs(series[wrong] - middle).argmax()]
+            worst = series[wrong][np.abs(series[wrong] - (lower + upper) / 2).argmax()]
             message = (
-                f"{code} is out of {bounds.lower:g} to {bounds.upper:g} {VARIABLES[code].units} in "
+                f"{code} is out of {lower:g} to {upper:g} {VARIABLES[code].units} in "
                 f"{wrong.sum() / known.sum():.1%} of its values; the worst is {worst:g}. Models read these "
                 "values as missing; check the units and the sensor."
             )
             yield tower.finding("warning", "bounds", message, code)
+
+
+def marks_missing(values: Array) -> NDArray[np.bool_]:
+    """Return where values are numbers for missing values, or means of -9999 and a measured half-hour."""
+    return is_code(values) | (values <= NUMBER_FOR_MISSING)
 
 
 def gap_filled(tower: TowerRecord) -> Iterator[Finding]:
@@ -471,13 +566,17 @@ def elevation(tower: TowerRecord) -> Iterator[Finding]:
 
 
 def patches(tower: TowerRecord) -> Iterator[Finding]:
-    """Find towers without a patch, and more than 0.1 % of reflectance outside of 0 to 1.6."""
+    """Find towers without a patch, reflectance scaled twice, and over 0.1 % of it outside of 0 to 1.6."""
     if tower.reflectance is None:
         return
     pixels = tower.reflectance[~np.isnan(tower.reflectance)]
     if not pixels.size:
         message = "reflectance has no value. Check that the images cover the tower and were downloaded."
         yield tower.finding("warning", "patches", message, "reflectance")
+        return
+    if 0 < np.percentile(pixels, 99) < SCALED_TWICE:
+        message = "reflectance is scaled twice. Multiply it by 10,000."
+        yield tower.finding("error", "units", message, "reflectance")
         return
     wrong = pixels[(pixels < REFLECTANCE.lower) | (pixels > REFLECTANCE.upper)]
     if wrong.size > OUT_OF_BOUNDS * pixels.size:
@@ -489,6 +588,6 @@ def patches(tower: TowerRecord) -> Iterator[Finding]:
 
 #: All checks, in the order in which they run.
 CHECKS = (
-    clock, radiation, humidity, pressure, plausible, gap_filled, stuck, halves,
+    clock, radiation, humidity, units, plausible, gap_filled, stuck, halves,
     flipped_flux, elevation, patches,
 )  # fmt: skip
