@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, assume, given
+from hypothesis import strategies as st
 
 from tests.models.test_boosting import grow
 from xcarbon.core.errors import ModelError
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
-from xcarbon.models.bundle import SETTINGS, CarbonModel, Scaler
+from xcarbon.models.bundle import SETTINGS, CarbonModel, Scaler, _checksum
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor, StreamingPredictor
@@ -132,6 +136,16 @@ def test_fingerprint_follows_the_weights(model):
     assert another(model).fingerprint() != before
 
 
+def edit(path, change) -> None:
+    """Change the settings of a saved model, with the checksum that belongs to them."""
+    content = json.loads((path / SETTINGS).read_text())
+    del content["checksum"]
+    change(content)
+    (weights,) = (file for file in path.iterdir() if file.name != SETTINGS)
+    content["checksum"] = _checksum(content, weights.read_bytes())
+    (path / SETTINGS).write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     "broken", ["absent", "no weights", "cut weights", "not json", "other kind", "other format", "other shape"]
 )
@@ -146,23 +160,35 @@ def test_broken_folders_are_refused(model, tmp_path, broken):
         weights.write_bytes(weights.read_bytes()[:-100])
     elif broken == "not json":
         settings.write_text("{")
+    elif broken == "other shape":
+        edit(path, lambda content: content["config"]["variables"].append("P"))
     elif broken != "absent":
-        content = json.loads(settings.read_text())
-        if broken == "other shape":
-            content["config"]["variables"].append("P")
-        else:
-            content |= {"kind": "oracle"} if broken == "other kind" else {"format": 0}
-        settings.write_text(json.dumps(content))
+        other = {"kind": "oracle"} if broken == "other kind" else {"format": 0}
+        edit(path, lambda content: content.update(other))
+    with pytest.raises(ModelError, match="model"):
+        CarbonModel.load(path)
+
+
+@hypothesis.settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damaged_byte_is_found(model, tmp_path, data):
+    path = model.save(tmp_path / "model")
+    name = data.draw(st.sampled_from([SETTINGS, model.predictor.file]))
+    content = bytearray((path / name).read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    if name == SETTINGS:
+        with contextlib.suppress(ValueError):  # damaged white space between values has no effect
+            assume(json.loads(content) != json.loads((path / name).read_bytes()))
+    (path / name).write_bytes(content)
     with pytest.raises(ModelError, match="model"):
         CarbonModel.load(path)
 
 
 def test_other_bounds_than_those_of_the_vocabulary_are_refused(model, tmp_path):
     path = model.save(tmp_path / "model")
-    content = json.loads((path / SETTINGS).read_text())
-    content["scaler"]["bounds"]["TA"] = [-100, 100]
-    (path / SETTINGS).write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="TA"):
+    edit(path, lambda content: content["scaler"]["bounds"].update(TA=[-100, 100]))
+    with pytest.raises(ModelError, match="TA was scaled"):
         CarbonModel.load(path)
 
 

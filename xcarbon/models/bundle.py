@@ -22,7 +22,7 @@ from xcarbon.models.registry import KINDS, resolve
 #: File of everything but the weights.
 SETTINGS = "model.json"
 #: Number of the layout of the folder; it is increased when the layout changes.
-FORMAT = 2
+FORMAT = 3
 
 
 class ModelConfig(Protocol):
@@ -235,9 +235,11 @@ class CarbonModel:
             "scaler": dataclasses.asdict(self.scaler),
             "provenance": self.provenance,
         }
+        settings, weights = json.loads(json.dumps(settings)), self.predictor.to_bytes()
+        settings["checksum"] = _checksum(settings, weights)
         with replacing(path) as folder:
             folder.mkdir()
-            (folder / self.predictor.file).write_bytes(self.predictor.to_bytes())
+            (folder / self.predictor.file).write_bytes(weights)
             (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         return path
 
@@ -258,31 +260,37 @@ class CarbonModel:
         ------
         ModelError
             If ``path`` is not a model folder, its kind is not registered, its format is of another version,
-            the weights do not fit the settings, or the scaling bounds are not those of the vocabulary.
+            a file is damaged, the weights do not fit the settings, or the scaling bounds are not those of the
+            vocabulary.
         """
         path = Path(path)
         try:
-            settings = json.loads((path / SETTINGS).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+            settings = json.loads((path / SETTINGS).read_bytes())
+            kind, checksum = settings.get("kind"), settings.pop("checksum", None)
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path} is not a model folder with a file {SETTINGS}: {error}") from error
-        kind = settings.get("kind")
         if settings.get("format") != FORMAT:
             raise ModelError(
                 f"{path} is a model of format {settings.get('format')}, but this version of xcarbon reads "
                 f"format {FORMAT}: train the model again"
             )
-        if kind not in KINDS or KINDS[kind].predictor is None:
+        if not isinstance(kind, str) or kind not in KINDS or KINDS[kind].predictor is None:
             raise ModelError(
                 f"{path} is a model of the unknown kind {kind!r}; the kinds are {list(KINDS)}: import the "
                 "package that registers it"
             )
         predictor_class: type[Predictor] = resolve(KINDS[kind].predictor)
         try:
+            weights = (path / predictor_class.file).read_bytes()
+            if checksum != _checksum(settings, weights):
+                raise ModelError(
+                    f"{path}: {SETTINGS} or {predictor_class.file} is damaged or was edited, since they do "
+                    "not have the checksum with which the model was saved: copy the folder again"
+                )
             config = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in settings["config"].items()
             }
-            weights = (path / predictor_class.file).read_bytes()
             predictor = predictor_class.from_bytes(config, weights)
             targets, bounds = (
                 {code: (first, second) for code, (first, second) in settings["scaler"].pop(name).items()}
@@ -311,6 +319,11 @@ class CarbonModel:
     def __dask_tokenize__(self) -> str:
         """Make the names of Dask tasks depend on the model's content, not on its address in memory."""
         return f"CarbonModel-{self.fingerprint()}"
+
+
+def _checksum(settings: dict[str, Any], weights: bytes) -> str:
+    """Return a hash of the settings, as JSON without their checksum, and of the weights."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + weights).hexdigest()
 
 
 def scaling_bounds(code: str) -> tuple[float, float]:
