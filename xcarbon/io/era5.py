@@ -32,6 +32,7 @@ from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, Tim
 from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io.accumulation import Accumulated, find_period
+from xcarbon.io.handles import open_file
 from xcarbon.prep.humidity import saturation_vapour_pressure
 from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.scale import mean_solar_time, time_features
@@ -350,7 +351,7 @@ def _open(path: PathLike, chunks: Any, block: slice | None = None) -> xr.Dataset
             # Zarr stores from other software may have no consolidated metadata.
             warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
             engine = "zarr" if os.path.isdir(path) else None
-            file = xr.open_dataset(path, chunks=chunks, engine=engine)
+            file = open_file(path, chunks=chunks, engine=engine)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -365,11 +366,9 @@ def _open(path: PathLike, chunks: Any, block: slice | None = None) -> xr.Dataset
     if block is not None:
         names = [driver.sources[0] for driver in _DRIVERS if driver.of_sums and driver.sources[0] in fields]
         if not names:
-            file.close()
             return xr.Dataset(attrs={"size of time": 0})
         steps = {dim: slice(None, None, -(-fields.sizes[dim] // _CELLS)) for dim in ("lat", "lon")}
         sample = fields[names].isel(steps | {"time": block}).load()
-        file.close()
         return _merge_versions(sample).transpose(*_DIMS).assign_attrs({"size of time": fields.sizes["time"]})
     fields = _merge_versions(fields).assign_attrs(file.attrs)
     for short, array in fields.items():

@@ -30,9 +30,10 @@ def open_data(paths: PathLike | Sequence[PathLike]) -> xr.Dataset:
     if not found:
         raise FileNotFoundError("there is no file to open: the list of paths is empty")
     found = [os.fspath(path) for path in unpack(found)]
-    with open_lazily(found[0]) as first:
-        names, data = set(first.variables), list(first.data_vars)
-        chunks = {dim: size for dim, size in ERA5_CHUNKS.items() if dim in first.sizes}
+    first = open_lazily(found[0])
+    names, data = set(first.variables), list(first.data_vars)
+    chunks = {dim: size for dim, size in ERA5_CHUNKS.items() if dim in first.sizes}
+    del first  # which closes the file
     if "site" in names and os.path.isfile(found[0]):
         return open_netcdf(found)
     if "site" not in names and not any(name in VARIABLES for name in data):

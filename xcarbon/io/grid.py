@@ -16,6 +16,7 @@ from xcarbon.core.errors import FileFormatError, StoreError, VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
+from xcarbon.io.handles import open_file
 from xcarbon.io.regions import in_regions, write_store
 from xcarbon.io.store import as_opened
 
@@ -87,7 +88,7 @@ def open_lazily(path: PathLike) -> xr.Dataset:
             # Stores of other software may lack the index that opens them in one read.
             warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
             engine = None if os.path.isfile(path) else "zarr"
-            return xr.open_dataset(path, engine=engine, chunks={}, decode_coords="all")
+            return open_file(path, engine=engine, chunks={}, decode_coords="all")
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file or Zarr store {path}") from None
     except (OSError, KeyError, ValueError) as error:
