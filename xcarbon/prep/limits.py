@@ -80,7 +80,7 @@ def apply_limits(values: Array, limits: Limits) -> Array:
 def apply_limits_to_column(values: Array, limits: Limits) -> Array:
     """Apply limits to all values of one column of a tower, unless it is probably in another unit.
 
-    Of a column in another unit, only infinities and the numbers for missing values are replaced by NaN.
+    In a column in another unit, only infinities and numbers for missing values become NaN.
 
     Examples
     --------
