@@ -1,6 +1,6 @@
 """Train a streaming EcoPerceiver on sequences of hours, on one process.
 
-The loss is over all hours of a sequence with enough context.
+The loss is over all hours of a sequence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import join_processes
-from xcarbon.training.objective import drop
+from xcarbon.training.objective import drop, state_groups
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
@@ -37,8 +37,8 @@ class StreamingTraining(TrainingConfig):
     Attributes
     ----------
     length : int
-        Number of hours in a sequence. The first ``window - 1`` of them have too little context and are not
-        part of the loss.
+        Number of hours in a sequence. The first hours have less context than the others, as at the start of
+        a record.
     members : int
         Number of networks to train, one after another, each with its own seed; several form an ensemble.
     without_statics : int
@@ -69,9 +69,8 @@ class StreamingTraining(TrainingConfig):
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
     """Train a streaming EcoPerceiver; see :func:`xcarbon.training.fit`."""
     training = configure(StreamingTraining, settings, also=["network"], seed=task.seed)
-    config = configure(
-        StreamingConfig, network or {}, variables=task.variables, bands=task.bands, targets=task.targets
-    )
+    inputs = {"variables": task.variables, "bands": task.bands, "state": task.available_state()}
+    config = configure(StreamingConfig, network or {}, **inputs, targets=task.targets)
     configs = [config] * (training.members - training.without_statics)
     configs += [dataclasses.replace(config, statics=())] * training.without_statics
     return train(task, configs, training, [None] * training.members)
@@ -114,6 +113,8 @@ def train(
         run = StreamingRun(fabric, member, config, own, scaler, provenance)
         if start is not None:
             run.model.network.load_state_dict(start.network.state_dict())
+        elif run.model.network.state is not None:
+            run.model.network.state.standardise(*towers.state_moments())
         run.start(task.resume if alone else member.exists)
         sets = (towers, val) if config.statics else (towers.without_statics(), val and val.without_statics())
         trained.append(run.train(*sets))
@@ -126,13 +127,13 @@ def train(
 
 def _load(task: Task, config: StreamingConfig, training: StreamingTraining, ds: xr.Dataset) -> TowerSequences:
     """Load the sequences of all towers, and raise a clear error if there are none."""
-    inputs = task.inputs(ds, task.targets)
-    towers = TowerSequences(inputs, config.statics, training.length, config.min_context)
+    inputs = task.inputs(ds, task.targets, config.state)
+    towers = TowerSequences(inputs, config.statics, training.length)
     if not len(towers):
         raise ModelError(
             f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {', '.join(task.targets)} "
-            f"and a quality flag <= {task.max_qc} in a sequence of {training.length} hours (the first "
-            f"{config.window - 1} do not count): check the data, or increase max_qc or length"
+            f"and a quality flag <= {task.max_qc} in a sequence of {training.length} hours: check the data, "
+            "or increase max_qc or length"
         )
     return towers
 
@@ -149,7 +150,8 @@ class StreamingRun(TrainingRun):
 
     def _chances(self) -> tuple[int, ...]:
         config: StreamingConfig = self.model.network.config
-        return self.training.length + 1, len(config.variables) + len(config.statics) + 3
+        groups = len(state_groups(config.state)) if config.state else 0
+        return self.training.length + 1, len(config.variables) + len(config.statics) + 3 + groups
 
     def _mask(self, batch: Batch, chance: Tensor) -> Batch:
         return batch._replace(inputs=drop(self.model.network.config, batch.inputs, chance))
@@ -162,6 +164,6 @@ class StreamingRun(TrainingRun):
         starts = towers.starts[numbers]
         if epoch is None:
             return starts
-        half = towers.stride // 2
+        half = towers.length // 2
         offset = np.random.default_rng([self.training.seed, epoch]).integers(-half, half + 1)
         return towers.moved(starts, int(offset))
