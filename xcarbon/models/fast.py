@@ -182,7 +182,9 @@ class _Step:
             index = torch.arange(len(hours), device=hours.device)
             patched = (
                 hours,
-                self.encode(ModelInputs(inputs.hourly[hours], patches[patch_index[hours]], index, state=state)),
+                self.encode(
+                    ModelInputs(inputs.hourly[hours], patches[patch_index[hours]], index, state=state)
+                ),
             )
         self.x.view(self.windows, context, -1).copy_(network.latents)
         every, last = slice(None), slice(context - 1, None, context)

@@ -25,6 +25,9 @@ class StateEmbedding(nn.Module):
         Width of the hidden layer and of the result.
     """
 
+    mean: Tensor  # (M,)
+    std: Tensor  # (M,)
+
     def __init__(self, features: int, hidden: int, width: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))

@@ -202,7 +202,9 @@ class StreamingEcoPerceiver(nn.Module):
         self.config = config = config or StreamingConfig()
         self.embed = InputEmbedding(config.parts)
         self.statics = StaticEmbedding(config) if config.statics else None
-        self.state = StateEmbedding(len(config.state), 2 * config.width, config.width) if config.state else None
+        self.state = (
+            StateEmbedding(len(config.state), 2 * config.width, config.width) if config.state else None
+        )
         self.latent = nn.Parameter(0.02 * torch.randn(config.width))  # (Hl,)
         self.cross = nn.ModuleList(CrossAttention(config) for _ in range(config.cross_blocks))
         self.layers = nn.ModuleList(SlidingAttention(config) for _ in range(config.layers))

@@ -83,7 +83,7 @@ def stack_state(
     series = [code for code in features if code in SATELLITE and code in ds and "day" in ds[code].dims]
     joined = [name for code in series for name in (code, f"{code}_QC", f"{code}_DAYS") if name in ds]
     values = satellite.hourly(ds[joined], ds["time"], series, causal=causal) if series else xr.Dataset()
-    *place, _ = dims = hourly.dims[:-1]
+    dims = hourly.dims[:-1]
     chunks, shape = hourly.data.chunks[:-1], hourly.shape[:-1]
     layers = []
     for name in features:

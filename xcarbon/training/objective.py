@@ -129,9 +129,7 @@ def state_groups(state: Sequence[str]) -> list[list[int]]:
     return list(groups.values())
 
 
-def drop_state(
-    config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chance: Tensor
-) -> Tensor:
+def drop_state(config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chance: Tensor) -> Tensor:
     """Mask groups of state features at random, in all hours of a window or sequence.
 
     Parameters

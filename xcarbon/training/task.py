@@ -55,15 +55,11 @@ class Task:
         """Return the chosen state features, by default all that the training towers have."""
         return state_features(self.train, self.variables) if self.state is None else self.state
 
-    def inputs(
-        self, ds: xr.Dataset, target: str | Sequence[str], state: tuple[str, ...] = ()
-    ) -> xr.Dataset:
+    def inputs(self, ds: xr.Dataset, target: str | Sequence[str], state: tuple[str, ...] = ()) -> xr.Dataset:
         """Prepare the inputs and one or several targets of the training or validation towers, lazily."""
         if ds.sizes.get("site") == 0:
             raise ModelError("there are no towers in the training or in the validation set")
-        inputs = model_inputs(
-            ds, self.variables, self.bands, state=state, target=target, max_qc=self.max_qc
-        )
+        inputs = model_inputs(ds, self.variables, self.bands, state=state, target=target, max_qc=self.max_qc)
         if self.bands and "patch" not in inputs:
             raise ModelError(f"the model has bands {list(self.bands)}, but the Dataset has no reflectance")
         return inputs
