@@ -43,6 +43,10 @@ class ModelConfig(Protocol):
         """Static site features, in the order of the last axis of ``statics``."""
 
     @property
+    def state(self) -> tuple[str, ...]:
+        """State features, in the order of the last axis of ``state``."""
+
+    @property
     def context(self) -> int:
         """Number T of hours in a window, which ends with the predicted hour."""
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import EcoPerceiverPredictor
+from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import Shard, join_processes
-from xcarbon.training.objective import drop_state, state_groups
+from xcarbon.training.objective import drop_state
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.task import Task, configure

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xcarbon.core.variables import TIME_FEATURES, memory_code
+from xcarbon.core.variables import TIME_FEATURES
 from xcarbon.models.ecoperceiver import EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction, StreamingConfig
 
 #: Exponent from 0 to 1 that reduces the weight of hours with a small predicted spread in the likelihood.
@@ -67,11 +67,11 @@ def drop(config: StreamingConfig, inputs: ModelInputs[Tensor], chance: Tensor) -
     inputs : ModelInputs
         A batch of sequences, with ``hourly`` of the shape ``(B, L, V)``.
     chance : Tensor
-        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3 + G)`` for the G groups of state
-        features (:func:`state_groups`). The first L rows are for the observations of each hour. The last row
-        is for whole variables, static site features, patches, two shares, and groups of state features. The
-        shares, multiplied by ``variable_dropout`` and ``static_dropout``, are those of the variables and
-        statics to mask, so that some sequences keep all of them.
+        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3 + G)`` for G groups of state features
+        (:func:`~xcarbon.models.state.state_groups`). The first L rows are for the observations of each hour.
+        The last row is for whole variables, static site features, patches, two shares, and groups of state
+        features. The shares, multiplied by ``variable_dropout`` and ``static_dropout``, are those of the
+        variables and statics to mask, so that some sequences keep all of them.
 
     Returns
     -------
@@ -102,33 +102,6 @@ def _split(config: StreamingConfig, chance: Tensor) -> tuple[Tensor, Tensor]:
     return chance[:, :first], chance[:, first:]
 
 
-def state_groups(state: Sequence[str]) -> list[list[int]]:
-    """Group state features that are masked together.
-
-    Parameters
-    ----------
-    state : sequence of str
-        M state features.
-
-    Returns
-    -------
-    list of list of int
-        G groups of positions in ``state``: the whole memory, all satellite series, the memory of each
-        variable, and each satellite series.
-
-    Examples
-    --------
-    >>> state_groups(["TA_1D", "TA_30D", "VPD_1D", "LAI"])
-    [[0, 1, 2], [3], [0, 1], [2], [3]]
-    """
-    groups: dict[str, list[int]] = {"the memory": [], "all satellite series": []}
-    for number, feature in enumerate(state):
-        code = memory_code(feature)
-        groups["all satellite series" if code is None else "the memory"].append(number)
-        groups.setdefault(code or feature, []).append(number)
-    return list(groups.values())
-
-
 def drop_state(config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chance: Tensor) -> Tensor:
     """Mask groups of state features at random, in all hours of a window or sequence.
 
@@ -139,7 +112,8 @@ def drop_state(config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chan
     state : Tensor
         State of each hour, shape ``(B, L, M)``.
     chance : Tensor
-        Uniform random numbers in [0, 1), shape ``(B, G)``, for the G groups of :func:`state_groups`.
+        Uniform random numbers in [0, 1), shape ``(B, G)``, for the G groups of
+        :func:`~xcarbon.models.state.state_groups`.
 
     Returns
     -------

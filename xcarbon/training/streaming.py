@@ -19,10 +19,11 @@ from xcarbon.core.validation import check_range
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
+from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import join_processes
-from xcarbon.training.objective import drop, state_groups
+from xcarbon.training.objective import drop
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences

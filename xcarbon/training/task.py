@@ -47,7 +47,7 @@ class Task:
         if len(self.targets) != 1:
             raise ModelError(
                 f"this kind of model predicts one target, found {list(self.targets)}: only a streaming "
-                "EcoPerceiver predicts several"
+                "EcoPerceiver and XGBoost predict several"
             )
         return self.targets[0]
 
