@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
@@ -22,7 +23,7 @@ from xcarbon.models.registry import KINDS, resolve
 #: File of everything but the weights.
 SETTINGS = "model.json"
 #: Number of the layout of the folder; it is increased when the layout changes.
-FORMAT = 3
+FORMAT = 4
 
 
 class ModelConfig(Protocol):
@@ -129,6 +130,15 @@ class Scaler:
         for code, (_, std) in self.targets.items():
             if not std > 0:
                 raise ModelError(f"the standard deviation of the target {code} must be positive, found {std}")
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> Scaler:
+        """Create the scaler from the dictionary that ``dataclasses.asdict`` returns, also after JSON."""
+        pairs = {
+            name: {code: (first, second) for code, (first, second) in settings[name].items()}
+            for name in ("targets", "bounds")
+        }
+        return cls(**(settings | pairs))
 
 
 @dataclass
@@ -278,34 +288,24 @@ class CarbonModel:
                 f"{path} is a model of format {settings.get('format')}, but this version of xcarbon reads "
                 f"format {FORMAT}: train the model again"
             )
-        if not isinstance(kind, str) or kind not in KINDS or KINDS[kind].predictor is None:
-            raise ModelError(
-                f"{path} is a model of the unknown kind {kind!r}; the kinds are {list(KINDS)}: import the "
-                "package that registers it"
-            )
-        predictor_class: type[Predictor] = resolve(KINDS[kind].predictor)
         try:
-            weights = (path / predictor_class.file).read_bytes()
+            cls_predictor = predictor_class(kind)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+        try:
+            weights = (path / cls_predictor.file).read_bytes()
             if checksum != _checksum(settings, weights):
                 raise ModelError(
-                    f"{path}: {SETTINGS} or {predictor_class.file} is damaged or was edited, since they do "
+                    f"{path}: {SETTINGS} or {cls_predictor.file} is damaged or was edited, since they do "
                     "not have the checksum with which the model was saved: copy the folder again"
                 )
-            config = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in settings["config"].items()
-            }
-            predictor = predictor_class.from_bytes(config, weights)
-            targets, bounds = (
-                {code: (first, second) for code, (first, second) in settings["scaler"].pop(name).items()}
-                for name in ("targets", "bounds")
-            )
-            scaler = Scaler(**settings["scaler"], targets=targets, bounds=bounds)
+            predictor = cls_predictor.from_bytes(as_tuples(settings["config"]), weights)
+            scaler = Scaler.from_dict(settings["scaler"])
         except OSError as error:
-            raise ModelError(f"{path} is not a model folder with {predictor_class.file}: {error}") from error
-        except (LookupError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} is not a model folder with {cls_predictor.file}: {error}") from error
+        except (LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{path}: settings and weights do not fit together: {error}") from error
-        for code, found in bounds.items():
+        for code, found in scaler.bounds.items():
             known = scaling_bounds(code)
             if known != found:
                 raise ModelError(
@@ -323,6 +323,21 @@ class CarbonModel:
     def __dask_tokenize__(self) -> str:
         """Make the names of Dask tasks depend on the model's content, not on its address in memory."""
         return f"CarbonModel-{self.fingerprint()}"
+
+
+def predictor_class(kind: Any) -> type[Predictor]:
+    """Return the class that reads the weights of a kind; raise a ModelError if the kind is unknown."""
+    if not isinstance(kind, str) or kind not in KINDS or KINDS[kind].predictor is None:
+        raise ModelError(
+            f"a model of the unknown kind {kind!r}; the kinds are {list(KINDS)}: import the package that "
+            "registers it"
+        )
+    return cast("type[Predictor]", resolve(KINDS[kind].predictor))
+
+
+def as_tuples(config: dict[str, Any]) -> dict[str, Any]:
+    """Turn the lists of settings that were read from JSON into tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
 
 
 def _checksum(settings: dict[str, Any], weights: bytes) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 import xarray as xr
@@ -45,12 +43,6 @@ class TowerSequences:
             self._patches = torch.from_numpy(towers[0].patches)
             self._patch_index = _joined([tower.data["patch_index"].values for tower in towers])
         self.starts = self._cut()
-
-    def without_statics(self) -> TowerSequences:
-        """Return the same sequences, sharing the same arrays, without static site features."""
-        without_statics = copy.copy(self)
-        without_statics._statics = None
-        return without_statics
 
     def _cut(self) -> Tensor:
         """Cut all towers into sequences, and keep the starts of those with enough targets."""

@@ -42,9 +42,6 @@ class StreamingTraining(TrainingConfig):
         a record.
     members : int
         Number of networks to train, one after another, each with its own seed; several form an ensemble.
-    without_statics : int
-        Number of members, the last ones, that use no static site features. Their errors differ from those of
-        the other members, and they predict where all features are unknown.
     batch_size, micro_batch, val_windows : int
         Numbers of sequences, instead of windows.
     """
@@ -56,7 +53,6 @@ class StreamingTraining(TrainingConfig):
     val_windows: int = 500
     length: int = 512
     members: int = 1
-    without_statics: int = 0
     # Every hour of a sequence counts in the loss, and rotations need single precision.
     loss: str = field(default="window", init=False)
     precision: Any = field(default="32-true", init=False)
@@ -64,7 +60,6 @@ class StreamingTraining(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, "members", ge=1)
-        check_range(self, "without_statics", ge=0, le=self.members)
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
@@ -72,19 +67,16 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     training = configure(StreamingTraining, settings, also=["network"], seed=task.seed)
     inputs = {"variables": task.variables, "bands": task.bands, "state": task.available_state()}
     config = configure(StreamingConfig, network or {}, **inputs, targets=task.targets)
-    configs = [config] * (training.members - training.without_statics)
-    configs += [dataclasses.replace(config, statics=())] * training.without_statics
-    return train(task, configs, training, [None] * training.members)
+    return train(task, config, training, [None] * training.members)
 
 
 def train(
     task: Task,
-    configs: Sequence[StreamingConfig],
+    config: StreamingConfig,
     training: StreamingTraining,
     starts: Sequence[CarbonModel | None],
 ) -> CarbonModel:
-    """Train a network for each of ``configs``, from its model in ``starts`` or from random weights."""
-    config = max(configs, key=lambda config: len(config.statics))
+    """Train a network for each of ``starts``, from this model or from random weights."""
     if training.length < config.window:
         raise ModelError(
             f"length must be at least the window of {config.window} hours, found {training.length}"
@@ -98,15 +90,15 @@ def train(
     towers = _load(task, config, training, task.train)
     val = None if task.val is None else _load(task, config, training, task.val)
     own_scaler = task.scaler(towers.moments())
-    folder, alone, trained = RunFolder(task.run_dir), len(configs) == 1, []
+    folder, alone, trained = RunFolder(task.run_dir), len(starts) == 1, []
     if not alone:
         settings = {"training": dataclasses.asdict(training), **task.towers()}
         folder.check(settings, task.resume)
         if not task.resume:
             folder.begin(settings)
-    for number, (config, start) in enumerate(zip(configs, starts, strict=True)):
+    for number, start in enumerate(starts):
         member = folder if alone else RunFolder(folder.path / f"member-{number}")
-        own = dataclasses.replace(training, seed=training.seed * len(configs) + number)
+        own = dataclasses.replace(training, seed=training.seed * len(starts) + number)
         scaler, provenance = own_scaler, task.provenance(own, "torch")
         if start is not None:
             scaler = dataclasses.replace(start.scaler, max_qc=task.max_qc)
@@ -117,8 +109,7 @@ def train(
         elif run.model.network.state is not None:
             run.model.network.state.standardise(*towers.state_moments())
         run.start(task.resume if alone else member.exists)
-        sets = (towers, val) if config.statics else (towers.without_statics(), val and val.without_statics())
-        trained.append(run.train(*sets))
+        trained.append(run.train(towers, val))
     if alone:
         return trained[0]
     together = ensemble(trained)
