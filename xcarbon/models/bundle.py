@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import SPREAD, variable
+from xcarbon.models import live
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.live import LiveState
 from xcarbon.models.registry import KINDS, resolve
 
 #: File of everything but the weights.
@@ -218,6 +221,82 @@ class CarbonModel:
         if self.has_spread:
             series[len(std) :] *= std * np.float32(self.scaler.spread)
         return series
+
+    def begin(self, **place: Any) -> LiveState:
+        """Return the state of a tower before its first hour, for predictions with :meth:`step`.
+
+        Parameters
+        ----------
+        **place
+            Static site features that are known: ``igbp``, ``lat``, ``lon`` and ``elevation``.
+
+        Returns
+        -------
+        LiveState
+
+        Raises
+        ------
+        ModelError
+            If a feature is unknown, or the model reads satellite patches.
+        MetadataError
+            If ``igbp`` is not a class.
+        """
+        if self.config.bands:
+            raise ModelError("a model with satellite patches does not predict hour by hour")
+        return live.begin(self, place)
+
+    def step(
+        self, state: LiveState, hours: Mapping[str, Any]
+    ) -> tuple[dict[str, NDArray[np.float32]], LiveState]:
+        """Predict the next hour, or several hours, of a tower as they are measured.
+
+        Parameters
+        ----------
+        state : LiveState
+            State after the hour before: from :meth:`begin`, an earlier call, or a file.
+        hours : mapping of str to array_like
+            ``time``, the start of the hour in local standard time, and the hourly variables and satellite
+            series in the units of the vocabulary, each a number or an array of shape ``(n,)`` for n
+            consecutive hours. What is absent or NaN is missing. Quality flags ``<VAR>_QC`` are used as by
+            ``ds.carbon.predict``. Hours between the state and the first of these hours are missing hours.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The ``outputs`` of each hour in the units of the targets, float32, shape ``(n,)``.
+        LiveState
+            State after the last hour.
+
+        Raises
+        ------
+        ModelError
+            If the state belongs to another model.
+        TimestampError
+            If the hours do not follow each other or the state.
+
+        Notes
+        -----
+        The predictions are those of ``ds.carbon.predict(..., causal=True)`` for the whole record, up to
+        rounding. A past of years is summarised in one call: pass all its hours.
+
+        Examples
+        --------
+        >>> import xcarbon
+        >>> model = xcarbon.load("nee-fluxnet2015")
+        >>> state = model.begin(igbp="ENF", lat=51.0, lon=13.6)
+        >>> hour = {"time": np.datetime64("2014-07-01T12"), "TA": 20.0, "SW_IN": 700.0, "VPD": 10.0}
+        >>> fluxes, state = model.step(state, hour)
+        >>> sorted(fluxes)
+        ['GPP_NT', 'GPP_NT_SE', 'NEE', 'NEE_SE']
+        """
+        after, inputs = live.advance(self, state, hours)
+        count = len(np.atleast_1d(hours["time"]))
+        context = self.config.context
+        observed = np.pad(inputs.observed(self.config.variables), (context - 1, 0))
+        wanted = np.asarray(np.lib.stride_tricks.sliding_window_view(observed, context).any(axis=1))
+        wanted[: self.config.min_context - 1] = False
+        found = self.predict_series(inputs, wanted[-count:])
+        return dict(zip(self.outputs, found, strict=True)), after
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model to a folder with a file of weights and a JSON file.
