@@ -1,7 +1,5 @@
 """How fast the dissimilarity index is computed, compared with a k-d tree."""
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -42,9 +40,6 @@ class Index:
         distance, _ = self.tree.query((self.points - area.mean) / area.std * area.weights)
         return distance / area.mean_distance
 
-    def seconds(self, job: Callable[[], object]) -> float:
-        return fastest({"job": job}, 3)["job"]
-
     def track_index(self) -> float:
         """Time the k-d tree of scipy against matrix products."""
         jobs = {"products": lambda: self.area.dissimilarity(self.points), "tree": self.by_tree}
@@ -53,11 +48,11 @@ class Index:
 
     def track_rate(self) -> float:
         """Absolute rate for points without missing values."""
-        return POINTS / self.seconds(lambda: self.area.dissimilarity(self.points))
+        return POINTS / fastest({"index": lambda: self.area.dissimilarity(self.points)}, 3)["index"]
 
     def track_incomplete(self) -> float:
-        """Absolute rate if one value in a hundred is missing, so that a quarter of the points is incomplete."""
-        return POINTS / self.seconds(lambda: self.area.dissimilarity(self.incomplete))
+        """Absolute rate if one value in a hundred is missing, that is, in a quarter of the points."""
+        return POINTS / fastest({"index": lambda: self.area.dissimilarity(self.incomplete)}, 3)["index"]
 
     track_index.unit = "x faster than a k-d tree"  # type: ignore[attr-defined]
     track_rate.unit = "points per second"  # type: ignore[attr-defined]

@@ -77,8 +77,8 @@ def test_threshold_and_mean_distance_by_hand():
     # Standardised and weighted: -2, -2, 2, 2. Six pairs: two of distance 0, four of distance 4.
     assert area.mean_distance == pytest.approx(16 / 6)
     np.testing.assert_allclose(area.reference.ravel(), [-1, 1])  # equal points are left out
-    # The point at -2 is that of a or of b. To other towers, its owner has the distance 4, the other one 0, and
-    # both points of c have 4. The quartiles of 0, 4, 4, 4 are 3 and 4, so that 4 is no outlier.
+    # The reference point at -2 belongs to a or b, which has the distance 4 to other towers; the other of the
+    # two has 0, and both points of c have 4. The quartiles of 0, 4, 4, 4 are 3 and 4: 4 is no outlier.
     assert area.threshold == pytest.approx(4 / (16 / 6))
     np.testing.assert_allclose(area.dissimilarity([[0.0], [2.5], [10.0]]), [0, 1 / (16 / 6), 0], atol=1e-6)
 

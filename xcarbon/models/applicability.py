@@ -102,14 +102,16 @@ class Applicability:
         Parameters
         ----------
         features : array_like
-            Training points, shape ``(n, F)``; NaN where missing.
+            Training points, shape ``(n, F)``; NaN where missing. For slow features, one hour of each day is
+            enough.
         names : sequence of str
             Names of the features.
         groups : array_like
             Tower of each training point, shape ``(n,)``: numbers or text.
         weights : array_like
-            Weights of the features, shape ``(F,)``, for example the square root of the gain in boosted trees.
-            A feature of weight 0 is not used.
+            Weights of the features, shape ``(F,)``, for example the square root of their gain in boosted
+            trees. With the gain itself, few features decide, since squared differences are multiplied by
+            squared weights. A feature of weight 0 is not used.
         size : int
             Largest number of reference points.
         seed : int
@@ -130,8 +132,9 @@ class Applicability:
         At most 30 000 training points, about the same number from each tower, are candidates. Training points
         that lack more than a tenth of the weights are not, because points compared on few features would seem
         close. The reference points are selected one by one as the candidate that is farthest from those
-        selected before (missing values count as the mean). With 3000 of them, the index and the
-        threshold are close to those with all training points, closer than with a random sample per tower.
+        selected before (missing values count as the mean). For 26 features of 139 real towers, 3000 reference
+        points put 0.4 % of the days of other towers on another side of the threshold than all candidates do;
+        for 3000 random points it was 0.6 %.
 
         The threshold is the upper whisker of the indices of training points with respect to reference points
         of other towers: the largest index that is not above Q75 + 1.5 (Q75 - Q25). The fewer reference points
@@ -197,8 +200,9 @@ class Applicability:
 
         Notes
         -----
-        One core computes about 200 000 indices of 30 features per second if no feature is missing, and a
-        quarter of this otherwise. The memory does not depend on the number of points, except for the result.
+        For 3000 reference points and 30 features, one core computes about 180 000 indices per second. Points
+        with missing features take three times as long. The memory in use does not grow with the number of
+        points, except for the result.
         """
         values = np.asarray(features)
         if values.shape[-1:] != (len(self.names),):
