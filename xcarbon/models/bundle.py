@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import ModelError
-from xcarbon.core.variables import SPREAD, variable
+from xcarbon.core.variables import SPREAD, SUMS, variable
 from xcarbon.models import live
+from xcarbon.models.applicability import Applicability
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.live import LiveState
 from xcarbon.models.registry import KINDS, resolve
 
 #: File of everything but the weights.
 SETTINGS = "model.json"
+#: File of the area of applicability, if the model has one.
+AREA = "area.safetensors"
 #: Number of the layout of the folder; it is increased when the layout changes.
 FORMAT = 4
 
@@ -158,11 +162,15 @@ class CarbonModel:
     provenance : dict
         Values that JSON can represent: the training towers (``sites``), their citations, the settings, scores
         and versions.
+    area : Applicability or None
+        The area of applicability, if it was computed
+        (:func:`xcarbon.prediction.applicability.with_applicability`).
     """
 
     predictor: Predictor
     scaler: Scaler
     provenance: dict[str, Any] = field(default_factory=dict)
+    area: Applicability | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -173,6 +181,12 @@ class CarbonModel:
     def targets(self) -> tuple[str, ...]:
         """Codes of the predicted variables."""
         return tuple(self.scaler.targets)
+
+    @property
+    def fluxes(self) -> tuple[str, ...]:
+        """Codes of the variables that the model predicts: its targets, and sums of two of them."""
+        sums = tuple(code for code, parts in SUMS.items() if set(parts) <= set(self.targets))
+        return self.targets + sums
 
     @property
     def has_spread(self) -> bool:
@@ -329,10 +343,13 @@ class CarbonModel:
             "provenance": self.provenance,
         }
         settings, weights = json.loads(json.dumps(settings)), self.predictor.to_bytes()
-        settings["checksum"] = _checksum(settings, weights)
+        area = b"" if self.area is None else safetensors.numpy.save(self.area.to_arrays())
+        settings["checksum"] = _checksum(settings, weights + area)
         with replacing(path) as folder:
             folder.mkdir()
             (folder / self.predictor.file).write_bytes(weights)
+            if area:
+                (folder / AREA).write_bytes(area)
             (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         return path
 
@@ -373,13 +390,15 @@ class CarbonModel:
             raise ModelError(f"{path}: {error}") from error
         try:
             weights = (path / cls_predictor.file).read_bytes()
-            if checksum != _checksum(settings, weights):
+            area = (path / AREA).read_bytes() if (path / AREA).exists() else b""
+            if checksum != _checksum(settings, weights + area):
                 raise ModelError(
-                    f"{path}: {SETTINGS} or {cls_predictor.file} is damaged or was edited, since they do "
-                    "not have the checksum with which the model was saved: copy the folder again"
+                    f"{path}: {SETTINGS}, {cls_predictor.file} or {AREA} is damaged or was edited, as they "
+                    "do not have the checksum with which the model was saved: copy the folder again"
                 )
             predictor = cls_predictor.from_bytes(as_tuples(settings["config"]), weights)
             scaler = Scaler.from_dict(settings["scaler"])
+            limits = Applicability.from_arrays(safetensors.numpy.load(area)) if area else None
         except OSError as error:
             raise ModelError(f"{path} is not a model folder with {cls_predictor.file}: {error}") from error
         except (LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -391,7 +410,7 @@ class CarbonModel:
                     f"{path}: {code} was scaled with bounds {found} in training, but the vocabulary has "
                     f"{known}: train the model again"
                 )
-        return cls(predictor, scaler, settings["provenance"])
+        return cls(predictor, scaler, settings["provenance"], limits)
 
     def fingerprint(self) -> str:
         """Return a hash of settings, scaler and weights; it is equal for models with equal predictions."""
