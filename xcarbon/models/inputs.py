@@ -80,6 +80,20 @@ class ModelInputs(Generic[Array]):
         hourly = self.hourly[..., start:stop, :]
         return dataclasses.replace(self, hourly=hourly, patch_index=index, state=state).compact()
 
+    def padded(self, hours: int) -> ModelInputs[Any]:
+        """Add missing hours before the first one of a series of numpy arrays."""
+
+        def pad(field: Any, fill: float) -> Any:
+            return np.pad(field, [(hours, 0)] + [(0, 0)] * (field.ndim - 1), constant_values=fill)
+
+        fills = {"hourly": np.nan, "state": np.nan, "patch_index": -1}
+        fields = {
+            name: pad(getattr(self, name), fill)
+            for name, fill in fills.items()
+            if getattr(self, name) is not None
+        }
+        return dataclasses.replace(self, **fields)
+
     def compact(self) -> ModelInputs[Array]:
         """Keep only the patches that enter at some hour, and renumber ``patch_index`` accordingly."""
         if self.patches is None or self.patch_index is None:
