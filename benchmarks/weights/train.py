@@ -93,9 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     first, count = (int(number) for number in arguments.shard.split("/"))
     ds = open_towers(arguments.store, arguments.satellite)
     trial = {"streaming": {"max_steps": 2}, "xgboost": {"n_estimators": 2}} if arguments.trial else {}
-    work = [
-        (part, kind, seed) for part in parts(ds) for seed in range(SEEDS) for kind in MEMBERS
-    ]
+    work = [(part, kind, seed) for part in parts(ds) for seed in range(SEEDS) for kind in MEMBERS]
     for part, kind, seed in work[first::count]:
         towers, left_out = parts(ds)[part]
         folder = arguments.out / part / f"{kind}-{seed}"

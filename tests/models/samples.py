@@ -21,6 +21,7 @@ class Inputs:
     context: int = 1
     min_context: int = 1
     statics: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
 
 
 def shaken(network: Network, scale: float = 0.2) -> Network:

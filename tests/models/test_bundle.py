@@ -37,7 +37,7 @@ def network() -> CarbonModel:
 
 @pytest.fixture
 def trees() -> CarbonModel:
-    predictor = BoostedTrees(BoostedTreesConfig(VARIABLES, (), 4), grow(3))
+    predictor = BoostedTrees(BoostedTreesConfig(VARIABLES, context=4), grow(3))
     return CarbonModel(predictor, SCALER, {"sites": ["DE-Tha"], "data": {}})
 
 

@@ -36,12 +36,16 @@ def series(
     hourly = torch.rand(hours, variables, generator=random) - 0.5
     hourly[torch.rand(hours, variables, generator=random) < missing] = torch.nan
     hourly[torch.rand(hours, generator=random) < missing / 3] = torch.nan
+    state = None
+    if config.state:
+        state = 3 * torch.randn(hours, len(config.state), generator=random)
+        state[torch.rand(state.shape, generator=random) < missing] = torch.nan
     if not bands:
-        return ModelInputs(hourly)
+        return ModelInputs(hourly, state=state)
     patches = torch.rand(5, bands, 8, 8, generator=random) * 2 - 1
     index = torch.randint(0, 5, (hours,), generator=random)
     index[torch.rand(hours, generator=random) >= patched] = -1
-    return ModelInputs(hourly, patches, index)
+    return ModelInputs(hourly, patches, index, state=state)
 
 
 def plainly(network: EcoPerceiver, data: ModelInputs) -> Tensor:
@@ -50,6 +54,8 @@ def plainly(network: EcoPerceiver, data: ModelInputs) -> Tensor:
     windows = ModelInputs(data.hourly.unfold(0, context, 1).transpose(1, 2))  # (W, T, V)
     if index is not None:
         windows.patches, windows.patch_index = data.patches, index.unfold(0, context, 1)
+    if data.state is not None:
+        windows.state = data.state.unfold(0, context, 1).transpose(1, 2)  # (W, T, M)
     with torch.no_grad():
         return network(windows)[:, -1]
 
@@ -69,6 +75,7 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 @given(
     variables=st.sets(st.sampled_from(PAPER_INPUTS), min_size=1),
     bands=st.sampled_from([(), PATCH_BANDS[:1], PATCH_BANDS]),
+    state=st.sampled_from([(), ("TA_30D",), ("VPD_1D", "TA_CLIMATE", "FAPAR")]),
     context=st.sampled_from([1, 2, 6, 32]),
     layers=st.sampled_from([(2, 2), (1, 0), (3, 1), (0, 2)]),
     normalize=st.booleans(),
@@ -82,12 +89,25 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 )
 @settings(max_examples=60)
 def test_equals_the_plain_model(
-    variables, bands, context, layers, normalize, causal, octaves, windows, step, missing, patched, seed
+    variables,
+    bands,
+    state,
+    context,
+    layers,
+    normalize,
+    causal,
+    octaves,
+    windows,
+    step,
+    missing,
+    patched,
+    seed,
 ):
     network = make(
         seed,
         variables=tuple(sorted(variables)),
         bands=bands,
+        state=state,
         context=context,
         cross_blocks=layers[0],
         self_layers=layers[1],
@@ -143,9 +163,9 @@ def encoded_hours(monkeypatch) -> list[int]:
     counts: list[int] = []
     encode = fast._Step.encode
 
-    def counting(step, hourly, patches=None):
-        counts.append(len(hourly))
-        return encode(step, hourly, patches)
+    def counting(step, inputs):
+        counts.append(len(inputs.hourly))
+        return encode(step, inputs)
 
     monkeypatch.setattr(fast._Step, "encode", counting)
     return counts
@@ -185,6 +205,16 @@ def test_arrays_are_reused_from_step_to_step(monkeypatch):
     assert made == [10, 5]
 
 
+def test_without_a_state_it_is_missing():
+    network = make(state=("TA_30D", "LAI"))
+    network, data = in_float64(network, series(network, 12))
+    wanted = everything(network, data)
+    unknown = replace(data, state=torch.full_like(data.state, torch.nan))
+    found = predict_series(network, replace(data, state=None), wanted)
+    assert_equal(found, predict_series(network, unknown, wanted))
+    assert not torch.allclose(found, predict_series(network, data, wanted))
+
+
 def test_changed_weights_change_the_prediction():
     network = make()
     data = series(network, 10)
@@ -199,12 +229,14 @@ def test_changed_weights_change_the_prediction():
 
 def test_steps_fit_into_their_budget(monkeypatch):
     """Size of the arrays of a step, with its keys and values and one LayerNorm."""
-    for sizes in ({}, {"variables": PAPER_INPUTS[:5], "bands": ()}, {"width": 256, "context": 64}):
+    few = {"variables": PAPER_INPUTS[:5], "bands": (), "state": ("TA_30D",)}
+    for sizes in ({}, few, {"width": 256, "context": 64}):
         network = EcoPerceiver(EcoPerceiverConfig(**sizes))
         config, windows = network.config, windows_per_step(network)
         with torch.inference_mode():
             step = fast._Step(network, windows)
-            inputs = step.encode(torch.zeros(windows + config.context - 1, len(config.variables)))
+            hourly = torch.zeros(windows + config.context - 1, len(config.variables))
+            inputs = step.encode(ModelInputs(hourly))
         arrays = [value for value in (*vars(step).values(), *inputs) if isinstance(value, Tensor)]
         storages = {array.untyped_storage().data_ptr(): array.untyped_storage().nbytes() for array in arrays}
         taken = sum(storages.values()) + step.x.nbytes

@@ -18,7 +18,9 @@ from xcarbon.core.errors import ModelError
 from xcarbon.models.inputs import ModelInputs
 
 VARIABLES = ("DOY", "TA", "P")
-CONFIG = SimpleNamespace(variables=VARIABLES, bands=("B1", "snow"), statics=("igbp", "lat"), patch_size=8)
+CONFIG = SimpleNamespace(
+    variables=VARIABLES, bands=("B1", "snow"), statics=("igbp", "lat"), state=("TA_30D",)
+)
 
 
 @st.composite
@@ -34,7 +36,7 @@ def inputs(draw) -> ModelInputs:
     )
     index = index if patches else np.full_like(index, -1)
     images = np.arange(patches, dtype=float)[:, None, None, None] * np.ones((1, 2, 8, 8))
-    return ModelInputs(hourly, images, index, rng.random((*batch, 2)))
+    return ModelInputs(hourly, images, index, rng.random((*batch, 2)), rng.random((*batch, hours, 1)))
 
 
 def entering(found: ModelInputs) -> np.ndarray:
@@ -50,11 +52,24 @@ def test_hours_keep_their_values_and_patches(whole, data):
     part = whole.between(start, stop)
     np.testing.assert_array_equal(part.hourly, whole.hourly[..., start:stop, :])
     np.testing.assert_array_equal(entering(part), entering(whole)[..., start:stop])
+    np.testing.assert_array_equal(part.state, whole.state[..., start:stop, :])
     assert part.statics is whole.statics
     assert set(part.patch_index.flat) - {-1} == set(range(len(part.patches)))
     tensors = whole.map(torch.from_numpy).between(start, stop)
     for name, array in vars(part).items():
         np.testing.assert_array_equal(getattr(tensors, name).numpy(), array)
+
+
+@given(inputs(), st.integers(0, 4))
+def test_missing_hours_are_added_before_the_first(whole, hours):
+    padded = whole.padded(hours) if whole.hourly.ndim == 2 else None
+    if padded is None:
+        return
+    assert np.isnan(padded.hourly[:hours]).all() and np.isnan(padded.state[:hours]).all()
+    assert (padded.patch_index[:hours] == -1).all()
+    for name, field in vars(padded.between(hours, None)).items():
+        np.testing.assert_array_equal(field, getattr(whole.compact(), name))
+    assert ModelInputs(whole.hourly).padded(hours).state is None
 
 
 @given(inputs())
@@ -71,11 +86,13 @@ def test_without_patches_nothing_is_numbered():
     assert bare.compact() is bare
     part = bare.between(1, 3)
     assert part.hourly.base is bare.hourly, "a view"
-    assert (part.patches, part.patch_index, part.statics) == (None, None, None)
+    assert (part.patches, part.patch_index, part.statics, part.state) == (None,) * 4
 
 
 def test_a_series_becomes_a_batch_and_moves():
-    whole = ModelInputs(np.zeros((4, 3)), np.zeros((1, 2, 8, 8)), np.full(4, -1), np.zeros(2))
+    whole = ModelInputs(
+        np.zeros((4, 3)), np.zeros((1, 2, 8, 8)), np.full(4, -1), np.zeros(2), np.zeros((4, 1))
+    )
     batch = whole.batched()
     batch.check(CONFIG)
     assert batch.patches is whole.patches
@@ -113,10 +130,13 @@ class Sum(torch.nn.Module):
         ("patches", (5, 2, 8, 7), r"patches must have the shape \(5, 2, 8, 8\), found \(5, 2, 8, 7\)"),
         ("patch_index", (2, 3), r"patch_index must have the shape \(2, 4\), found \(2, 3\)"),
         ("statics", (1, 2), r"statics must have the shape \(2, 2\), found \(1, 2\)"),
+        ("state", (2, 4, 2), r"state must have the shape \(2, 4, 1\), found \(2, 4, 2\)"),
     ],
 )
 def test_wrong_shapes_are_named(name, shape, message):
-    right = ModelInputs(np.zeros((2, 4, 3)), np.zeros((5, 2, 8, 8)), np.zeros((2, 4)), np.zeros((2, 2)))
+    right = ModelInputs(
+        np.zeros((2, 4, 3)), np.zeros((5, 2, 8, 8)), np.zeros((2, 4)), np.zeros((2, 2)), np.zeros((2, 4, 1))
+    )
     right.check(CONFIG)
     right.check(CONFIG, hours=4)
     with pytest.raises(ModelError, match=message):

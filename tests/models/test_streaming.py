@@ -63,12 +63,16 @@ def sequences(
     lower, upper, _ = torch.tensor([STATICS[code] for code in config.statics]).double().view(-1, 3).T
     statics = (lower + (upper - lower) * uniform(batch, len(config.statics))).round()
     statics[uniform(*statics.shape) < missing] = torch.nan
+    state = None
+    if config.state:
+        state = 8 * uniform(batch, hours, len(config.state)) - 4
+        state[uniform(*state.shape) < missing] = torch.nan
     if not config.bands:
-        return ModelInputs(hourly, statics=statics)
+        return ModelInputs(hourly, statics=statics, state=state)
     patches = uniform(5, len(config.bands), 8, 8) * 2 - 1
     index = torch.randint(0, 5, (batch, hours), generator=random)
     index[uniform(batch, hours) > 0.2] = -1
-    return ModelInputs(hourly, patches, index, statics)
+    return ModelInputs(hourly, patches, index, statics, state)
 
 
 def in_parts(
@@ -120,6 +124,8 @@ def plainly(network: StreamingEcoPerceiver, data: ModelInputs) -> Tensor:
     predicted = []
     for b in range(batch):
         x = network.latent.expand(hours, -1)
+        if network.state is not None:
+            x = x + network.state(data.state[b : b + 1], data.hourly[b : b + 1])[0]
         for number, layer in enumerate(network.layers):
             if number < config.cross_blocks:
                 x = torch.stack([cross(network.cross[number], x[t], b, t) for t in range(hours)])
@@ -134,7 +140,13 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("hours", "settings"),
-    [(13, {}), (3, {}), (10, {"window": 1, "layers": 2}), (9, {"bands": (), "statics": ()})],
+    [
+        (13, {}),
+        (3, {}),
+        (10, {"window": 1, "layers": 2}),
+        (9, {"bands": (), "statics": ()}),
+        (9, {"state": ("TA_7D", "FAPAR")}),
+    ],
 )
 def test_equals_the_model_written_hour_by_hour(hours, settings):
     network = make(**settings)
@@ -150,19 +162,21 @@ def test_equals_the_model_written_hour_by_hour(hours, settings):
     variables=st.sets(st.sampled_from(PAPER_INPUTS), min_size=1),
     bands=st.sampled_from([(), PATCH_BANDS]),
     statics=st.sets(st.sampled_from(list(STATICS))),
+    state=st.sampled_from([(), ("TA_30D",), ("VPD_1D", "TA_CLIMATE", "FAPAR")]),
     spread=st.booleans(),
     missing=st.sampled_from([0.0, 0.3, 1.0]),
     seed=st.integers(0, 100),
 )
 @settings(max_examples=50)
 def test_chunks_of_any_length_give_what_one_pass_gives(
-    chunks, window, batch, variables, bands, statics, spread, missing, seed
+    chunks, window, batch, variables, bands, statics, state, spread, missing, seed
 ):
     network = make(
         seed,
         variables=tuple(sorted(variables)),
         bands=bands,
         statics=tuple(sorted(statics)),
+        state=state,
         window=window,
         spread=spread,
     )
@@ -177,8 +191,9 @@ def test_chunks_of_any_length_give_what_one_pass_gives(
         assert_equal(found.log_scale, whole.log_scale)
 
 
-def test_hour_by_hour_gives_what_one_pass_gives_and_remembers_no_more():
-    network = make()
+@pytest.mark.parametrize("state", [(), ("TA_30D", "FAPAR")])
+def test_hour_by_hour_gives_what_one_pass_gives_and_remembers_no_more(state):
+    network = make(state=state)
     data = sequences(network.config, 2, 30)
     with torch.no_grad():
         found, cache = in_parts(network, data, [1] * 30)
@@ -187,7 +202,7 @@ def test_hour_by_hour_gives_what_one_pass_gives_and_remembers_no_more():
 
 
 def test_a_series_is_what_one_pass_gives(monkeypatch):
-    network = make(spread=True)
+    network = make(spread=True, state=("TA_30D", "FAPAR"))
     data = sequences(network.config, 2, 47)
     expected = network(data)
     for chunk in (10, 47, 100):
@@ -196,7 +211,7 @@ def test_a_series_is_what_one_pass_gives(monkeypatch):
         assert_equal(found.mean, expected.mean)
         assert_equal(found.log_scale, expected.log_scale)
     assert not found.mean.requires_grad
-    assert predict_series(make(), data).log_scale is None
+    assert predict_series(make(state=network.config.state), data).log_scale is None
 
 
 def test_a_chunk_holds_only_the_patches_that_it_sees():
@@ -237,15 +252,16 @@ def test_an_hour_sees_its_receptive_field_and_nothing_else(window, layers, block
 
 
 def test_nothing_that_comes_later_changes_an_hour():
-    network = make()
+    network = make(state=("TA_30D", "FAPAR"))
     data = sequences(network.config, 2, 24)
     with torch.no_grad():
         before = network(data).mean
         for hour in (1, 7, 23):
-            hourly, index = data.hourly.clone(), data.patch_index.clone()
+            hourly, index, state = data.hourly.clone(), data.patch_index.clone(), data.state.clone()
             hourly[:, hour:] = 0.1
             index[:, hour:] = 0
-            after = network(replace(data, hourly=hourly, patch_index=index)).mean
+            state[:, hour:] = 1.0
+            after = network(replace(data, hourly=hourly, patch_index=index, state=state)).mean
             torch.testing.assert_close(after[:, :hour], before[:, :hour], rtol=0, atol=0)
             assert (after[:, hour] != before[:, hour]).all()
 

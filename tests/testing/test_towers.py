@@ -354,3 +354,30 @@ def test_release_of_no_product_is_an_error(month: xr.Dataset, tmp_path: Path) ->
     with pytest.raises(KeyError):
         write_release(month, "SY-999", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+# --- Satellite series -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patches", [True, False])
+def test_satellite_series_follow_the_vegetation(patches) -> None:
+    with raise_on_compute():
+        ds = synthetic_towers(4, satellite=True, patches=patches)
+    assert ds.sizes["day"] == (365 if patches else 46)
+    assert ds["FAPAR"].attrs["composite_days"] == 8
+    series = ds[["FAPAR", "FAPAR_QC", "LAI", "LAI_QC"]].load()
+    assert series["FAPAR_QC"].dtype == np.int8 and series["LAI"].dtype == np.float32
+    assert (series["FAPAR"].isnull() == (series["FAPAR_QC"] == -1)).all()
+    assert (series["LAI"].notnull().sum("day") > 40).all()
+    for number in range(4):
+        summer, winter = summer_and_winter(series["LAI"][number], float(ds["lat"][number]))
+        assert summer.mean() > winter.mean()
+    whole = synthetic_towers(4, satellite=True, patches=False, gaps=False)
+    assert whole["FAPAR"].notnull().all() and (whole["FAPAR_QC"] == 0).all()
+
+
+def test_satellite_series_change_nothing_else() -> None:
+    ds = synthetic_towers(2, satellite=True, patches=False, variables=["TA"])
+    names = ["FAPAR", "FAPAR_QC", "LAI", "LAI_QC", "day"]
+    plain = synthetic_towers(2, patches=False, variables=["TA"])
+    xr.testing.assert_equal(ds.drop_vars(names).compute(), plain.compute())

@@ -44,8 +44,8 @@ def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
 
     Examples
     --------
-    >>> load("nee-fluxnet2015").outputs
-    ('NEE', 'NEE_SE')
+    >>> load("nee-fluxnet2015").targets
+    ('NEE', 'GPP_NT')
     """
     if isinstance(model, CarbonModel):
         return model

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.signal import lfilter
 
 from xcarbon.core.conventions import HOUR
-from xcarbon.core.errors import TimestampError
+from xcarbon.core.errors import MetadataError, TimestampError
 from xcarbon.core.validation import check_hourly, check_units, check_variables
 from xcarbon.core.variables import MEMORY, VARIABLES
 from xcarbon.prep.labels import read_labels
@@ -144,7 +144,7 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
     VariableError
         If ``ds`` or ``history`` lacks one of the variables.
     MetadataError
-        If a variable has other units than the vocabulary.
+        If a variable has other units than the vocabulary, or ``history`` lacks a tower or cell of ``ds``.
     TimestampError
         If a time axis is not hourly, or ``history`` does not end before ``ds`` begins.
 
@@ -179,13 +179,20 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
 
 
 def _before(ds: xr.Dataset, history: xr.Dataset) -> xr.Dataset:
-    """Return the history up to the hour before ``ds``, with missing hours where the two do not meet."""
+    """Return the history of the places of ``ds`` up to the hour before it; missing hours fill a gap."""
     first, last = ds["time"].values[0], history["time"].values[-1]
     if last >= first:
         raise TimestampError(
             f"the history must end before the Dataset begins, but it ends at {last} and the Dataset begins "
             f"at {first}: pass history=ds.sel(time=slice(None, start)) without the hours of the Dataset"
         )
+    for dim in ds.dims:
+        if dim in ("time", "day") or dim not in history.indexes or dim not in ds.indexes:
+            continue
+        absent = ds.indexes[dim].difference(history.indexes[dim])
+        if len(absent):
+            raise MetadataError(f"the history lacks {len(absent)} values of {dim}, such as {absent[0]}")
+        history = history.sel({dim: ds.indexes[dim]})
     hours = np.arange(history["time"].values[0], first, HOUR)
     return history if hours.size == history.sizes["time"] else history.reindex(time=hours)
 

@@ -34,7 +34,7 @@ Generator = np.random.Generator
 #: Codes of all variables that can be simulated.
 SIMULATED = (*PAPER_INPUTS[2:], *TARGETS, "SW_IN_POT", "SWC_1", "TS_1")
 #: Numbers of the independent random streams of a tower.
-_SITE, _WEATHER, _FLUX, _GAPS, _PATCH = range(5)
+_SITE, _WEATHER, _FLUX, _GAPS, _PATCH, _SERIES = range(6)
 
 _STEFAN_BOLTZMANN = 5.670374e-8  # [W m-2 K-4]
 _KELVIN = 273.15
@@ -465,3 +465,28 @@ def _hide(patch: NDArray[np.float32], fill: NDArray[np.bool_]) -> NDArray[np.flo
     missing = np.full(len(PATCH_BANDS), np.nan, np.float32)
     missing[len(REFLECTANCE_BANDS) :] = MISSING_FLAG
     return np.where(fill[:, np.newaxis], missing[:, np.newaxis, np.newaxis], patch)
+
+
+# --- Satellite series ---------------------------------------------------------
+
+#: Length of a composite [days].
+COMPOSITE_DAYS = 8
+#: Satellite series that are simulated, each with its quality flags.
+SERIES = ("FAPAR", "FAPAR_QC", "LAI", "LAI_QC")
+
+
+def composite_days(period: Period) -> NDArray[np.datetime64]:
+    """Return the day at the centre of each composite."""
+    return period.days[COMPOSITE_DAYS // 2 :: COMPOSITE_DAYS]
+
+
+def tower_series(site: Site, period: Period, gaps: bool) -> NDArray[np.float32]:
+    """Return the :data:`SERIES` of one tower, ``(row, day)``; NaN or -1 where clouds hide the surface."""
+    rng = site.rng(_SERIES)
+    fapar = _phenology(site, period)[_NOON][COMPOSITE_DAYS // 2 :: COMPOSITE_DAYS]
+    fapar = np.clip(site.vigour * fapar + 0.02 * rng.standard_normal(fapar.size), 0.01, 0.98)
+    flags = np.zeros(fapar.size)
+    if gaps:
+        flags = rng.choice([0.0, 1.0, 2.0, MISSING_FLAG], fapar.size, p=[0.75, 0.1, 0.1, 0.05])
+        fapar[flags == MISSING_FLAG] = np.nan
+    return np.stack([fapar, flags, -2 * np.log(1 - fapar), flags]).astype(np.float32)

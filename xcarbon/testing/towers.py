@@ -38,14 +38,19 @@ from xcarbon.core.variables import (
 )
 from xcarbon.io.modis.grid import PATCH_PIXELS, patch_centre, patch_grid
 from xcarbon.io.store import CHUNK
+from xcarbon.prep.satellite import join_satellite
 from xcarbon.testing.simulation import (
+    COMPOSITE_DAYS,
+    SERIES,
     SIMULATED,
     Period,
     Site,
+    composite_days,
     draw_site,
     flag_scheme,
     tower_patches,
     tower_rows,
+    tower_series,
 )
 
 
@@ -55,6 +60,7 @@ def synthetic_towers(
     seed: int = 0,
     *,
     patches: bool = True,
+    satellite: bool = False,
     variables: Sequence[str] | None = None,
     gaps: bool = True,
     start: str = "2010-01-01",
@@ -73,6 +79,9 @@ def synthetic_towers(
         ``start``, so the first twelve of a hundred towers are the same as twelve towers.
     patches : bool
         Whether to add ``reflectance``, ``snow`` and ``water``.
+    satellite : bool
+        Whether to add the satellite series ``FAPAR`` and ``LAI`` of composites of eight days, with their
+        quality flags.
     variables : sequence of str, optional
         Codes of the variables. Default: the inputs of the paper and the targets; ``SW_IN_POT``, ``SWC_1`` and
         ``TS_1`` can be selected as well. Variables that have quality flags in FLUXNET have them here.
@@ -121,7 +130,8 @@ def synthetic_towers(
     )
     if patches:
         ds = ds.merge(_patch_dataset(sites, period, gaps=gaps))
-    return apply(ds)
+    ds = apply(ds)
+    return join_satellite(ds, _series_dataset(sites, period, gaps=gaps)) if satellite else ds
 
 
 @contextmanager
@@ -398,6 +408,19 @@ def _series(sites: list[Site], period: Period, codes: list[str], *, gaps: bool) 
         else:
             series[row] = (("site", "time"), stack[:, position])
     return series
+
+
+def _series_dataset(sites: list[Site], period: Period, *, gaps: bool) -> xr.Dataset:
+    """Return lazy satellite series, which are parts of one array ``(site, row, day)``."""
+    day = composite_days(period)
+    stack = _per_site(tower_series, sites, (len(SERIES), day.size), period=period, gaps=gaps)
+    ds = xr.Dataset(coords={"day": day, "site": _site_coords(sites)["site"]})
+    for number, name in enumerate(SERIES):
+        flags = name.endswith(QC)
+        values = stack[:, number].astype("int8") if flags else stack[:, number]
+        attrs = {} if flags else {"composite_days": float(COMPOSITE_DAYS)}
+        ds[name] = (("site", "day"), values, attrs)
+    return apply(ds)
 
 
 def _patch_dataset(sites: list[Site], period: Period, *, gaps: bool) -> xr.Dataset:

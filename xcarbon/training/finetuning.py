@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import SPREAD
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import members
 from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.streaming import StreamingConfig
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.streaming import StreamingTraining, train
 from xcarbon.training.task import Task, configure
@@ -57,9 +58,15 @@ def fit(
         raise ModelError(
             f"only a streaming EcoPerceiver can be fine-tuned, but the model is a {model.predictor.name}"
         )
-    if model.targets != task.targets:
+    if not set(task.targets) <= set(model.targets):
         raise ModelError(
             f"the model predicts {list(model.targets)} and cannot be fine-tuned for {list(task.targets)}"
+        )
+    networks = [_select_targets(network, task.targets) for network in networks]
+    if any(network.config != networks[0].config for network in networks):
+        raise ModelError(
+            "the networks of the ensemble have different settings: fine-tune each of "
+            "xcarbon.models.ensemble.members(model) and combine them"
         )
     fixed = {"seed": task.seed, "members": len(networks)}
     training = configure(FineTuning, settings, also=["start"], **fixed)
@@ -71,3 +78,18 @@ def fit(
     tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
     tuned.save(RunFolder(task.run_dir).model)
     return tuned
+
+
+def _select_targets(model: CarbonModel, targets: tuple[str, ...]) -> CarbonModel:
+    """Return a streaming EcoPerceiver that predicts some of the targets of ``model``, in this order."""
+    if model.targets == targets:
+        return model
+    config = dataclasses.replace(cast(StreamingConfig, model.config), targets=targets)
+    names = [code + ending for ending in ("", SPREAD) for code in targets]
+    rows = [model.outputs.index(name) for name in names if name in model.outputs]
+    weights = model.network.state_dict()
+    weights |= {name: weights[name][rows] for name in ("head.weight", "head.bias")}
+    network = StreamingEcoPerceiver(config)
+    network.load_state_dict(weights)
+    scaler = dataclasses.replace(model.scaler, targets={code: model.scaler.targets[code] for code in targets})
+    return dataclasses.replace(model, predictor=StreamingPredictor(network), scaler=scaler)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -207,7 +208,9 @@ def moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each column ``(n, M) -> (M,), (M,)`` over its finite values."""
     # The order in which torch sums depends on the number of threads. With numpy, a run that is resumed on
     # another machine has the same scaling.
-    mean, std = (function(values.numpy(), axis=0, dtype=np.float64) for function in (np.nanmean, np.nanstd))
+    with warnings.catch_warnings():  # a column without values has the mean NaN
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean, std = (function(values.numpy(), 0, dtype=np.float64) for function in (np.nanmean, np.nanstd))
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
