@@ -1,11 +1,11 @@
-"""Train and test the weights that come with the package: ``python benchmarks/weights/train.py STORE SATELLITE OUT``.
+"""Train and test the weights that come with the package.
 
-STORE is a Zarr store of FLUXNET2015 towers with the coordinate ``paper_split``, SATELLITE a folder of
-satellite series (``*.nc``). The command trains networks and trees for each of five folds over the towers, for
-the towers of the split ``train``, and for all towers, and predicts the towers that were left out. It takes
-about three hours of one core. Repeated after an interruption, it continues. Several processes share the work
-with ``--shard 0/2`` and ``--shard 1/2``. ``score.py`` then calibrates the model of all towers, scores it and
-writes it with its card.
+Run ``python -m benchmarks.weights.train STORE SATELLITE OUT``. STORE is a Zarr store of FLUXNET2015 towers
+with the coordinate ``paper_split``, SATELLITE a folder of satellite series (``*.nc``). The command trains
+networks and trees for each of five folds over the towers, for the towers of the split ``train``, and for all
+towers, and predicts the towers that were left out. Repeated after an interruption, it continues. Several
+processes share the work with ``--shard 0/2`` and ``--shard 1/2``. ``score.py`` then calibrates the model of
+all towers, scores it and writes it with its card.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_dropping_follows_from_the_chances_and_spares_time_features():
     config = StreamingConfig()
     data = sequences(config, 40, 20, missing=0)
     data.patch_index[:] = 0
-    chance = torch.rand(40, 21, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(40, 21, 21 + 4 + 4, generator=torch.Generator().manual_seed(0))
     dropped = drop(config, data, chance)
     assert torch.isfinite(dropped.hourly[..., :2]).all()
     rows = torch.tensor([7, 3])
@@ -53,7 +53,7 @@ def test_dropping_follows_from_the_chances_and_spares_time_features():
 
 
 def test_dropped_shares_are_those_of_the_settings():
-    config = StreamingConfig(dropout=0.3, variable_dropout=0.8, static_dropout=1.0)
+    config = StreamingConfig(dropout=0.3, variable_dropout=0.8, static_dropout=1.0, group_dropout=0)
     batch, hours = 2000, 20
     data = ModelInputs(
         torch.zeros(batch, hours, 21),
@@ -61,7 +61,7 @@ def test_dropped_shares_are_those_of_the_settings():
         torch.zeros(batch, hours, dtype=torch.int64),
         torch.zeros(batch, 4),
     )
-    chance = torch.rand(batch, hours + 1, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(batch, hours + 1, 21 + 4 + 4, generator=torch.Generator().manual_seed(0))
     dropped = drop(config, data, chance)
     hourly, index, statics = dropped.hourly, dropped.patch_index, dropped.statics
     gone = torch.isnan(hourly[..., 2:])

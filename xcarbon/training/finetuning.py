@@ -27,7 +27,7 @@ class FineTuning(StreamingTraining):
     ----------
     max_steps, batch_size, learning_rate, averaging, max_epochs, warmup_epochs
         Fewer and smaller steps than in the first training: a tower takes some minutes on two cores.
-    dropout, variable_dropout, static_dropout, state_dropout : float
+    dropout, variable_dropout, static_dropout, group_dropout : float
         As in :class:`~xcarbon.models.streaming.StreamingConfig`. Less is masked than in the first training,
         because the variables and the site features of the user's towers do not change.
     """
@@ -41,7 +41,7 @@ class FineTuning(StreamingTraining):
     dropout: float = 0.05
     variable_dropout: float = 0.0
     static_dropout: float = 0.0
-    state_dropout: float = 0.0
+    group_dropout: float = 0.0
 
 
 def fit(
@@ -70,7 +70,7 @@ def fit(
         )
     fixed = {"seed": task.seed, "members": len(networks)}
     training = configure(FineTuning, settings, also=["start"], **fixed)
-    names = ("dropout", "variable_dropout", "static_dropout", "state_dropout")
+    names = ("dropout", "variable_dropout", "static_dropout", "group_dropout")
     masked = {name: getattr(training, name) for name in names}
     config = dataclasses.replace(cast(StreamingConfig, networks[0].config), **masked)
     task = dataclasses.replace(task, variables=config.variables, bands=config.bands)

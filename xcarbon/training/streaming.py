@@ -143,7 +143,7 @@ class StreamingRun(TrainingRun):
     def _chances(self) -> tuple[int, ...]:
         config: StreamingConfig = self.model.network.config
         groups = len(state_groups(config.state)) if config.state else 0
-        return self.training.length + 1, len(config.variables) + len(config.statics) + 3 + groups
+        return self.training.length + 1, len(config.variables) + len(config.statics) + 4 + groups
 
     def _mask(self, batch: Batch, chance: Tensor) -> Batch:
         return batch._replace(inputs=drop(self.model.network.config, batch.inputs, chance))
