@@ -18,6 +18,7 @@ from typing import Any
 import xarray as xr
 
 import xcarbon
+from xcarbon.io.netcdf import write_netcdf
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.split import folds
 
@@ -78,7 +79,7 @@ def predict(model: CarbonModel, towers: xr.Dataset, path: Path) -> None:
         return
     found = [towers.carbon.predict(code, model, spread=model.has_spread) for code in TARGETS]
     together = xr.merge([each.to_dataset() if isinstance(each, xr.DataArray) else each for each in found])
-    xcarbon.write_netcdf(together, path)
+    write_netcdf(together, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
