@@ -238,7 +238,7 @@ def open_landcover(
         _check_axes(like, "like", MetadataError)
         igbp, fraction = _aggregate(codes, pixels["lat"].values, pixels["lon"].values, like)
     ds = xr.Dataset(
-        {"land_fraction": (_DIMS, fraction, _fraction_attrs())},
+        {"land_fraction": (_DIMS, fraction, land_fraction_attrs())},
         {name: (name, grid[name].values) for name in _DIMS} | {"igbp": (_DIMS, igbp)},
     )
     return conventions.apply(
@@ -584,5 +584,6 @@ def _columns(codes: da.Array, wanted: slice) -> da.Array:
     return da.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def _fraction_attrs() -> dict[str, str]:
+def land_fraction_attrs() -> dict[str, str]:
+    """Return the CF attributes of the share of land."""
     return {"standard_name": "land_area_fraction", "long_name": "share of land in the cell", "units": "1"}
