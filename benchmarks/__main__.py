@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "boosting": [],
     "training": [],
     "inference": [],
+    "applicability": [],
     "streaming": [],
     "scaling": [],
     "inputs": ["--store", "STORE"],

@@ -59,11 +59,13 @@ class CarbonAccessor:
         *,
         spread: bool = False,
         max_qc: int | None = None,
+        history: xr.Dataset | None = None,
+        causal: bool = False,
     ) -> xr.DataArray | xr.Dataset:
         """Predict a flux lazily for every hour; see :func:`xcarbon.prediction.predict.predict`."""
         from xcarbon.prediction.predict import predict
 
-        return predict(self._ds, target, model, spread=spread, max_qc=max_qc)
+        return predict(self._ds, target, model, spread=spread, max_qc=max_qc, history=history, causal=causal)
 
     def predict_nee(
         self,
@@ -71,9 +73,11 @@ class CarbonAccessor:
         *,
         spread: bool = False,
         max_qc: int | None = None,
+        history: xr.Dataset | None = None,
+        causal: bool = False,
     ) -> xr.DataArray | xr.Dataset:
         """Predict NEE [umol m-2 s-1] lazily; see :func:`xcarbon.prediction.predict.predict`."""
-        return self.predict("NEE", model, spread=spread, max_qc=max_qc)
+        return self.predict("NEE", model, spread=spread, max_qc=max_qc, history=history, causal=causal)
 
     def predictable(self, model: CarbonModel, *, max_qc: int | None = None) -> xr.Dataset:
         """Count hours that are not predicted; see :func:`xcarbon.prediction.predictable.predictable`."""

@@ -483,6 +483,66 @@ STATICS: dict[str, tuple[float, float, float]] = {
     "elevation": (-500, 9000, 9500),
 }
 
+#: Time constants of the causal means of the past [days] by the ending of their names, as in ``TA_30D``. The
+#: infinite one weights the whole past equally: the climate so far.
+MEMORY: dict[str, float] = {
+    "1D": 1.0, "7D": 7.0, "30D": 30.0, "90D": 90.0, "365D": 365.0, "CLIMATE": float("inf"),
+}  # fmt: skip
+
+
+def memory_features(codes: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the causal means of the past of hourly variables.
+
+    Parameters
+    ----------
+    codes : iterable of str
+        Hourly variables. Time features have no memory and are skipped.
+
+    Returns
+    -------
+    tuple of str
+        Names in the order of the variables and, for each, of :data:`MEMORY`.
+
+    Examples
+    --------
+    >>> memory_features(["DOY", "TA"])[:3]
+    ('TA_1D', 'TA_7D', 'TA_30D')
+    """
+    return tuple(f"{code}_{ending}" for code in codes if code not in TIME_FEATURES for ending in MEMORY)
+
+
+def memory_code(feature: str) -> str | None:
+    """Return the hourly variable whose past a state feature summarises; None for a satellite series.
+
+    Parameters
+    ----------
+    feature : str
+        A name of :func:`memory_features`, or a code of :data:`SATELLITE`.
+
+    Returns
+    -------
+    str or None
+
+    Raises
+    ------
+    VariableError
+        If the name is neither.
+
+    Examples
+    --------
+    >>> memory_code("SW_IN_365D"), memory_code("FAPAR")
+    ('SW_IN', None)
+    """
+    if feature in SATELLITE:
+        return None
+    code, _, ending = feature.rpartition("_")
+    if code in VARIABLES and ending in MEMORY:
+        return code
+    raise VariableError(
+        f"{feature} is not a state feature: use a satellite series ({', '.join(SATELLITE)}), or an hourly "
+        f"variable with one of the endings {', '.join(MEMORY)}, such as TA_30D"
+    )
+
 
 def variable(code: str) -> Variable:
     """Return the variable with a code.

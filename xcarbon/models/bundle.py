@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
@@ -16,13 +18,15 @@ from numpy.typing import NDArray
 from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import SPREAD, variable
+from xcarbon.models import live
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.live import LiveState
 from xcarbon.models.registry import KINDS, resolve
 
 #: File of everything but the weights.
 SETTINGS = "model.json"
 #: Number of the layout of the folder; it is increased when the layout changes.
-FORMAT = 3
+FORMAT = 4
 
 
 class ModelConfig(Protocol):
@@ -41,6 +45,10 @@ class ModelConfig(Protocol):
     @property
     def statics(self) -> tuple[str, ...]:
         """Static site features, in the order of the last axis of ``statics``."""
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """State features, in the order of the last axis of ``state``."""
 
     @property
     def context(self) -> int:
@@ -126,6 +134,15 @@ class Scaler:
             if not std > 0:
                 raise ModelError(f"the standard deviation of the target {code} must be positive, found {std}")
 
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> Scaler:
+        """Create the scaler from the dictionary that ``dataclasses.asdict`` returns, also after JSON."""
+        pairs = {
+            name: {code: (first, second) for code, (first, second) in settings[name].items()}
+            for name in ("targets", "bounds")
+        }
+        return cls(**(settings | pairs))
+
 
 @dataclass
 class CarbonModel:
@@ -205,6 +222,82 @@ class CarbonModel:
             series[len(std) :] *= std * np.float32(self.scaler.spread)
         return series
 
+    def begin(self, **place: Any) -> LiveState:
+        """Return the state of a tower before its first hour, for predictions with :meth:`step`.
+
+        Parameters
+        ----------
+        **place
+            Static site features that are known: ``igbp``, ``lat``, ``lon`` and ``elevation``.
+
+        Returns
+        -------
+        LiveState
+
+        Raises
+        ------
+        ModelError
+            If a feature is unknown, or the model reads satellite patches.
+        MetadataError
+            If ``igbp`` is not a class.
+        """
+        if self.config.bands:
+            raise ModelError("a model with satellite patches does not predict hour by hour")
+        return live.begin(self, place)
+
+    def step(
+        self, state: LiveState, hours: Mapping[str, Any]
+    ) -> tuple[dict[str, NDArray[np.float32]], LiveState]:
+        """Predict the next hour, or several hours, of a tower as they are measured.
+
+        Parameters
+        ----------
+        state : LiveState
+            State after the hour before: from :meth:`begin`, an earlier call, or a file.
+        hours : mapping of str to array_like
+            ``time``, the start of the hour in local standard time, and the hourly variables and satellite
+            series in the units of the vocabulary, each a number or an array of shape ``(n,)`` for n
+            consecutive hours. What is absent or NaN is missing. Quality flags ``<VAR>_QC`` are used as by
+            ``ds.carbon.predict``. Hours between the state and the first of these hours are missing hours.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The ``outputs`` of each hour in the units of the targets, float32, shape ``(n,)``.
+        LiveState
+            State after the last hour.
+
+        Raises
+        ------
+        ModelError
+            If the state belongs to another model.
+        TimestampError
+            If the hours do not follow each other or the state.
+
+        Notes
+        -----
+        The predictions are those of ``ds.carbon.predict(..., causal=True)`` for the whole record, up to
+        rounding. A past of years is summarised in one call: pass all its hours.
+
+        Examples
+        --------
+        >>> import xcarbon
+        >>> model = xcarbon.load("nee-fluxnet2015")
+        >>> state = model.begin(igbp="ENF", lat=51.0, lon=13.6)
+        >>> hour = {"time": np.datetime64("2014-07-01T12"), "TA": 20.0, "SW_IN": 700.0, "VPD": 10.0}
+        >>> fluxes, state = model.step(state, hour)
+        >>> sorted(fluxes)
+        ['GPP_NT', 'GPP_NT_SE', 'NEE', 'NEE_SE']
+        """
+        after, inputs = live.advance(self, state, hours)
+        count = len(np.atleast_1d(hours["time"]))
+        context = self.config.context
+        observed = np.pad(inputs.observed(self.config.variables), (context - 1, 0))
+        wanted = np.asarray(np.lib.stride_tricks.sliding_window_view(observed, context).any(axis=1))
+        wanted[: self.config.min_context - 1] = False
+        found = self.predict_series(inputs, wanted[-count:])
+        return dict(zip(self.outputs, found, strict=True)), after
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model to a folder with a file of weights and a JSON file.
 
@@ -274,34 +367,24 @@ class CarbonModel:
                 f"{path} is a model of format {settings.get('format')}, but this version of xcarbon reads "
                 f"format {FORMAT}: train the model again"
             )
-        if not isinstance(kind, str) or kind not in KINDS or KINDS[kind].predictor is None:
-            raise ModelError(
-                f"{path} is a model of the unknown kind {kind!r}; the kinds are {list(KINDS)}: import the "
-                "package that registers it"
-            )
-        predictor_class: type[Predictor] = resolve(KINDS[kind].predictor)
         try:
-            weights = (path / predictor_class.file).read_bytes()
+            cls_predictor = predictor_class(kind)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+        try:
+            weights = (path / cls_predictor.file).read_bytes()
             if checksum != _checksum(settings, weights):
                 raise ModelError(
-                    f"{path}: {SETTINGS} or {predictor_class.file} is damaged or was edited, since they do "
+                    f"{path}: {SETTINGS} or {cls_predictor.file} is damaged or was edited, since they do "
                     "not have the checksum with which the model was saved: copy the folder again"
                 )
-            config = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in settings["config"].items()
-            }
-            predictor = predictor_class.from_bytes(config, weights)
-            targets, bounds = (
-                {code: (first, second) for code, (first, second) in settings["scaler"].pop(name).items()}
-                for name in ("targets", "bounds")
-            )
-            scaler = Scaler(**settings["scaler"], targets=targets, bounds=bounds)
+            predictor = cls_predictor.from_bytes(as_tuples(settings["config"]), weights)
+            scaler = Scaler.from_dict(settings["scaler"])
         except OSError as error:
-            raise ModelError(f"{path} is not a model folder with {predictor_class.file}: {error}") from error
-        except (LookupError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} is not a model folder with {cls_predictor.file}: {error}") from error
+        except (LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"{path}: settings and weights do not fit together: {error}") from error
-        for code, found in bounds.items():
+        for code, found in scaler.bounds.items():
             known = scaling_bounds(code)
             if known != found:
                 raise ModelError(
@@ -319,6 +402,21 @@ class CarbonModel:
     def __dask_tokenize__(self) -> str:
         """Make the names of Dask tasks depend on the model's content, not on its address in memory."""
         return f"CarbonModel-{self.fingerprint()}"
+
+
+def predictor_class(kind: Any) -> type[Predictor]:
+    """Return the class that reads the weights of a kind; raise a ModelError if the kind is unknown."""
+    if not isinstance(kind, str) or kind not in KINDS or KINDS[kind].predictor is None:
+        raise ModelError(
+            f"a model of the unknown kind {kind!r}; the kinds are {list(KINDS)}: import the package that "
+            "registers it"
+        )
+    return cast("type[Predictor]", resolve(KINDS[kind].predictor))
+
+
+def as_tuples(config: dict[str, Any]) -> dict[str, Any]:
+    """Turn the lists of settings that were read from JSON into tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
 
 
 def _checksum(settings: dict[str, Any], weights: bytes) -> str:

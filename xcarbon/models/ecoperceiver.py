@@ -11,7 +11,8 @@ B     windows in a batch
 T     hours in a window                           32
 V     hourly variables                            21
 C     bands of a patch                             9
-N     inputs of an hour, V or V + C
+N     inputs of an hour, V or V + C, and one more with a state
+M     state features
 P     patches in a batch
 K     octaves of the Fourier features             12
 Hi    width of an input, 2K + embedding           40
@@ -31,8 +32,9 @@ from torch import Tensor, nn
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.validation import check_range
-from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, PATCH_PIXELS, TIME_FEATURES
+from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, PATCH_PIXELS, TIME_FEATURES, memory_code
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.state import StateEmbedding
 
 #: Epsilon of every LayerNorm, as in the authors' code.
 EPS = 1e-12
@@ -48,6 +50,9 @@ class EcoPerceiverConfig:
         Hourly inputs, in the order of the last axis of ``hourly``.
     bands : tuple of str
         Bands of a patch; empty for a model without patches.
+    state : tuple of str
+        State features: causal means of the past (:func:`~xcarbon.core.variables.memory_features`) and
+        satellite series. Together they are one additional input of each hour. The paper has none.
     context : int
         Number of hours in a window, including the predicted hour.
     octaves : int
@@ -63,6 +68,9 @@ class EcoPerceiverConfig:
         Whether an hour attends only to itself and earlier hours of the window.
     dropout : float
         Share of the observations that are masked in training; time features and patches are never masked.
+    state_dropout : float
+        Probability with which :func:`~xcarbon.training.objective.drop_state` masks each group of state
+        features in a training window.
     normalize_keys_values : bool
         Whether self-attention computes keys and values from the normalised latents. By default it uses the
         latents without LayerNorm, as the authors' code does; training converges equally well in both cases.
@@ -72,10 +80,13 @@ class EcoPerceiverConfig:
     ModelError
         If the width is not a multiple of the number of heads, there are no variables, or the dropout is not
         in [0, 1).
+    VariableError
+        If a state feature is unknown.
     """
 
     variables: tuple[str, ...] = PAPER_INPUTS
     bands: tuple[str, ...] = PATCH_BANDS
+    state: tuple[str, ...] = ()
     context: int = 32
     octaves: int = 12
     embedding: int = 16
@@ -86,6 +97,7 @@ class EcoPerceiverConfig:
     self_layers: int = 4
     causal: bool = True
     dropout: float = 0.3
+    state_dropout: float = 0.1
     normalize_keys_values: bool = False
     #: The model uses no static site features.
     statics: ClassVar[tuple[str, ...]] = ()
@@ -95,7 +107,9 @@ class EcoPerceiverConfig:
             raise ModelError(f"width must be a multiple of heads ({self.heads}), found {self.width}")
         if not self.variables:
             raise ModelError("variables must contain at least one hourly variable, found none")
-        check_range(self, "dropout", ge=0, lt=1)
+        check_range(self, "dropout", "state_dropout", ge=0, lt=1)
+        for feature in self.state:
+            memory_code(feature)
 
     @property
     def min_context(self) -> int:
@@ -149,6 +163,8 @@ class EcoPerceiver(nn.Module):
         residual_layers = 2 * (2 * config.cross_blocks + config.self_layers)
         initialize(self, residual_layers)
         nn.init.normal_(self.latents, std=0.02)
+        if self.embed.state is not None:
+            self.embed.state.initialise()
 
     def forward(self, inputs: ModelInputs[Tensor]) -> Tensor:
         """Predict each hour of each window from this hour and the earlier hours of the window.
@@ -181,7 +197,7 @@ class EcoPerceiver(nn.Module):
 
 
 class InputEmbedding(nn.Module):
-    """Turn each observation and each band of a patch into one input of width Hi."""
+    """Turn each observation, each band of a patch, and the state into one input of width Hi."""
 
     def __init__(self, config: EcoPerceiverConfig) -> None:
         super().__init__()
@@ -193,6 +209,10 @@ class InputEmbedding(nn.Module):
         self.band = nn.Parameter(torch.empty(bands, config.embedding))
         self.band_weight = nn.Parameter(torch.empty(bands, pixels, value))
         self.band_bias = nn.Parameter(torch.zeros(bands, value))
+        self.state = self.norm_state = None
+        if config.state:
+            self.state = StateEmbedding(len(config.state), config.width, config.input_width)
+            self.norm_state = nn.LayerNorm(config.input_width, eps=EPS)
         for embedding in (self.variable, self.band):
             nn.init.normal_(embedding)
         nn.init.normal_(self.band_weight, std=pixels**-0.5)
@@ -206,8 +226,14 @@ class InputEmbedding(nn.Module):
         present = ~torch.isnan(hourly)  # (B, T, V)
         observations = self.observations(hourly.masked_fill(~present, 0.0))  # (B, T, V, Hi)
         embedded = self.without_patch(observations)  # (B, T, V, Hi)
+        state, known = embedded[:, :, :0], present[:, :, :0]  # (B, T, 0, Hi), (B, T, 0)
+        if self.state is not None and self.norm_state is not None:
+            state = self.norm_state(self.state(inputs.state, hourly))[:, :, None]  # (B, T, 1, Hi)
+            known = torch.zeros_like(present[:, :, :1])  # (B, T, 1)
+            if inputs.state is not None:
+                known = inputs.state.isfinite().any(-1, keepdim=True)  # (B, T, 1)
         if patches is None or patch_index is None:
-            return embedded, present
+            return torch.cat([embedded, state], dim=2), torch.cat([present, known], dim=2)
         images = self.images(patches)  # (P, C, Hi)
         has_patch = patch_index >= 0  # (B, T)
         # Most hours have no patch: their C band inputs stay zero and are marked as not present.
@@ -216,7 +242,7 @@ class InputEmbedding(nn.Module):
         both = torch.cat([observations[hours], images[patch_index[hours]]], dim=1)  # (hours, V + C, Hi)
         embedded = embedded.index_put(hours, self.with_patch(both).to(embedded.dtype))  # (B, T, V + C, Hi)
         bands_present = has_patch[:, :, None].expand(-1, -1, images.shape[1])  # (B, T, C)
-        return embedded, torch.cat([present, bands_present], dim=2)
+        return torch.cat([embedded, state], dim=2), torch.cat([present, bands_present, known], dim=2)
 
     def drop(self, hourly: Tensor, chance: Tensor) -> Tensor:
         """Mask the observations whose ``chance`` in [0, 1) is below the dropout, except time features."""

@@ -1,40 +1,58 @@
-"""Ensembles of streaming EcoPerceivers: their mean, and a spread that includes their differences."""
+"""Ensembles of models of any kind: their mean, and a spread that includes their differences."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import io
+import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
 from xcarbon.core.errors import ModelError
-from xcarbon.models import streaming
-from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.bundle import CarbonModel, Scaler, as_tuples, predictor_class
 from xcarbon.models.inputs import ModelInputs
-from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
+
+#: Date in the archive of the weights, so that equal weights are equal bytes.
+_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-class Ensemble(nn.Module):
-    """Networks with the same settings and different weights; some of them may use no static site features."""
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """Inputs of an ensemble, which are those of any of its members.
 
-    def __init__(self, members: Sequence[StreamingEcoPerceiver]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        # Settings of the member with the most static site features.
-        self.config = max((member.config for member in members), key=lambda config: len(config.statics))
+    Attributes
+    ----------
+    members : tuple of dict
+        ``kind``, ``config`` and ``scaler`` of each member.
+    variables, bands, statics, state : tuple of str
+        Inputs that at least one member reads.
+    targets : tuple of str
+        Variables that all members predict.
+    context, min_context : int
+        Largest ``context`` and ``min_context`` of a member [h].
+    """
+
+    members: tuple[dict[str, Any], ...]
+    variables: tuple[str, ...]
+    bands: tuple[str, ...]
+    statics: tuple[str, ...]
+    state: tuple[str, ...]
+    targets: tuple[str, ...]
+    context: int
+    min_context: int
 
 
-class EnsemblePredictor(StreamingPredictor):
+class EnsemblePredictor:
     r"""An ensemble with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
     ----------
-    network : Ensemble
-        The networks. A prediction moves them to the device of the option ``device``.
+    members : sequence of CarbonModel
+        Models with the same targets.
 
     Notes
     -----
@@ -43,56 +61,106 @@ class EnsemblePredictor(StreamingPredictor):
     .. math:: \mu = \overline{\mu_m}, \quad
               \sigma^2 = \overline{\sigma_m^2} + \overline{(\mu_m - \mu)^2}
 
-    Where all static site features are unknown, only the members that use none contribute.
+    Members without a spread, such as trees, are left out of the first mean.
     """
 
     kind: ClassVar[str] = "ensemble"
-    name: ClassVar[str] = "ensemble of streaming EcoPerceivers"
+    name: ClassVar[str] = "ensemble"
+    file: ClassVar[str] = "members.zip"
 
-    def predict(self, inputs: ModelInputs[Tensor]) -> Prediction:
-        """Predict every hour of sequences of any length."""
-        weights = self._weights(inputs.statics, len(inputs.hourly))  # (members, B)
-        used = weights.any(1)  # members with a weight of zero everywhere are not computed
-        found = []
-        for member in itertools.compress(self.network.members, used):
-            own = inputs if member.config.statics else inputs.without_statics()
-            found.append(streaming.predict_series(member, own))
-        means = torch.stack([each.mean for each in found])  # (used members, B, L, targets)
-        weights = weights[used].to(means)[..., None, None]  # (used members, B, 1, 1)
-        mean = (weights * means).sum(0)  # (B, L, targets)
+    def __init__(self, members: Sequence[CarbonModel]) -> None:
+        self.members = tuple(members)
+        configs = [member.config for member in members]
+        inputs: dict[str, Any] = {
+            name: tuple(dict.fromkeys(code for config in configs for code in getattr(config, name)))
+            for name in ("variables", "bands", "statics", "state")
+        }
+        described = tuple(
+            {
+                "kind": member.predictor.kind,
+                "config": dataclasses.asdict(member.config),
+                "scaler": dataclasses.asdict(member.scaler),
+            }
+            for member in members
+        )
+        self.config = EnsembleConfig(
+            described,
+            **inputs,
+            targets=members[0].targets,
+            context=max(config.context for config in configs),
+            min_context=max(config.min_context for config in configs),
+        )
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether at least one member predicts its uncertainty."""
+        return any(member.has_spread for member in self.members)
+
+    def predict_series(
+        self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Predict in the units of the targets; see :meth:`CarbonModel.predict_series`."""
+        targets = len(self.config.targets)
+        found = [
+            member.predict_series(self._own(member, inputs, len(wanted)), wanted) for member in self.members
+        ]
+        means = np.stack([each[:targets] for each in found])  # (members, targets, hours)
+        mean = means.mean(0)
         if not self.has_spread:
-            return Prediction(mean, None)
-        scales = torch.stack([each.log_scale for each in found if each.log_scale is not None]).exp()
-        variance = (weights * (scales**2 + (means - mean) ** 2)).sum(0)  # (B, L, targets)
-        return Prediction(mean, variance.log() / 2)
+            return mean
+        variance = np.mean([each[targets:] ** 2 for each in found if len(each) > targets], axis=0)
+        spread = np.sqrt(variance + means.var(0))
+        return np.concatenate([mean, spread])
 
-    def _weights(self, statics: Tensor | None, batch: int) -> Tensor:
-        """Share of each member in the prediction of each sequence, ``(members, B)``."""
-        known = torch.zeros(batch, dtype=torch.bool) if statics is None else statics.isfinite().any(1).cpu()
-        with_statics = torch.tensor([bool(member.config.statics) for member in self.network.members])
-        contributes = known | ~with_statics[:, None] | with_statics.all()  # (members, B)
-        return contributes / contributes.sum(0)
+    def _own(
+        self, member: CarbonModel, inputs: ModelInputs[NDArray[Any]], hours: int
+    ) -> ModelInputs[NDArray[Any]]:
+        """Select the inputs of a member: its variables in its order, and no more hours than its context."""
+        chosen: dict[str, Any] = {}
+        for field, name in (("hourly", "variables"), ("statics", "statics"), ("state", "state")):
+            values, own, have = (
+                getattr(inputs, field), getattr(member.config, name), getattr(self.config, name)
+            )  # fmt: skip
+            if values is not None and own != have:
+                values = values[..., [have.index(code) for code in own]] if own else None
+            chosen[field] = values
+        if inputs.patches is not None and member.config.bands != self.config.bands:
+            bands = [self.config.bands.index(band) for band in member.config.bands]
+            chosen["patches"] = inputs.patches[:, bands] if bands else None
+            chosen["patch_index"] = inputs.patch_index if bands else None
+        first = max(0, len(inputs.hourly) - hours - member.config.context + 1)
+        return dataclasses.replace(inputs, **chosen).between(first, None)
+
+    def to_bytes(self) -> bytes:
+        """Write the weights of all members to an archive."""
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            for number, member in enumerate(self.members):
+                name = zipfile.ZipInfo(f"{number}/{member.predictor.file}", _DATE)
+                file.writestr(name, member.predictor.to_bytes(), zipfile.ZIP_DEFLATED)
+        return archive.getvalue()
 
     @classmethod
-    def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Ensemble:
-        """Create the networks; a member without weights for statics uses no static site features."""
-        count = 1 + max((int(name.split(".")[1]) for name in weights), default=0)
-        with_statics = {int(name.split(".")[1]) for name in weights if name.split(".")[2] == "statics"}
+    def from_bytes(cls, config: dict[str, Any], weights: bytes) -> EnsemblePredictor:
+        """Create the members from their settings and the archive of their weights."""
         members = []
-        for number in range(count):
-            own = config if number in with_statics else config | {"statics": ()}
-            members.append(StreamingEcoPerceiver(StreamingConfig(**own)))
-        return Ensemble(members)
+        with zipfile.ZipFile(io.BytesIO(weights)) as file:
+            for number, each in enumerate(config["members"]):
+                found = predictor_class(each["kind"])
+                content = file.read(f"{number}/{found.file}")
+                predictor = found.from_bytes(as_tuples(each["config"]), content)
+                members.append(CarbonModel(predictor, Scaler.from_dict(each["scaler"])))
+        return cls(members)
 
 
 def ensemble(models: Sequence[CarbonModel]) -> CarbonModel:
-    """Combine several streaming EcoPerceivers into one model that predicts their mean.
+    """Combine several models into one model that predicts their mean.
 
     Parameters
     ----------
     models : sequence of CarbonModel
-        Streaming EcoPerceivers, or ensembles of them, that were trained on the same towers with the same
-        settings and different seeds. Some may use no static site features (``statics=()``).
+        Models of any kind, or ensembles, that were trained on the same towers for the same targets: for
+        example with different seeds, or networks and trees.
 
     Returns
     -------
@@ -103,42 +171,43 @@ def ensemble(models: Sequence[CarbonModel]) -> CarbonModel:
     Raises
     ------
     ModelError
-        If there is no model, or the models are of another kind or differ in settings, scaling or training
-        towers.
+        If there is no model, or the models differ in their targets, quality tolerance or training towers.
 
     Examples
     --------
     >>> import tempfile, xcarbon
     >>> from xcarbon.testing import synthetic_towers
     >>> towers = synthetic_towers(2, patches=False)
-    >>> quick = dict(model="streaming", max_steps=1, batch_size=2, network={"width": 16, "layers": 2})
+    >>> quick = dict(max_steps=1, batch_size=2, network={"width": 16, "layers": 2})
     >>> with tempfile.TemporaryDirectory() as run, xcarbon.set_options(progress=False):
-    ...     seeds = [towers.carbon.fit(seed=seed, run_dir=f"{run}/{seed}", **quick) for seed in range(2)]
-    >>> len(ensemble(seeds).network.members)
-    2
+    ...     network = towers.carbon.fit("streaming", run_dir=f"{run}/network", **quick)
+    ...     trees = towers.carbon.fit("xgboost", run_dir=f"{run}/trees", n_estimators=2)
+    >>> ensemble([network, trees]).outputs
+    ('NEE', 'NEE_SE')
     """
     if not models:
-        raise ModelError("an ensemble needs at least one streaming EcoPerceiver, found no model")
+        raise ModelError("an ensemble needs at least one model, found none")
     alone = [member for model in models for member in members(model)]
-    first, statics = alone[0], max((member.config.statics for member in alone), key=len)
+    first = alone[0]
     for member in alone:
-        for name in ("config", "scaler", "sites"):
-            found, expected = getattr(member, name), getattr(first, name)
-            if name == "config":
-                found, expected = (dataclasses.replace(each, statics=statics) for each in (found, expected))
-            if found != expected:
-                raise ModelError(
-                    f"models of an ensemble must have the same {name}: train them on the same towers with "
-                    f"different seeds; found {expected} and {found}"
-                )
-        if member.config.statics not in ((), statics):
-            found = member.config.statics
-            raise ModelError(f"members must use the static site features {statics} or none, found {found}")
-    own = ("curve", "training", "members")
+        for name in ("targets", "sites"):
+            _check_equal(name, getattr(member, name), getattr(first, name))
+        _check_equal("max_qc", member.scaler.max_qc, first.scaler.max_qc)
+    own = ("curve", "training", "members", "search")
     provenance = {name: known for name, known in first.provenance.items() if name not in own}
     provenance["members"] = [member.provenance.get("training", {}) for member in alone]
-    networks = [member.network for member in alone]
-    return CarbonModel(EnsemblePredictor(Ensemble(networks)), first.scaler, provenance)
+    bounds = {code: limits for member in alone for code, limits in member.scaler.bounds.items()}
+    # The members predict in the units of the targets.
+    scaler = Scaler(dict.fromkeys(first.targets, (0.0, 1.0)), first.scaler.max_qc, bounds)
+    return CarbonModel(EnsemblePredictor(alone), scaler, provenance)
+
+
+def _check_equal(name: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise ModelError(
+            f"models of an ensemble must have the same {name}: train them on the same towers for the same "
+            f"targets; found {expected} and {found}"
+        )
 
 
 def members(model: CarbonModel) -> list[CarbonModel]:
@@ -147,35 +216,24 @@ def members(model: CarbonModel) -> list[CarbonModel]:
     Parameters
     ----------
     model : CarbonModel
-        An ensemble, or a single streaming EcoPerceiver.
+        An ensemble, or a single model.
 
     Returns
     -------
     list of CarbonModel
-        The members, each with its own ``training`` in its provenance; for a streaming EcoPerceiver the model
-        itself.
-
-    Raises
-    ------
-    ModelError
-        If the model is of another kind.
+        The members, each with its own ``training`` in its provenance; for a single model the model itself.
 
     Examples
     --------
     >>> import xcarbon
-    >>> [len(member.config.statics) for member in members(xcarbon.load("nee-fluxnet2015"))]
-    [4, 4, 0, 0]
+    >>> [member.predictor.kind for member in members(xcarbon.load("nee-fluxnet2015"))]
+    ['streaming', 'streaming', 'streaming', 'xgboost']
     """
-    if model.predictor.kind == StreamingPredictor.kind:
-        return [model]
     if not isinstance(model.predictor, EnsemblePredictor):
-        raise ModelError(f"an ensemble consists of streaming EcoPerceivers, found a {model.predictor.name}")
-    networks = model.network.members
+        return [model]
     shared = {name: known for name, known in model.provenance.items() if name != "members"}
-    trainings = model.provenance.get("members", [{}] * len(networks))
+    trainings = model.provenance.get("members", [{}] * len(model.predictor.members))
     return [
-        dataclasses.replace(
-            model, predictor=StreamingPredictor(network), provenance=shared | {"training": training}
-        )
-        for network, training in zip(networks, trainings, strict=True)
+        dataclasses.replace(member, provenance=shared | {"training": training})
+        for member, training in zip(model.predictor.members, trainings, strict=True)
     ]

@@ -32,7 +32,7 @@ Letters in the comments on shapes, in addition to those of :mod:`xcarbon.models.
 ====  ====================================================================
 W     consecutive windows in a step
 S     hours of these windows, W + T - 1; Sp of them have a patch
-N     inputs of an hour, V or V + C
+N     inputs of an hour, V or V + C, and one more with a state
 Q     tokens of a window that have a query: T, or 1 in the last self-attention
 ====  ====================================================================
 """
@@ -49,7 +49,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xcarbon.models.ecoperceiver import MLP, EcoPerceiver, SelfAttention
+from xcarbon.models.ecoperceiver import MLP, EcoPerceiver, EcoPerceiverConfig, SelfAttention
 from xcarbon.models.inputs import ModelInputs
 
 
@@ -105,9 +105,14 @@ def windows_per_step(network: EcoPerceiver) -> int:
     """Number of windows that are computed at once, so that the arrays fit into :func:`_budget`."""
     config, weights = network.config, network.latents
     tokens = (8 + config.mlp_ratio) * config.context * config.width  # arrays with one row per token
-    scores = config.heads * config.context * (config.context + len(config.variables))
-    keys_values = 2 * len(config.variables) * config.width
+    scores = config.heads * config.context * (config.context + _observations(config))
+    keys_values = 2 * _observations(config) * config.width
     return max(1, _budget(weights.device) // ((tokens + scores + keys_values) * weights.element_size()))
+
+
+def _observations(config: EcoPerceiverConfig) -> int:
+    """Number of inputs of an hour without a patch: its variables, and its state."""
+    return len(config.variables) + bool(config.state)
 
 
 def _budget(device: torch.device) -> int:
@@ -157,7 +162,7 @@ class _Step:
             (hours, heads, context, size), (context * width, size, (context - 1) * width, 1)
         )
         self.by_hour = new(hours, heads, context, size)  # a contiguous copy of the diagonals
-        self.hour_scores = new(hours * heads, len(self.config.variables), context)
+        self.hour_scores = new(hours * heads, _observations(self.config), context)
         self.by_window = new(3, windows * context * width)  # queries, keys and values
         self.scores = new(windows * heads * context * context)
         self.hidden_hours = new(context, context)  # (T, T): added to the scores
@@ -169,11 +174,18 @@ class _Step:
     def predict(self, inputs: ModelInputs[Tensor]) -> Tensor:
         """Predict the windows of S hours, ``(S, V) -> (W,)``."""
         network, context, blocks = self.network, self.config.context, self.config.cross_blocks
-        hourly, patches, patch_index = inputs.hourly, inputs.patches, inputs.patch_index
-        observations, patched = self.encode(hourly), None
+        patches, patch_index = inputs.patches, inputs.patch_index
+        observations, patched = self.encode(ModelInputs(inputs.hourly, state=inputs.state)), None
         if patches is not None and patch_index is not None:
             hours = torch.nonzero(patch_index >= 0).squeeze(1)  # (Sp,)
-            patched = hours, self.encode(hourly[hours], patches[patch_index[hours]])
+            state = None if inputs.state is None else inputs.state[hours]
+            index = torch.arange(len(hours), device=hours.device)
+            patched = (
+                hours,
+                self.encode(
+                    ModelInputs(inputs.hourly[hours], patches[patch_index[hours]], index, state=state)
+                ),
+            )
         self.x.view(self.windows, context, -1).copy_(network.latents)
         every, last = slice(None), slice(context - 1, None, context)
         layers = [*repeat(network.mix, blocks), *network.layers]
@@ -183,10 +195,9 @@ class _Step:
             self.self_attend(layer, last if number == len(layers) else every)
         return network.head(self.x[last]).squeeze(1)
 
-    def encode(self, hourly: Tensor, patches: Tensor | None = None) -> _KeysValues:
+    def encode(self, inputs: ModelInputs[Tensor]) -> _KeysValues:
         """Keys and values of hours ``(hours, V)`` that all have a patch, or none of them has one."""
-        index = None if patches is None else torch.arange(len(hourly), device=hourly.device)[None]
-        embedded, present = self.network.embed(ModelInputs(hourly[None], patches, index))
+        embedded, present = self.network.embed(inputs.batched())
         # embedded is (1, hours, N, Hi), present (1, hours, N)
         cross, heads = self.network.cross, (self.config.heads, -1)
         keys, values = (layer(embedded[0]).unflatten(-1, heads) for layer in (cross.key, cross.value))

@@ -38,6 +38,9 @@ class ModelInputs(Generic[Array]):
     statics : array, optional
         Static site features in the units of :data:`~xcarbon.core.variables.STATICS`, shape ``(..., S)``; NaN
         where unknown.
+    state : array, optional
+        State of the ecosystem at each hour, in the units of the variables: causal means of the past, and
+        satellite series; shape ``(..., hours, M)``, NaN where missing.
 
     Examples
     --------
@@ -52,6 +55,7 @@ class ModelInputs(Generic[Array]):
     patches: Array | None = None
     patch_index: Array | None = None
     statics: Array | None = None
+    state: Array | None = None
 
     def map(self, function: Callable[[Array], Other]) -> ModelInputs[Other]:
         """Apply a function to every field that is not None."""
@@ -72,7 +76,20 @@ class ModelInputs(Generic[Array]):
     def between(self, start: int, stop: int | None) -> ModelInputs[Array]:
         """Select the hours from ``start`` to before ``stop``, and the patches that enter there."""
         index = None if self.patch_index is None else self.patch_index[..., start:stop]
-        return dataclasses.replace(self, hourly=self.hourly[..., start:stop, :], patch_index=index).compact()
+        state = None if self.state is None else self.state[..., start:stop, :]
+        hourly = self.hourly[..., start:stop, :]
+        return dataclasses.replace(self, hourly=hourly, patch_index=index, state=state).compact()
+
+    def padded(self, hours: int) -> ModelInputs[Array]:
+        """Add missing hours before the first one, so that one series in numpy arrays has ``hours`` hours."""
+        missing = max(0, hours - len(self.hourly))
+        fields: dict[str, Any] = {}
+        for name, fill in (("hourly", np.nan), ("state", np.nan), ("patch_index", -1)):
+            values = getattr(self, name)
+            if values is not None:
+                before = np.full((missing, *values.shape[1:]), fill, values.dtype)
+                fields[name] = np.concatenate([before, values])
+        return dataclasses.replace(self, **fields)
 
     def compact(self) -> ModelInputs[Array]:
         """Keep only the patches that enter at some hour, and renumber ``patch_index`` accordingly."""
@@ -114,7 +131,7 @@ class ModelInputs(Generic[Array]):
         Parameters
         ----------
         config : dataclass
-            Settings with ``variables``, ``bands`` and ``statics``.
+            Settings with ``variables``, ``bands``, ``statics`` and ``state``.
         hours : int, optional
             Expected number of hours; by default any number but zero.
         ndim : int
@@ -133,6 +150,7 @@ class ModelInputs(Generic[Array]):
             "patches": (-1, len(config.bands), PATCH_PIXELS, PATCH_PIXELS),
             "patch_index": (*batch, hours),
             "statics": (*batch, len(config.statics)),
+            "state": (*batch, hours, len(config.state)),
         }
         for name, shape in expected.items():
             field = getattr(self, name)

@@ -15,7 +15,7 @@ from xcarbon.core.options import OPTIONS
 from xcarbon.models import fast, streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
-from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
 
 class TorchPredictor:
@@ -42,15 +42,15 @@ class TorchPredictor:
         try:
             tensors = safetensors.torch.load(weights)
             with torch.random.fork_rng():
-                network = cls.make(config, tensors)
+                network = cls.make(config)
             network.load_state_dict(tensors)
         except (RuntimeError, safetensors.SafetensorError) as error:
             raise ModelError(str(error)) from error
         return cls(network.eval())
 
     @classmethod
-    def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-        """Create the network for these settings and weights; the weights are not loaded yet."""
+    def make(cls, config: dict[str, Any]) -> nn.Module:
+        """Create the network for these settings; the weights are not loaded yet."""
         raise NotImplementedError
 
     def _prepare(self) -> torch.device:
@@ -79,12 +79,13 @@ class EcoPerceiverPredictor(TorchPredictor):
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict in standardised units; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
-        series = _tensors(inputs.without_statics(), self._prepare())
+        windows = inputs.without_statics().padded(len(wanted) + self.config.context - 1)
+        series = _tensors(windows, self._prepare())
         output = fast.predict_series(self.network, series, wanted)
         return output.float().cpu().numpy()[np.newaxis]
 
     @classmethod
-    def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> EcoPerceiver:
+    def make(cls, config: dict[str, Any]) -> EcoPerceiver:
         """Create the network for these settings."""
         return EcoPerceiver(EcoPerceiverConfig(**config))
 
@@ -120,17 +121,13 @@ class StreamingPredictor(TorchPredictor):
         hours = np.flatnonzero(wanted) + len(inputs.hourly) - len(wanted)  # their positions in hourly
         start = max(0, hours[0] - self.config.context + 1)
         series = _tensors(inputs.between(start, hours[-1] + 1), self._prepare())
-        mean, log_scale = self.predict(series.batched())
+        mean, log_scale = streaming.predict_series(self.network, series.batched())
         predicted = mean if log_scale is None else torch.cat([mean, log_scale.exp()], dim=-1)
         output[:, wanted] = predicted[0, torch.from_numpy(hours - start)].T.float().cpu().numpy()
         return output
 
-    def predict(self, inputs: ModelInputs[Tensor]) -> Prediction:
-        """Predict every hour of sequences of any length."""
-        return streaming.predict_series(self.network, inputs)
-
     @classmethod
-    def make(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    def make(cls, config: dict[str, Any]) -> nn.Module:
         """Create the network for these settings."""
         return StreamingEcoPerceiver(StreamingConfig(**config))
 

@@ -57,9 +57,7 @@ KINDS: dict[str, ModelKind] = {
         training="xcarbon.training.streaming:StreamingTraining",
         network="xcarbon.models.streaming:StreamingConfig",
     ),
-    "ensemble": ModelKind(
-        "ensemble of streaming EcoPerceivers", predictor="xcarbon.models.ensemble:EnsemblePredictor"
-    ),
+    "ensemble": ModelKind("ensemble", predictor="xcarbon.models.ensemble:EnsemblePredictor"),
     "xgboost": ModelKind(
         "XGBoost",
         trainer="xcarbon.training.boosting:fit",

@@ -12,6 +12,7 @@ are those of EcoPerceiver. It differs from EcoPerceiver in these points:
 - Cross attention has no projections for keys and values: the queries have the width of the inputs, and the
   attention's output goes to the token through one linear map.
 - Static site features (class and position) are additional inputs of every hour.
+- The state of the ecosystem, memory and satellite series, is added to the latent that an hour starts from.
 - The loss is over all hours of a sequence; the paper predicts the last hour of a window.
 
 Letters in the comments on shapes, in addition to those of :mod:`xcarbon.models.ecoperceiver`:
@@ -37,9 +38,10 @@ from torch import Tensor, nn
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.validation import check_range
-from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
+from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS, memory_code
 from xcarbon.models.ecoperceiver import EPS, MLP, EcoPerceiverConfig, InputEmbedding, initialize
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.state import StateEmbedding
 
 #: Octaves of the position of a tower. More octaves would let the network memorise single towers.
 STATIC_OCTAVES = 4
@@ -60,6 +62,9 @@ class StreamingConfig:
     variables, bands, statics : tuple of str
         Hourly inputs, patch bands and static site features (:data:`~xcarbon.core.variables.STATICS`), in the
         order of the arrays.
+    state : tuple of str
+        State features: causal means of the past (:func:`~xcarbon.core.variables.memory_features`) and
+        satellite series.
     targets : tuple of str
         Variables to predict; none of them is an input.
     spread : bool
@@ -77,9 +82,14 @@ class StreamingConfig:
     variable_dropout, static_dropout : float
         Largest share of whole variables and patches, and of static site features, that is masked in a
         training sequence.
+    state_dropout : float
+        Probability with which :func:`~xcarbon.training.objective.drop_state` masks each group of state
+        features in a training sequence.
 
     Raises
     ------
+    VariableError
+        If a state feature is unknown.
     ModelError
         If there are no variables or targets, a target is also an input, a static site feature is unknown, or
         a number is out of its range.
@@ -88,6 +98,7 @@ class StreamingConfig:
     variables: tuple[str, ...] = PAPER_INPUTS
     bands: tuple[str, ...] = PATCH_BANDS
     statics: tuple[str, ...] = tuple(STATICS)
+    state: tuple[str, ...] = ()
     targets: tuple[str, ...] = ("NEE",)
     spread: bool = True
     window: int = 32
@@ -101,6 +112,7 @@ class StreamingConfig:
     dropout: float = 0.1
     variable_dropout: float = 0.2
     static_dropout: float = 0.6
+    state_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.variables or not self.targets or set(self.variables) & set(self.targets):
@@ -112,7 +124,9 @@ class StreamingConfig:
         check_range(self, "cross_blocks", ge=1, le=self.layers)
         if self.width % (2 * self.heads):
             raise ModelError(f"width must be a multiple of 2 x {self.heads} heads, found {self.width}")
-        check_range(self, "dropout", "variable_dropout", "static_dropout", ge=0, le=1)
+        check_range(self, "dropout", "variable_dropout", "static_dropout", "state_dropout", ge=0, le=1)
+        for feature in self.state:
+            memory_code(feature)
 
     @property
     def parts(self) -> EcoPerceiverConfig:
@@ -127,8 +141,8 @@ class StreamingConfig:
 
     @property
     def min_context(self) -> int:
-        """Number of hours that a record needs for a prediction: those that one layer attends to."""
-        return self.window
+        """Number of hours that a record needs for a prediction: the hour itself."""
+        return 1
 
 
 class Prediction(NamedTuple):
@@ -188,11 +202,16 @@ class StreamingEcoPerceiver(nn.Module):
         self.config = config = config or StreamingConfig()
         self.embed = InputEmbedding(config.parts)
         self.statics = StaticEmbedding(config) if config.statics else None
+        self.state = (
+            StateEmbedding(len(config.state), 2 * config.width, config.width) if config.state else None
+        )
         self.latent = nn.Parameter(0.02 * torch.randn(config.width))  # (Hl,)
         self.cross = nn.ModuleList(CrossAttention(config) for _ in range(config.cross_blocks))
         self.layers = nn.ModuleList(SlidingAttention(config) for _ in range(config.layers))
         self.head = nn.Linear(config.width, len(config.targets) * (1 + config.spread))
         initialize(self, residual_layers=2 * (config.cross_blocks + config.layers))
+        if self.state is not None:
+            self.state.initialise()
 
     def forward(self, inputs: ModelInputs[Tensor]) -> Prediction:
         """Predict every hour of sequences; the first hours have less context. See :meth:`advance`."""
@@ -225,7 +244,9 @@ class StreamingEcoPerceiver(nn.Module):
             empty = embedded.new_zeros(batch, config.window - 1, 2 * config.width)
             cache = KVCache((empty,) * config.layers, 0)
         span = _Span.of(config, cache, hours)
-        x = self.latent.expand(1, 1, -1)  # (1, 1, Hl): the first queries are the same for all hours
+        x = self.latent.expand(1, 1, -1)  # (1, 1, Hl): without a state, the first queries are all the same
+        if self.state is not None:
+            x = x + self.state(inputs.state, inputs.hourly)  # (B, L, Hl)
         kept = []
         for number, layer in enumerate(self.layers):
             if number < config.cross_blocks:

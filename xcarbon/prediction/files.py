@@ -33,13 +33,15 @@ def predict_to(
     path: PathLike,
     *,
     spread: bool = False,
+    history: xr.Dataset | None = None,
+    causal: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Predict a flux for every hour and write it to a file, continuing an earlier call that was interrupted.
 
     Parameters
     ----------
-    ds, target, model, spread
+    ds, target, model, spread, history, causal
         As for :func:`xcarbon.prediction.predict.predict`.
     path : path-like
         Zarr store (``.zarr``) or NetCDF file (``.nc``) to write. It appears when it is complete.
@@ -93,7 +95,8 @@ def predict_to(
     if path.suffix not in (".zarr", ".nc"):
         raise OptionError(f"{path} must end in .zarr for a store or in .nc for a NetCDF file")
     check_free(path, overwrite=overwrite)
-    prediction = _describe(predict(ds, target, model, spread=spread), target, ds)
+    prediction = predict(ds, target, model, spread=spread, history=history, causal=causal)
+    prediction = _describe(prediction, target, ds)
     is_grid = conventions.is_grid(prediction)
     prediction = by_chunk(prediction) if is_grid else by_site(prediction)
     # The token depends on the Dask graph, coordinates and attributes; the history contains times of day.

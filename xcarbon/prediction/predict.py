@@ -16,7 +16,7 @@ from xcarbon._version import __version__
 from xcarbon.core import conventions
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
-from xcarbon.core.variables import SPREAD
+from xcarbon.core.variables import SPREAD, memory_code
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.inputs import ModelInputs
@@ -31,18 +31,46 @@ Model = CarbonModel | str | os.PathLike[str] | None
 
 @overload
 def predict(
-    ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[False] = ..., max_qc: int | None = ...
+    ds: xr.Dataset,
+    target: str,
+    model: Model = ...,
+    *,
+    spread: Literal[False] = ...,
+    max_qc: int | None = ...,
+    history: xr.Dataset | None = ...,
+    causal: bool = ...,
 ) -> xr.DataArray: ...
 @overload
 def predict(
-    ds: xr.Dataset, target: str, model: Model = ..., *, spread: Literal[True], max_qc: int | None = ...
+    ds: xr.Dataset,
+    target: str,
+    model: Model = ...,
+    *,
+    spread: Literal[True],
+    max_qc: int | None = ...,
+    history: xr.Dataset | None = ...,
+    causal: bool = ...,
 ) -> xr.Dataset: ...
 @overload
 def predict(
-    ds: xr.Dataset, target: str, model: Model = ..., *, spread: bool, max_qc: int | None = ...
+    ds: xr.Dataset,
+    target: str,
+    model: Model = ...,
+    *,
+    spread: bool,
+    max_qc: int | None = ...,
+    history: xr.Dataset | None = ...,
+    causal: bool = ...,
 ) -> xr.DataArray | xr.Dataset: ...
 def predict(
-    ds: xr.Dataset, target: str, model: Model = None, *, spread: bool = False, max_qc: int | None = None
+    ds: xr.Dataset,
+    target: str,
+    model: Model = None,
+    *,
+    spread: bool = False,
+    max_qc: int | None = None,
+    history: xr.Dataset | None = None,
+    causal: bool = False,
 ) -> xr.DataArray | xr.Dataset:
     """Predict a flux for every hour, lazily.
 
@@ -50,7 +78,8 @@ def predict(
     ----------
     ds : xarray.Dataset
         Towers on ``(site, time)``, one tower on ``(time,)``, or cells of a grid on ``(time, lat, lon)`` in
-        UTC, with patches if the model uses them. Predictors that are absent count as missing.
+        UTC, with patches and satellite series if the model uses them. Predictors that are absent count as
+        missing.
     target : str
         Code of the variable to predict; the model must have been trained for it.
     model : CarbonModel, path-like or str, optional
@@ -61,6 +90,13 @@ def predict(
         Also return the standard deviation of the error, if the model was trained to predict it.
     max_qc : int, optional
         Highest quality flag of the predictors to use; by default the one that the model was trained with.
+    history : xarray.Dataset, optional
+        The hourly variables of the same towers or cells before the first hour of ``ds``, from which a model
+        with memory computes the state at the beginning of ``ds``: a year or more, if ``ds`` is a part of a
+        longer record.
+    causal : bool
+        Use no satellite composite that had not ended before the hour. By default satellite series are
+        interpolated between the composites before and after the hour.
 
     Returns
     -------
@@ -81,7 +117,7 @@ def predict(
     MetadataError
         If the units of a predictor differ from those of the vocabulary, or a grid has no longitude.
     TimestampError
-        If the time axis is not hourly.
+        If the time axis is not hourly, or ``history`` does not end before ``ds`` begins.
 
     Notes
     -----
@@ -119,8 +155,11 @@ def predict(
         raise ModelError(f"this {model.predictor.name} model predicts no standard deviation: omit spread")
     config = model.config
     ds, max_qc = read_labels(ds), model.scaler.max_qc if max_qc is None else max_qc
-    inputs = model_inputs(ds, config.variables, config.bands, max_qc=max_qc)
+    inputs = model_inputs(
+        ds, config.variables, config.bands, state=config.state, history=history, causal=causal, max_qc=max_qc
+    )
     _report_missing(ds, model, max_qc)
+    _report_memory(ds, model, history)
     values = _predict_blocks(inputs, model)
     template = inputs["hourly"].isel(variable=0, drop=True).drop_vars("spatial_ref", errors="ignore")
     if "site" not in ds.dims and "site" in template.dims:
@@ -160,6 +199,19 @@ def _report_missing(ds: xr.Dataset, model: CarbonModel, max_qc: int) -> None:
         tqdm.write(text)
 
 
+def _report_memory(ds: xr.Dataset, model: CarbonModel, history: xr.Dataset | None) -> None:
+    """Print that the memory of the first hours is short, if less than a year precedes them."""
+    if not OPTIONS["progress"] or not any(memory_code(feature) for feature in model.config.state):
+        return
+    before = ds["time"].values[0] - (ds if history is None else history)["time"].values[0]
+    if before < np.timedelta64(365, "D"):
+        days = int(before / np.timedelta64(1, "D"))
+        tqdm.write(
+            f"the model uses a year of weather before each hour, and {days} days precede the Dataset: if the "
+            "record begins earlier, pass the part before it as history"
+        )
+
+
 def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
     """Build the Dask graph, ``(*place, time, outputs)``: a chunk with its context and patches is one task."""
     *place, _, _ = dims = inputs["hourly"].dims
@@ -171,10 +223,14 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
     stamps, before = _local_stamps(inputs, hourly), model.config.context - 1
     arrays = [_hours_before(hourly, axis, before, np.nan), dims, hourly, dims]
     arrays += [_hours_before(stamps, axis, before, "NaT"), dims[:-1], stamps, dims[:-1]]
-    arrays += [None, None]
+    arrays += [None, None] * 3
     if model.config.statics:
         place_chunks = hourly.chunks[:axis]
-        arrays[-2:] = [stack_statics(inputs, model.config.statics, place_chunks), (*place, "static")]
+        arrays[-6:-4] = [stack_statics(inputs, model.config.statics, place_chunks), (*place, "static")]
+    if "state" in inputs:
+        state = inputs["state"].data.rechunk({axis: hours})
+        state_dims = (*dims[:-1], "feature")
+        arrays[-4:] = [_hours_before(state, axis, before, np.nan), state_dims, state, state_dims]
     day = None
     if "patch" in inputs:
         day, patch = inputs["day"].values, inputs["patch"]
@@ -227,6 +283,8 @@ def _predict_block(
     stamps_before: np.ndarray,
     stamps: np.ndarray,
     statics: np.ndarray | None,
+    state_before: np.ndarray | None,
+    state: np.ndarray | None,
     patches: np.ndarray | None = None,
     *,
     day: np.ndarray | None,
@@ -247,6 +305,8 @@ def _predict_block(
             inputs.patch_index = patch_index(clock, day, usable)
         if statics is not None:
             inputs.statics = statics[cell]
+        if state_before is not None and state is not None:
+            inputs.state = np.concatenate([state_before[cell], state[cell]])
         output[cell] = predict_hours(inputs, clock, model).T
     return output
 

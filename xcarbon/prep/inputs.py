@@ -16,6 +16,7 @@ from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.scale import local_time, scale, time_features
+from xcarbon.prep.state import stack_state
 
 #: Chunks of a Dataset that is in memory: one tower, and about a year of hours.
 CHUNKS = {"site": 1, "time": 8784}
@@ -37,6 +38,9 @@ def model_inputs(
     variables: Sequence[str],
     bands: Sequence[str] = (),
     *,
+    state: Sequence[str] = (),
+    history: xr.Dataset | None = None,
+    causal: bool = False,
     target: str | Sequence[str] | None = None,
     max_qc: int = MAX_QC,
     target_max_qc: int | None = None,
@@ -54,6 +58,10 @@ def model_inputs(
         Hourly predictors in the model's order. Variables that ``ds`` does not contain are NaN in all hours.
     bands : sequence of str
         Patch bands in the model's order; empty for a model without patches.
+    state : sequence of str
+        State features in the model's order; empty for a model without state.
+    history, causal
+        How the state is computed: see :func:`xcarbon.prep.state.stack_state`.
     target : str or sequence of str, optional
         Variable or variables to predict, for training and scoring.
     max_qc : int
@@ -66,8 +74,9 @@ def model_inputs(
     xarray.Dataset
         ``hourly (site, time, variable)`` [1] float32, NaN where missing. With ``target`` also
         ``target (site, time)`` in its units, with a last dim ``target`` if a sequence is passed. With
-        ``bands`` also ``patch (site, day, band, y, x)`` if ``ds`` has reflectance. A grid has its own dims,
-        such as ``lat`` and ``lon``, instead of ``site``, and also ``local_time``.
+        ``bands`` also ``patch (site, day, band, y, x)`` if ``ds`` has reflectance, and with ``state`` also
+        ``state (site, time, feature)`` float32 in the units of the features. A grid has its own dims, such as
+        ``lat`` and ``lon``, instead of ``site``, and also ``local_time``.
 
     Raises
     ------
@@ -114,6 +123,8 @@ def model_inputs(
         )
         stacked = masked.to_dataarray("target").transpose("site", "time", "target")
         inputs["target"] = masked[target] if isinstance(target, str) else stacked
+    if state:
+        inputs["state"] = stack_state(ds, state, inputs["hourly"], history=history, causal=causal)
     if bands and "reflectance" in ds:
         inputs["patch"] = stack_bands(ds, tuple(bands)).transpose(*place, ...)
     return inputs

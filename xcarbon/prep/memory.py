@@ -21,12 +21,12 @@ from scipy.signal import lfilter
 from xcarbon.core.conventions import HOUR
 from xcarbon.core.errors import TimestampError
 from xcarbon.core.validation import check_hourly, check_units, check_variables
-from xcarbon.core.variables import VARIABLES
+from xcarbon.core.variables import MEMORY, VARIABLES
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 
-#: Time constants of the means [days]. The infinite one weights the whole past equally: the climate so far.
-TIME_CONSTANTS = (1.0, 7.0, 30.0, 90.0, 365.0, np.inf)
+#: Time constants of the means [days].
+TIME_CONSTANTS = tuple(MEMORY.values())
 #: An exponential mean is missing until the weights of the measured hours add up to this share of all weights:
 #: after 0.36 time constants of a record without gaps, and again after a gap of 1.2 time constants.
 MIN_WEIGHT = 0.3

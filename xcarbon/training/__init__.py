@@ -32,6 +32,7 @@ def fit(
     target: str | Sequence[str] = "NEE",
     variables: Sequence[str] | None = None,
     bands: Sequence[str] | None = None,
+    state: Sequence[str] | None = None,
     max_qc: int = MAX_QC,
     seed: int = 0,
     run_dir: str | os.PathLike[str] | None = None,
@@ -61,6 +62,11 @@ def fit(
         Hourly predictors; by default those of the paper's 21 that ``ds`` has.
     bands : sequence of str, optional
         Patch bands; by default all nine if ``ds`` has patches.
+    state : sequence of str, optional
+        State features: causal means of the past of hourly variables, named as in ``TA_30D``
+        (:func:`xcarbon.core.variables.memory_features`), and satellite series, such as ``LAI``. By default
+        the streaming EcoPerceiver and trees with ``features="state"`` use all that ``ds`` has, and
+        EcoPerceiver none, as in the paper.
     max_qc : int
         Highest quality flag of the hours that are used.
     seed : int
@@ -137,6 +143,7 @@ def fit(
         targets=targets,
         variables=tuple(variables) if variables is not None else present(PAPER_INPUTS, ds),
         bands=tuple(bands),
+        state=None if state is None else tuple(state),
         max_qc=max_qc,
         min_distance=min_distance,
         seed=seed,

@@ -15,26 +15,29 @@ from xcarbon.core.options import OPTIONS
 from xcarbon.core.workers import connected_client
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.training.boosting_config import BoostingConfig
+from xcarbon.training.boosting_config import STATE_SETTINGS, BoostingConfig
 from xcarbon.training.checkpoints import RunFolder
-from xcarbon.training.rows import ClusterRows, LocalRows, Rows, TowerRows, tower_rows
+from xcarbon.training.rows import ClusterRows, Draw, LocalRows, Rows, TowerRows, tower_rows
 from xcarbon.training.search import SEARCH, SPACE, assign_folds, search
 from xcarbon.training.task import Task, configure
 
 
 def fit(task: Task, **settings: Any) -> CarbonModel:
     """Train boosted trees in this process, or on the workers of the connected Dask cluster."""
-    training = configure(BoostingConfig, settings, seed=task.seed)
+    with_state = settings.get("features") == "state"
+    defaults = STATE_SETTINGS if with_state else {}
+    training = configure(BoostingConfig, defaults | settings, seed=task.seed)
     if training.early_stopping_rounds is not None and task.val is None:
         raise ModelError("early_stopping_rounds needs validation towers: pass val")
-    config = BoostedTreesConfig(task.variables, task.bands, training.context)
+    config = BoostedTreesConfig(task.variables, task.bands, targets=task.targets, context=training.context)
+    if with_state:
+        config = dataclasses.replace(config, statics=("igbp", "lat"), state=task.available_state())
     drawn = [name for name in SPACE if name not in settings] if training.tune else []
     run = {
         "model": BoostedTrees.kind,
         "reads": dataclasses.asdict(config),
         "training": dataclasses.asdict(training),
         "drawn": drawn,
-        "target": task.target,
         "max_qc": task.max_qc,
         **task.towers(),
     }
@@ -43,7 +46,8 @@ def fit(task: Task, **settings: Any) -> CarbonModel:
     if task.resume and folder.model.exists():
         return CarbonModel.load(folder.model)
     client = connected_client()
-    lazy = [_find_rows(task, ds, config) for ds in (task.train, task.val) if ds is not None]
+    draw = Draw(training.share, training.dropout, task.seed)
+    lazy = [_find_rows(task, ds, config, draw) for ds in (task.train, task.val) if ds is not None]
     groups = task.groups()[[tower.site for tower in lazy[0]]]
     fold = assign_folds(groups, training.folds, task.seed) if training.tune else None
     if not task.resume:
@@ -62,16 +66,17 @@ def fit(task: Task, **settings: Any) -> CarbonModel:
             f"training was stopped; resume=True continues the run in {folder.path}"
         ) from None
     provenance = task.provenance(training, "xgboost") | {"curve": curve, "search": best}
-    model = CarbonModel(BoostedTrees(config, booster), task.scaler([(0.0, 1.0)]), provenance)
+    scaler = task.scaler([(0.0, 1.0)] * len(task.targets))
+    model = CarbonModel(BoostedTrees(config, booster), scaler, provenance)
     model.save(folder.model)
     return CarbonModel.load(folder.model)
 
 
-def _find_rows(task: Task, ds: xr.Dataset, config: BoostedTreesConfig) -> list[TowerRows]:
+def _find_rows(task: Task, ds: xr.Dataset, config: BoostedTreesConfig, draw: Draw) -> list[TowerRows]:
     """Find the hours of the training or validation towers; raise a ModelError if there are none."""
-    inputs = task.inputs(ds, task.target)
-    rows = tower_rows(inputs, config)
-    task.check_hours(len(rows), inputs.sizes["site"], config.context)
+    inputs = task.inputs(ds, task.targets, config.state)
+    rows = tower_rows(inputs, config, draw)
+    task.check_hours(len(rows), inputs.sizes["site"], config.min_context)
     return rows
 
 

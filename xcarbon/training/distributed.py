@@ -100,6 +100,10 @@ class Shard:
         variance = self._sum_by_tower(mean, 2) / max(1, len(self) - 1)
         return mean, variance**0.5 or 1.0
 
+    def state_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each state feature ``(M,)`` over the windows of this process."""
+        return self._held_here().state_moments()
+
     def _sum_by_tower(self, origin: float, power: int) -> float:
         """Sum powers of the target less ``origin``, first within each tower and then over the towers."""
         sums = torch.zeros(len(self._ends), dtype=torch.float64)

@@ -16,9 +16,11 @@ from torch import Tensor
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import EcoPerceiverPredictor
+from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import Shard, join_processes
+from xcarbon.training.objective import drop_state
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
 from xcarbon.training.task import Task, configure
@@ -36,11 +38,18 @@ class EcoPerceiverRun(TrainingRun):
         return EcoPerceiverPredictor(EcoPerceiver(config))
 
     def _chances(self) -> tuple[int, ...]:
-        return self.model.config.context, len(self.model.config.variables)
+        config: EcoPerceiverConfig = self.model.network.config
+        groups = len(state_groups(config.state)) if config.state else 0
+        return config.context, len(config.variables) + groups
 
     def _mask(self, batch: Batch, chance: Tensor) -> Batch:
-        hourly = self.model.network.embed.drop(batch.inputs.hourly, chance)
-        return batch._replace(inputs=dataclasses.replace(batch.inputs, hourly=hourly))
+        config, inputs = self.model.network.config, batch.inputs
+        variables = len(config.variables)
+        hourly = self.model.network.embed.drop(inputs.hourly, chance[..., :variables])
+        state = inputs.state
+        if state is not None:
+            state = drop_state(config, state, chance[:, 0, variables:])
+        return batch._replace(inputs=dataclasses.replace(inputs, hourly=hourly, state=state))
 
     def _output(self, batch: Batch) -> Prediction:
         output = self.network(batch.inputs)  # (B, T)
@@ -50,20 +59,24 @@ class EcoPerceiverRun(TrainingRun):
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
     """Train EcoPerceiver; see :func:`xcarbon.training.fit`."""
     training = configure(TrainingConfig, settings, also=["network"], seed=task.seed)
-    config = configure(EcoPerceiverConfig, network or {}, variables=task.variables, bands=task.bands)
+    inputs = {"variables": task.variables, "bands": task.bands, "state": task.state or ()}
+    config = configure(EcoPerceiverConfig, network or {}, **inputs)
     fabric = join_processes(training.precision)
-    towers = _load(fabric, task, task.train, config.context)
-    val = None if task.val is None else _load(fabric, task, task.val, config.context)
+    towers = _load(fabric, task, task.train, config)
+    val = None if task.val is None else _load(fabric, task, task.val, config)
     folder = RunFolder(fabric.broadcast(task.run_dir))
     provenance = task.provenance(training, "torch")
     run = EcoPerceiverRun(fabric, folder, config, training, task.scaler([towers.moments()]), provenance)
+    if run.model.network.embed.state is not None:
+        mean, std = fabric.broadcast(towers.state_moments())
+        run.model.network.embed.state.standardise(mean.cpu(), std.cpu())
     run.start(task.resume)
     return run.train(towers, val)
 
 
-def _load(fabric: Fabric, task: Task, ds: xr.Dataset, context: int) -> Shard:
+def _load(fabric: Fabric, task: Task, ds: xr.Dataset, config: EcoPerceiverConfig) -> Shard:
     """Load the windows of all towers, and raise a clear error if there are none."""
-    inputs = task.inputs(ds, task.target)
-    towers = Shard(fabric, inputs, context)
-    task.check_hours(len(towers), inputs.sizes["site"], context)
+    inputs = task.inputs(ds, task.target, config.state)
+    towers = Shard(fabric, inputs, config.context)
+    task.check_hours(len(towers), inputs.sizes["site"], config.context)
     return towers

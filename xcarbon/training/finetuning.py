@@ -11,6 +11,7 @@ from xcarbon.core.errors import ModelError
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import members
+from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import StreamingConfig
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.streaming import StreamingTraining, train
@@ -25,7 +26,7 @@ class FineTuning(StreamingTraining):
     ----------
     max_steps, batch_size, learning_rate, averaging, max_epochs, warmup_epochs
         Fewer and smaller steps than in the first training: a tower takes some minutes on two cores.
-    dropout, variable_dropout, static_dropout : float
+    dropout, variable_dropout, static_dropout, state_dropout : float
         As in :class:`~xcarbon.models.streaming.StreamingConfig`. Less is masked than in the first training,
         because the variables and the site features of the user's towers do not change.
     """
@@ -39,6 +40,7 @@ class FineTuning(StreamingTraining):
     dropout: float = 0.05
     variable_dropout: float = 0.0
     static_dropout: float = 0.0
+    state_dropout: float = 0.0
 
 
 def fit(
@@ -46,24 +48,26 @@ def fit(
 ) -> CarbonModel:
     """Continue the training of a model on other towers; see :func:`xcarbon.training.fit`.
 
-    Each member of an ensemble is fine-tuned separately. The provenance lists the towers of both trainings.
+    Each network of an ensemble is fine-tuned separately; its trees are left out, since they cannot be
+    fine-tuned. The provenance lists the towers of both trainings.
     """
     model = pretrained.default(task.targets[0]) if start is None else pretrained.load(start)
-    try:
-        networks = members(model)
-    except ModelError as error:
-        raise ModelError(f"only a streaming EcoPerceiver can be fine-tuned: {error}") from error
+    networks = [member for member in members(model) if member.predictor.kind == StreamingPredictor.kind]
+    if not networks:
+        raise ModelError(
+            f"only a streaming EcoPerceiver can be fine-tuned, but the model is a {model.predictor.name}"
+        )
     if model.targets != task.targets:
         raise ModelError(
             f"the model predicts {list(model.targets)} and cannot be fine-tuned for {list(task.targets)}"
         )
-    without_statics = sum(not network.config.statics for network in networks)
-    fixed = {"seed": task.seed, "members": len(networks), "without_statics": without_statics}
+    fixed = {"seed": task.seed, "members": len(networks)}
     training = configure(FineTuning, settings, also=["start"], **fixed)
-    masked = {name: getattr(training, name) for name in ("dropout", "variable_dropout", "static_dropout")}
-    configs = [dataclasses.replace(cast(StreamingConfig, each.config), **masked) for each in networks]
-    task = dataclasses.replace(task, variables=configs[0].variables, bands=configs[0].bands)
-    tuned = train(task, configs, training, networks)
+    names = ("dropout", "variable_dropout", "static_dropout", "state_dropout")
+    masked = {name: getattr(training, name) for name in names}
+    config = dataclasses.replace(cast(StreamingConfig, networks[0].config), **masked)
+    task = dataclasses.replace(task, variables=config.variables, bands=config.bands)
+    tuned = train(task, config, training, networks)
     tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
     tuned.save(RunFolder(task.run_dir).model)
     return tuned

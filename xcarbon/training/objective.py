@@ -1,4 +1,4 @@
-"""The loss of a streaming EcoPerceiver, and the masking of its inputs in training."""
+"""The loss of a streaming EcoPerceiver, and the masking of inputs in training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xcarbon.core.variables import TIME_FEATURES
+from xcarbon.models.ecoperceiver import EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction, StreamingConfig
 
 #: Exponent from 0 to 1 that reduces the weight of hours with a small predicted spread in the likelihood.
@@ -65,17 +67,18 @@ def drop(config: StreamingConfig, inputs: ModelInputs[Tensor], chance: Tensor) -
     inputs : ModelInputs
         A batch of sequences, with ``hourly`` of the shape ``(B, L, V)``.
     chance : Tensor
-        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3)``. The first L rows are for the
-        observations of each hour. The last row is for whole variables, static site features and patches;
-        its last two numbers, multiplied by ``variable_dropout`` and ``static_dropout``, are the shares of
-        these to mask, so that some sequences keep all of them.
+        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3 + G)`` for G groups of state features
+        (:func:`~xcarbon.models.state.state_groups`). The first L rows are for the observations of each hour.
+        The last row is for whole variables, static site features, patches, two shares, and groups of state
+        features. The shares, multiplied by ``variable_dropout`` and ``static_dropout``, are those of the
+        variables and statics to mask, so that some sequences keep all of them.
 
     Returns
     -------
     ModelInputs
         The inputs with NaN, or -1 for the patch, where something is masked.
     """
-    variables, whole = len(config.variables), chance[:, -1]
+    variables, (whole, groups) = len(config.variables), _split(config, chance[:, -1])
     share = config.variable_dropout * whole[:, -2:-1]  # (B, 1)
     static_share = config.static_dropout * whole[:, -1:]  # (B, 1)
     no_variable = whole[:, :variables] < share  # (B, V)
@@ -89,4 +92,35 @@ def drop(config: StreamingConfig, inputs: ModelInputs[Tensor], chance: Tensor) -
         hourly=inputs.hourly.masked_fill(dropped, torch.nan),
         patch_index=None if index is None else index.masked_fill(no_patch, -1),
         statics=None if statics is None else statics.masked_fill(no_static, torch.nan),
+        state=None if inputs.state is None else drop_state(config, inputs.state, groups),
     )
+
+
+def _split(config: StreamingConfig, chance: Tensor) -> tuple[Tensor, Tensor]:
+    """Random numbers for everything but the state ``(B, V + S + 3)``, and for its groups ``(B, G)``."""
+    first = len(config.variables) + len(config.statics) + 3
+    return chance[:, :first], chance[:, first:]
+
+
+def drop_state(config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chance: Tensor) -> Tensor:
+    """Mask groups of state features at random, in all hours of a window or sequence.
+
+    Parameters
+    ----------
+    config : StreamingConfig or EcoPerceiverConfig
+        Settings of the network, with the probability ``state_dropout`` of each group.
+    state : Tensor
+        State of each hour, shape ``(B, L, M)``.
+    chance : Tensor
+        Uniform random numbers in [0, 1), shape ``(B, G)``, for the G groups of
+        :func:`~xcarbon.models.state.state_groups`.
+
+    Returns
+    -------
+    Tensor
+        The state with NaN where a group is masked, shape ``(B, L, M)``.
+    """
+    masked = torch.zeros(len(state), len(config.state), dtype=torch.bool, device=state.device)  # (B, M)
+    for number, group in enumerate(state_groups(config.state)):
+        masked[:, group] |= chance[:, number, None] < config.state_dropout
+    return state.masked_fill(masked[:, None], torch.nan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -19,7 +20,10 @@ from xcarbon.core.conventions import HOUR
 from xcarbon.core.interrupts import interruptible
 from xcarbon.core.options import OPTIONS, progress_bar
 from xcarbon.models.boosting import BoostedTreesConfig, hour_features
+from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.state import state_groups
 from xcarbon.prep.patches import patch_index
+from xcarbon.prep.statics import stack_statics
 
 if TYPE_CHECKING:
     from xcarbon.training.boosting_config import BoostingConfig
@@ -29,68 +33,103 @@ History = dict[str, dict[str, list[float]]]
 
 
 class TowerRows(NamedTuple):
-    """The n hours of a tower that have a target and a full window, lazily; each array is one chunk."""
+    """The n hours of a tower that have all targets and a full window, lazily; each array is one chunk."""
 
     site: int  # position of the tower in the Dataset
-    features: da.Array  # (n, V + C)
-    target: da.Array  # (n,), in its units
+    features: da.Array  # (n, F)
+    target: da.Array  # (n, targets), in their units
 
 
-def tower_rows(inputs: xr.Dataset, config: BoostedTreesConfig) -> list[TowerRows]:
+class Draw(NamedTuple):
+    """Random choice of hours of a tower, and of groups of state features that are masked."""
+
+    share: float  # of the hours with all targets that are rows [1]
+    dropout: float  # probability with which the place and each group of state features is masked in an hour
+    seed: Any  # for numpy.random.default_rng
+
+
+def tower_rows(inputs: xr.Dataset, config: BoostedTreesConfig, draw: Draw) -> list[TowerRows]:
     """Find the rows of each tower that has any, reading only the targets of the ``model_inputs``."""
     towers = [inputs.isel(site=site, drop=True) for site in range(inputs.sizes["site"])]
     with progress_bar("counting hours"):
-        spans = dask.compute(*(delayed(_span)(tower["target"].data, config.context) for tower in towers))
-    return [
-        TowerRows(site, *_read(tower.isel(time=slice(start, stop)), count, config))
-        for site, (tower, (start, stop, count)) in enumerate(zip(towers, spans, strict=True))
-        if count
-    ]
+        spans = dask.compute(*(delayed(_span)(tower["target"].data, config.min_context) for tower in towers))
+    statics: Sequence[Any] = [None] * len(towers)
+    if config.statics:
+        statics = list(dask.compute(stack_statics(inputs, config.statics))[0])
+    rows = []
+    for site, (tower, (start, stop, count)) in enumerate(zip(towers, spans, strict=True)):
+        if count:
+            own = draw._replace(seed=[draw.seed, site])
+            part = tower.isel(time=slice(start, stop))
+            rows.append(TowerRows(site, *_read(part, statics[site], count, config, own)))
+    return rows
 
 
 def _span(target: NDArray[np.float32], context: int) -> tuple[int, int, int]:
     """Return the start of the first window, the end of the last one and the number of windows."""
-    starts = np.flatnonzero(np.isfinite(target[context - 1 :]))
+    starts = np.flatnonzero(np.isfinite(target[context - 1 :]).all(axis=1))
     return (int(starts[0]), int(starts[-1]) + context, starts.size) if starts.size else (0, 0, 0)
 
 
-def _read(tower: xr.Dataset, count: int, config: BoostedTreesConfig) -> tuple[da.Array, da.Array]:
-    """Features and target of a tower, lazily, computed by one task."""
+def _read(
+    tower: xr.Dataset, statics: NDArray[np.float32] | None, count: int, config: BoostedTreesConfig, draw: Draw
+) -> tuple[da.Array, da.Array]:
+    """Features and targets of a tower, lazily, computed by one task."""
     time = tower["time"].values
     day = patches = None
     if "patch" in tower:
         day = tower["day"].values
         within = np.flatnonzero((day >= time[0].astype("datetime64[D]")) & (day <= time[-1]))
         day, patches = day[within], tower["patch"].isel(day=within).data
-    arrays = tower["hourly"].data, tower["target"].data
-    features, target = delayed(_tower_rows, nout=2)(*arrays, time[0], day, patches, config)
-    shape = count, len(config.features)
-    return da.from_delayed(features, shape, np.float32), da.from_delayed(target, shape[:1], np.float32)
+    arrays = (tower[name].data if name in tower else None for name in ("hourly", "target", "state"))
+    features, target = delayed(_tower_rows, nout=2)(*arrays, statics, time[0], day, patches, config, draw)
+    rows = math.ceil(count * draw.share)
+    shape, targets = (rows, len(config.features)), (rows, len(config.targets))
+    return da.from_delayed(features, shape, np.float32), da.from_delayed(target, targets, np.float32)
 
 
 def _tower_rows(
     hourly: NDArray[np.float32],
     target: NDArray[np.float32],
+    state: NDArray[np.float32] | None,
+    statics: NDArray[np.float32] | None,
     start: np.datetime64,
     day: NDArray[np.datetime64] | None,
     patches: NDArray[np.float32] | None,
     config: BoostedTreesConfig,
+    draw: Draw,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Kernel of :func:`_read`: ``(hours + T - 1, V), (hours + T - 1,) -> (n, V + C), (n,)``."""
+    """Kernel of :func:`_read`: ``(hours + T - 1, V), ... -> (n, F), (n, targets)``."""
     index = None
     if patches is not None and day is not None:
         stamps = np.arange(start, start + len(hourly) * HOUR, HOUR)
         usable = np.asarray(np.isfinite(patches).all(axis=(1, 2, 3)))
         index = patch_index(stamps, day, usable)
-    target = target[config.context - 1 :]
-    known = np.isfinite(target)
-    features, target = hour_features(config, hourly, patches, index)[known], target[known]
-    order = _leaf_order(features, target)
-    return features[order], target[order]
+    before = config.min_context - 1
+    rows = np.flatnonzero(np.isfinite(target[before:]).all(axis=1)) + before
+    generator = np.random.default_rng(draw.seed)
+    if draw.share < 1:
+        rows = np.sort(generator.choice(rows, math.ceil(len(rows) * draw.share), replace=False))
+    features = hour_features(config, ModelInputs(hourly, patches, index, statics, state))[rows]
+    if draw.dropout:
+        _mask(features, config, draw.dropout, generator)
+    order = _leaf_order(features, target[rows, 0])
+    return features[order], target[rows][order]
+
+
+def _mask(
+    features: NDArray[np.float32], config: BoostedTreesConfig, dropout: float, generator: np.random.Generator
+) -> None:
+    """Mask the place, the memory, all satellite series, and single groups of them, each in other hours."""
+    first = len(config.features) - len(config.state)
+    groups = [[first + number for number in group] for group in state_groups(config.state)]
+    for group in [list(range(first - len(config.place), first)), *groups]:
+        masked = np.flatnonzero(generator.random(len(features)) < dropout)
+        features[masked[:, np.newaxis], group] = np.nan
 
 
 def _leaf_order(features: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Order of the hours by the leaves of a small tree, ``(n, V + C), (n,) -> (n,)``.
+    """Order of the hours by the leaves of a small tree, ``(n, F), (n,) -> (n,)``.
 
     Most hours of a leaf of later trees are then neighbours in memory, which makes the training nearly a fifth
     faster than with hours in the order of time.
@@ -125,8 +164,8 @@ class LocalRows:
                     raise KeyboardInterrupt
 
     def variance(self) -> float:
-        """Variance of the target over all rows."""
-        return float(np.concatenate([target for _, target in self.towers]).var(dtype=np.float64))
+        """Sum of the variances of the targets over all rows."""
+        return float(np.concatenate([target for _, target in self.towers]).var(0, dtype=np.float64).sum())
 
     def train(
         self,
@@ -170,8 +209,8 @@ class ClusterRows:
             future.result()
 
     def variance(self) -> float:
-        """Variance of the target over all rows."""
-        return float(self.client.compute(self.target.var(dtype=np.float64)).result())
+        """Sum of the variances of the targets over all rows."""
+        return float(self.client.compute(self.target.var(0, dtype=np.float64).sum()).result())
 
     def train(
         self,
@@ -271,6 +310,6 @@ def _weights(held_out: NDArray[np.bool_] | None, sizes: Sequence[int]) -> NDArra
 def _squared_error(
     booster: xgboost.Booster, features: NDArray[np.float32], target: NDArray[np.float32]
 ) -> float:
-    """Sum of squared errors of a tower, ``(n, V + C), (n,) -> ()``."""
-    error = booster.inplace_predict(features).astype(np.float64) - target
-    return float(error @ error)
+    """Sum of squared errors of a tower, ``(n, F), (n, targets) -> ()``."""
+    error = booster.inplace_predict(features).reshape(target.shape).astype(np.float64) - target
+    return float((error**2).sum())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
-
 import numpy as np
 import torch
 import xarray as xr
@@ -12,7 +9,7 @@ from torch import Tensor
 
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.statics import stack_statics
-from xcarbon.training.windows import Batch, join_patches, load_towers
+from xcarbon.training.windows import Batch, join_patches, load_towers, moments
 
 #: Sequences with fewer targets are left out, because they cost as much as others.
 LEAST_TARGETS = 24
@@ -23,11 +20,11 @@ class TowerSequences:
 
     # The position of its first hour in these arrays identifies a sequence. A sequence never begins before the
     # record of its tower. The hours after the record are missing; they have no influence, since a prediction
-    # depends only on earlier hours. Sequences overlap only in the hours without targets.
+    # depends only on earlier hours.
 
-    def __init__(self, inputs: xr.Dataset, statics: tuple[str, ...], length: int, min_context: int) -> None:
-        self.length, self.warmup = length, min_context - 1
-        towers = join_patches(load_towers(inputs, range(inputs.sizes["site"]), min_context))
+    def __init__(self, inputs: xr.Dataset, statics: tuple[str, ...], length: int) -> None:
+        self.length = length
+        towers = join_patches(load_towers(inputs, range(inputs.sizes["site"]), context=1))
         hours = torch.tensor([tower.data.sizes["time"] for tower in towers], dtype=torch.int64)
         self._ends = hours.cumsum(0)  # (towers,)
         self._begins = self._ends - hours  # (towers,)
@@ -37,6 +34,9 @@ class TowerSequences:
         if statics:
             known = stack_statics(inputs, statics)[[tower.site for tower in towers]].compute()
             self._statics = torch.from_numpy(known)
+        self._state: Tensor | None = None  # (H, M)
+        if "state" in inputs:
+            self._state = _joined([tower.data["state"].values for tower in towers])
         self._patches: Tensor | None = None  # (P, C, 8, 8)
         self._patch_index: Tensor | None = None  # (H,)
         if towers and towers[0].patches is not None:
@@ -44,42 +44,32 @@ class TowerSequences:
             self._patch_index = _joined([tower.data["patch_index"].values for tower in towers])
         self.starts = self._cut()
 
-    def without_statics(self) -> TowerSequences:
-        """Return the same sequences, sharing the same arrays, without static site features."""
-        without_statics = copy.copy(self)
-        without_statics._statics = None
-        return without_statics
-
     def _cut(self) -> Tensor:
         """Cut all towers into sequences, and keep the starts of those with enough targets."""
         cut = [torch.zeros(0, dtype=torch.int64)]
         for begin, end in zip(self._begins.tolist(), self._ends.tolist(), strict=True):
-            count = math.ceil((end - begin - self.warmup) / self.stride)
-            cut.append(begin + self.stride * torch.arange(count))
+            cut.append(torch.arange(begin, end, self.length))
         starts = torch.cat(cut)
         known = torch.nn.functional.pad(torch.isfinite(self._target).any(1).cumsum(0), (1, 0))
-        first = starts + self.warmup
         last = torch.minimum(starts + self.length, self._ends[self._tower(starts)])
-        return starts[known[last] - known[first] >= LEAST_TARGETS]
+        return starts[known[last] - known[starts] >= LEAST_TARGETS]
 
     def __len__(self) -> int:
         """Number of sequences."""
         return len(self.starts)
 
-    @property
-    def stride(self) -> int:
-        """Number of hours of a sequence that may have a target."""
-        return self.length - self.warmup
-
     def moments(self) -> list[tuple[float, float]]:
         """Mean and standard deviation of each target."""
-        # The order in which torch sums depends on the number of threads. With numpy, a run that is resumed on
-        # another machine has the same scaling.
+        # With numpy, the order of the sum does not depend on the number of threads.
         known = [values[torch.isfinite(values)].double().numpy() for values in self._target.T]
         return [
             (values.mean().item(), values.std(ddof=1).item() or 1.0 if values.size > 1 else 1.0)
             for values in known
         ]
+
+    def state_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each state feature ``(M,)``."""
+        return moments(torch.zeros(0, 0) if self._state is None else self._state)
 
     def moved(self, starts: Tensor, hours: int) -> Tensor:
         """Shift sequences by some hours, later or earlier, within the records of their towers."""
@@ -93,9 +83,8 @@ class TowerSequences:
         return starts, torch.arange(len(starts))
 
     def targets(self, starts: Tensor) -> Tensor:
-        """Targets of each hour of sequences, ``(B, L, targets)``; NaN where missing or without context."""
+        """Targets of each hour of sequences, ``(B, L, targets)``; NaN where missing."""
         hours, is_there = self._hours(starts)
-        is_there[:, : self.warmup] = False
         return self._target[hours].masked_fill(~is_there[..., None], torch.nan)
 
     def batch(self, starts: Tensor) -> Batch:
@@ -106,7 +95,10 @@ class TowerSequences:
         if self._patch_index is not None:
             index = self._patch_index[hours].masked_fill(~is_there, -1)  # (B, L)
         statics = None if self._statics is None else self._statics[self._tower(starts)]  # (B, S)
-        inputs = ModelInputs(hourly, self._patches, index, statics).compact()
+        state = None
+        if self._state is not None:
+            state = self._state[hours].masked_fill(~is_there[..., None], torch.nan)  # (B, L, M)
+        inputs = ModelInputs(hourly, self._patches, index, statics, state).compact()
         return Batch(inputs, self.targets(starts))
 
     def _tower(self, hours: Tensor) -> Tensor:

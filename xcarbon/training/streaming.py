@@ -1,6 +1,6 @@
 """Train a streaming EcoPerceiver on sequences of hours, on one process.
 
-The loss is over all hours of a sequence with enough context.
+The loss is over all hours of a sequence.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from xcarbon.core.validation import check_range
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
+from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import join_processes
@@ -37,13 +38,10 @@ class StreamingTraining(TrainingConfig):
     Attributes
     ----------
     length : int
-        Number of hours in a sequence. The first ``window - 1`` of them have too little context and are not
-        part of the loss.
+        Number of hours in a sequence. The first hours have less context than the others, as at the start of
+        a record.
     members : int
         Number of networks to train, one after another, each with its own seed; several form an ensemble.
-    without_statics : int
-        Number of members, the last ones, that use no static site features. Their errors differ from those of
-        the other members, and they predict where all features are unknown.
     batch_size, micro_batch, val_windows : int
         Numbers of sequences, instead of windows.
     """
@@ -55,7 +53,6 @@ class StreamingTraining(TrainingConfig):
     val_windows: int = 500
     length: int = 512
     members: int = 1
-    without_statics: int = 0
     # Every hour of a sequence counts in the loss, and rotations need single precision.
     loss: str = field(default="window", init=False)
     precision: Any = field(default="32-true", init=False)
@@ -63,28 +60,23 @@ class StreamingTraining(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, "members", ge=1)
-        check_range(self, "without_statics", ge=0, le=self.members)
 
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
     """Train a streaming EcoPerceiver; see :func:`xcarbon.training.fit`."""
     training = configure(StreamingTraining, settings, also=["network"], seed=task.seed)
-    config = configure(
-        StreamingConfig, network or {}, variables=task.variables, bands=task.bands, targets=task.targets
-    )
-    configs = [config] * (training.members - training.without_statics)
-    configs += [dataclasses.replace(config, statics=())] * training.without_statics
-    return train(task, configs, training, [None] * training.members)
+    inputs = {"variables": task.variables, "bands": task.bands, "state": task.available_state()}
+    config = configure(StreamingConfig, network or {}, **inputs, targets=task.targets)
+    return train(task, config, training, [None] * training.members)
 
 
 def train(
     task: Task,
-    configs: Sequence[StreamingConfig],
+    config: StreamingConfig,
     training: StreamingTraining,
     starts: Sequence[CarbonModel | None],
 ) -> CarbonModel:
-    """Train a network for each of ``configs``, from its model in ``starts`` or from random weights."""
-    config = max(configs, key=lambda config: len(config.statics))
+    """Train a network for each of ``starts``, from this model or from random weights."""
     if training.length < config.window:
         raise ModelError(
             f"length must be at least the window of {config.window} hours, found {training.length}"
@@ -98,15 +90,15 @@ def train(
     towers = _load(task, config, training, task.train)
     val = None if task.val is None else _load(task, config, training, task.val)
     own_scaler = task.scaler(towers.moments())
-    folder, alone, trained = RunFolder(task.run_dir), len(configs) == 1, []
+    folder, alone, trained = RunFolder(task.run_dir), len(starts) == 1, []
     if not alone:
         settings = {"training": dataclasses.asdict(training), **task.towers()}
         folder.check(settings, task.resume)
         if not task.resume:
             folder.begin(settings)
-    for number, (config, start) in enumerate(zip(configs, starts, strict=True)):
+    for number, start in enumerate(starts):
         member = folder if alone else RunFolder(folder.path / f"member-{number}")
-        own = dataclasses.replace(training, seed=training.seed * len(configs) + number)
+        own = dataclasses.replace(training, seed=training.seed * len(starts) + number)
         scaler, provenance = own_scaler, task.provenance(own, "torch")
         if start is not None:
             scaler = dataclasses.replace(start.scaler, max_qc=task.max_qc)
@@ -114,9 +106,10 @@ def train(
         run = StreamingRun(fabric, member, config, own, scaler, provenance)
         if start is not None:
             run.model.network.load_state_dict(start.network.state_dict())
+        elif run.model.network.state is not None:
+            run.model.network.state.standardise(*towers.state_moments())
         run.start(task.resume if alone else member.exists)
-        sets = (towers, val) if config.statics else (towers.without_statics(), val and val.without_statics())
-        trained.append(run.train(*sets))
+        trained.append(run.train(towers, val))
     if alone:
         return trained[0]
     together = ensemble(trained)
@@ -126,13 +119,13 @@ def train(
 
 def _load(task: Task, config: StreamingConfig, training: StreamingTraining, ds: xr.Dataset) -> TowerSequences:
     """Load the sequences of all towers, and raise a clear error if there are none."""
-    inputs = task.inputs(ds, task.targets)
-    towers = TowerSequences(inputs, config.statics, training.length, config.min_context)
+    inputs = task.inputs(ds, task.targets, config.state)
+    towers = TowerSequences(inputs, config.statics, training.length)
     if not len(towers):
         raise ModelError(
             f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {', '.join(task.targets)} "
-            f"and a quality flag <= {task.max_qc} in a sequence of {training.length} hours (the first "
-            f"{config.window - 1} do not count): check the data, or increase max_qc or length"
+            f"and a quality flag <= {task.max_qc} in a sequence of {training.length} hours: check the data, "
+            "or increase max_qc or length"
         )
     return towers
 
@@ -149,7 +142,8 @@ class StreamingRun(TrainingRun):
 
     def _chances(self) -> tuple[int, ...]:
         config: StreamingConfig = self.model.network.config
-        return self.training.length + 1, len(config.variables) + len(config.statics) + 3
+        groups = len(state_groups(config.state)) if config.state else 0
+        return self.training.length + 1, len(config.variables) + len(config.statics) + 3 + groups
 
     def _mask(self, batch: Batch, chance: Tensor) -> Batch:
         return batch._replace(inputs=drop(self.model.network.config, batch.inputs, chance))
@@ -162,6 +156,6 @@ class StreamingRun(TrainingRun):
         starts = towers.starts[numbers]
         if epoch is None:
             return starts
-        half = towers.stride // 2
+        half = towers.length // 2
         offset = np.random.default_rng([self.training.seed, epoch]).integers(-half, half + 1)
         return towers.moved(starts, int(offset))

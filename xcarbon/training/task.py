@@ -20,6 +20,7 @@ from xcarbon.core.errors import ModelError
 from xcarbon.models.bundle import Scaler, scaling_bounds
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.split import near_groups
+from xcarbon.prep.state import state_features
 
 Config = TypeVar("Config")
 
@@ -33,6 +34,7 @@ class Task:
     targets: tuple[str, ...]
     variables: tuple[str, ...]
     bands: tuple[str, ...]
+    state: tuple[str, ...] | None  # None: the choice of the kind of model
     max_qc: int
     min_distance: float
     seed: int
@@ -45,15 +47,19 @@ class Task:
         if len(self.targets) != 1:
             raise ModelError(
                 f"this kind of model predicts one target, found {list(self.targets)}: only a streaming "
-                "EcoPerceiver predicts several"
+                "EcoPerceiver and XGBoost predict several"
             )
         return self.targets[0]
 
-    def inputs(self, ds: xr.Dataset, target: str | Sequence[str]) -> xr.Dataset:
+    def available_state(self) -> tuple[str, ...]:
+        """Return the chosen state features, by default all that the training towers have."""
+        return state_features(self.train, self.variables) if self.state is None else self.state
+
+    def inputs(self, ds: xr.Dataset, target: str | Sequence[str], state: tuple[str, ...] = ()) -> xr.Dataset:
         """Prepare the inputs and one or several targets of the training or validation towers, lazily."""
         if ds.sizes.get("site") == 0:
             raise ModelError("there are no towers in the training or in the validation set")
-        inputs = model_inputs(ds, self.variables, self.bands, target=target, max_qc=self.max_qc)
+        inputs = model_inputs(ds, self.variables, self.bands, state=state, target=target, max_qc=self.max_qc)
         if self.bands and "patch" not in inputs:
             raise ModelError(f"the model has bands {list(self.bands)}, but the Dataset has no reflectance")
         return inputs

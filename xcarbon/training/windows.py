@@ -65,6 +65,8 @@ class Block(NamedTuple):
         The flux in its units, shape ``(block + T - 1,)``, float32; NaN where missing.
     patch_index : numpy.ndarray or None
         Position of the patch that enters at each hour, shape ``(block + T - 1,)``; -1 for none.
+    state : numpy.ndarray or None
+        State features, shape ``(block + T - 1, M)``, float32; NaN where missing.
     """
 
     site: int
@@ -72,6 +74,7 @@ class Block(NamedTuple):
     hourly: np.ndarray
     target: np.ndarray
     patch_index: np.ndarray | None
+    state: np.ndarray | None
 
 
 def valid_hours(target: np.ndarray, context: int) -> np.ndarray:
@@ -109,7 +112,8 @@ class LoadedTower:
     start : int
         Position on the time axis of the first hour.
     data : xarray.Dataset
-        ``hourly``, ``target`` and, with patches, ``patch_index``, on ``time``.
+        ``hourly``, ``target`` and, where there are patches or a state, ``patch_index`` or ``state``, on
+        ``time``.
     patches : numpy.ndarray or None
         Patches that ``patch_index`` refers to, shape ``(P, C, 8, 8)``.
     """
@@ -127,7 +131,8 @@ class LoadedTower:
         if not hours.size:
             return None
         start = int(hours[0]) - context + 1
-        data = tower[["hourly", "target"]].isel(time=slice(start, int(hours[-1]) + 1)).load()
+        names = [name for name in ("hourly", "target", "state") if name in tower]
+        data = tower[names].isel(time=slice(start, int(hours[-1]) + 1)).load()
         if "patch" not in tower:
             return cls(site, start, data, None)
         time, day = data["time"].values, tower["day"].values
@@ -179,7 +184,7 @@ def blocks(tower: LoadedTower, context: int) -> Iterator[Block]:
     """
     data = tower.data
     missing = -(data.sizes["time"] - context + 1) % BLOCK_HOURS
-    fill = {"hourly": np.nan, "target": np.nan, "patch_index": -1}
+    fill = {"hourly": np.nan, "target": np.nan, "state": np.nan, "patch_index": -1}
     padded = data.drop_vars("time").pad(
         time=(0, missing), constant_values={name: fill[str(name)] for name in data.data_vars}
     )
@@ -191,9 +196,19 @@ def blocks(tower: LoadedTower, context: int) -> Iterator[Block]:
     for number, block in enumerate(generator):
         target = block["target"].values
         if np.isfinite(target[context - 1 :]).any():
-            index = block["patch_index"].values if "patch_index" in block else None
+            index, state = (
+                block[name].values if name in block else None for name in ("patch_index", "state")
+            )
             start = tower.start + number * BLOCK_HOURS
-            yield Block(tower.site, start, block["hourly"].values, target, index)
+            yield Block(tower.site, start, block["hourly"].values, target, index, state)
+
+
+def moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column ``(n, M) -> (M,), (M,)`` over its finite values."""
+    # The order in which torch sums depends on the number of threads. With numpy, a run that is resumed on
+    # another machine has the same scaling.
+    mean, std = (function(values.numpy(), axis=0, dtype=np.float64) for function in (np.nanmean, np.nanstd))
+    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
 class Windows:
@@ -221,6 +236,10 @@ class Windows:
         self._hourly = torch.from_numpy(np.stack([block.hourly for block in cut]))  # (n, block + T - 1, V)
         self._target = torch.from_numpy(np.stack([block.target for block in cut]))  # (n, block + T - 1)
         self._patch_index: Tensor | None = None  # (n, block + T - 1)
+        self._state: Tensor | None = None  # (n, block + T - 1, M)
+        states = [block.state for block in cut if block.state is not None]
+        if states:
+            self._state = torch.from_numpy(np.stack(states))
         self.block, self.offset = torch.nonzero(torch.isfinite(self.target[:, :, -1]), as_tuple=True)
         self.site = torch.tensor([block.site for block in cut])[self.block]
         self.hour = torch.tensor([block.start for block in cut])[self.block] + self.offset + context - 1
@@ -248,6 +267,15 @@ class Windows:
     def patch_index(self) -> Tensor | None:
         """View of all windows, ``(n, block, T)``."""
         return None if self._patch_index is None else self._patch_index.unfold(1, self.context, 1)
+
+    @property
+    def state(self) -> Tensor | None:
+        """View of all windows, ``(n, block, T, M)``."""
+        return None if self._state is None else self._state.unfold(1, self.context, 1).transpose(2, 3)
+
+    def state_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each state feature ``(M,)``."""
+        return moments(torch.zeros(0, 0) if self._state is None else self._state.flatten(0, 1))
 
     @property
     def nbytes(self) -> int:
@@ -287,7 +315,8 @@ class Windows:
         index = index.to(self.block.device)
         block, offset = self.block[index], self.offset[index]
         patch_index = None if self.patch_index is None else self.patch_index[block, offset]  # (B, T)
-        inputs = ModelInputs(self.hourly[block, offset], self.patches, patch_index)
+        state = None if self.state is None else self.state[block, offset]  # (B, T, M)
+        inputs = ModelInputs(self.hourly[block, offset], self.patches, patch_index, state=state)
         return Batch(inputs.compact(), self.target[block, offset])
 
 
