@@ -35,7 +35,8 @@ def test_grid_is_that_of_models(grid, findings):
     assert model_inputs(grid, ["DOY", "TOD", "TA"])["hourly"].dims == ("lat", "lon", "time", "variable")
     series = hourly(grid, grid["time"])
     assert series["FAPAR"].sizes == {"lat": 3, "lon": 4, "time": 8760}
-    assert (series["FAPAR"].notnull().all("time") == (grid["igbp"] != "")).all()
+    share = series["FAPAR"].notnull().mean("time")  # missing in the last hours, too far from December 16
+    assert ((share > 0.99) == (grid["igbp"] != "")).all()
 
 
 def test_grid_is_lazy_and_reproducible(grid):

@@ -87,7 +87,7 @@ def synthetic_grid(
         sites.append(Site(seed, 0, kind, utc_offset=0.0, vigour=1.0, delay=0.0, **place))
     rows = per_site(tower_rows, sites, (len(codes), period.hours.size), period=period, rows=codes, gaps=False)
     fields = rows.reshape(n_lat, n_lon, *rows.shape[1:]).transpose(2, 3, 0, 1)
-    fields = fields.rechunk({0: 1, 1: _HOURS, 2: -1, 3: -1})
+    fields = fields.rechunk({0: 1, 1: _HOURS, 2: -1, 3: -1}, method="tasks")
     months = pd.date_range(start, periods=12 * years + 1, freq="MS")
     fapar = np.stack([absorbed_light(site, period) for site in sites], axis=-1)
     fapar = np.stack([part.mean(axis=0) for part in np.split(fapar, _starts(period, months))])
