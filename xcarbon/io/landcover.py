@@ -169,7 +169,7 @@ def open_landcover(
     Returns
     -------
     xarray.Dataset
-        The coordinate ``igbp (lat, lon)``, a class of :data:`xcarbon.core.variables.IGBP_CLASSES`, and
+        The coordinate ``igbp (lat, lon)``, a class of ``IGBP_CLASSES``, and
         ``land_fraction (lat, lon)`` [1], float32. A cell has the class that covers the largest part of its
         land; ties go to the class that is first in ``IGBP_CLASSES``. The class is an empty string in cells
         without land, without data, or where most land has a class that IGBP does not contain. The fraction
@@ -332,7 +332,7 @@ def _open_hdf4(path: str) -> xr.Dataset:
             f"{path}: {name} has the shape {shape}, but a global map is as wide as twice high"
         )
     height, width = shape
-    values = da.from_delayed(delayed(_read_hdf4)(path, name), shape, np.uint8)
+    values = da.from_delayed(delayed(_read_hdf4, pure=True)(path, name), shape, np.uint8)
     step = 180 / height
     axes = {"lat": 90 - (np.arange(height) + 0.5) * step, "lon": -180 + (np.arange(width) + 0.5) * step}
     return xr.Dataset({name: (_DIMS, values)}, axes)
