@@ -43,14 +43,15 @@ def main(month: str, drivers: xr.Dataset, landcover: Path, folder: Path) -> None
     # Cells without drivers are not predicted. The satellite fields are variables of the same Dataset.
     drivers = drivers.where(is_land).assign_coords(igbp=cover["igbp"])
     present = drivers.sel(time=month)
-    year_before = pd.Timestamp(month) - pd.DateOffset(years=1), pd.Timestamp(month) - pd.Timedelta("1h")
+    end = pd.Timestamp(month) - pd.Timedelta(hours=1)
+    year_before = drivers.sel(time=slice(end - pd.DateOffset(years=1), end))
 
     start = time.monotonic()
     path = present.carbon.predict_to(
         "NEE",
         "nee-fluxnet2015",
         folder / "nee.zarr",
-        history=drivers.sel(time=slice(*year_before)),  # the memory of the ecosystem
+        history=year_before if year_before["time"].size else None,  # for the memory of the model
         spread=True,
     )
     hours = int(is_land.sum()) * present.sizes["time"]
