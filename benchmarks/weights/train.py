@@ -94,13 +94,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     first, count = (int(number) for number in arguments.shard.split("/"))
     ds = open_towers(arguments.store, arguments.satellite)
     trial = {"streaming": {"max_steps": 2}, "xgboost": {"n_estimators": 2}} if arguments.trial else {}
-    work = [(part, kind, seed) for part in parts(ds) for seed in range(SEEDS) for kind in MEMBERS]
-    for part, kind, seed in work[first::count]:
+    work = [(part, seed) for seed in range(SEEDS) for part in parts(ds)]
+    for part, seed in work[first::count]:
         towers, left_out = parts(ds)[part]
-        folder = arguments.out / part / f"{kind}-{seed}"
-        model = train(towers, kind, seed, folder, **trial.get(kind, {}))
-        if left_out is not None:
-            predict(model, left_out, folder / "prediction.nc")
+        for kind in MEMBERS:
+            folder = arguments.out / part / f"{kind}-{seed}"
+            model = train(towers, kind, seed, folder, **trial.get(kind, {}))
+            if left_out is not None:
+                predict(model, left_out, folder / "prediction.nc")
 
 
 if __name__ == "__main__":
