@@ -483,8 +483,8 @@ def composite_days(period: Period) -> NDArray[np.datetime64]:
 def tower_series(site: Site, period: Period, gaps: bool) -> NDArray[np.float32]:
     """Return the :data:`SERIES` of one tower, ``(row, day)``; NaN or -1 where clouds hide the surface."""
     rng = site.rng(_SERIES)
-    fapar = _phenology(site, period)[_NOON][COMPOSITE_DAYS // 2 :: COMPOSITE_DAYS]
-    fapar = np.clip(site.vigour * fapar + 0.02 * rng.standard_normal(fapar.size), 0.01, 0.98)
+    fapar = absorbed_light(site, period)[_NOON][COMPOSITE_DAYS // 2 :: COMPOSITE_DAYS]
+    fapar = np.clip(fapar + 0.02 * rng.standard_normal(fapar.size), 0.01, 0.98)
     flags = np.zeros(fapar.size)
     if gaps:
         flags = rng.choice([0.0, 1.0, 2.0, float(MISSING_FLAG)], fapar.size, p=[0.75, 0.1, 0.1, 0.05])

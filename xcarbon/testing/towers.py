@@ -413,7 +413,7 @@ def _series(sites: list[Site], period: Period, codes: list[str], *, gaps: bool) 
 def _series_dataset(sites: list[Site], period: Period, *, gaps: bool) -> xr.Dataset:
     """Return lazy satellite series, which are parts of one array ``(site, row, day)``."""
     day = composite_days(period)
-    stack = _per_site(tower_series, sites, (len(SERIES), day.size), period=period, gaps=gaps)
+    stack = per_site(tower_series, sites, (len(SERIES), day.size), period=period, gaps=gaps)
     ds = xr.Dataset(coords={"day": day, "site": _site_coords(sites)["site"]})
     for number, name in enumerate(SERIES):
         flags = name.endswith(QC)
