@@ -25,9 +25,11 @@ from xcarbon.core.variables import (
     Bounds,
     common_scheme,
     is_gap_filled,
+    memory_features,
     present,
     quality_column,
     quality_scheme,
+    state_groups,
     variable,
 )
 
@@ -191,3 +193,13 @@ def test_columns_without_filled_values_are_those_of_sensors():
     fluxes = {"G", "G_1_1_1", "H", "LE", "NEE", "FCH4"}
     measured = {column for column in COLUMNS if not is_gap_filled(column)}
     assert measured == soil | radiation | weather | fluxes
+
+
+def test_groups_are_memory_series_variables_and_each_series():
+    state = (*memory_features(["TA", "SW_IN"]), "FAPAR", "LAI")
+    memory, series, *alone = state_groups(state)
+    assert memory == list(range(12)) and series == [12, 13]
+    assert alone == [list(range(6)), list(range(6, 12)), [12], [13]]
+    assert state_groups(["LAI", "TA_1D"]) == [[1], [0], [0], [1]]
+    assert state_groups(()) == []
+    assert state_groups(["TA_1D"]) == [[0], [0]]

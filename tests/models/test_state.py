@@ -10,10 +10,9 @@ import torch
 from tests.models import test_ecoperceiver, test_streaming
 from tests.models.samples import shaken
 from xcarbon.core.errors import ModelError, VariableError
-from xcarbon.core.variables import memory_features
 from xcarbon.models.boosting import BoostedTreesConfig
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
-from xcarbon.models.state import LIMIT, StateEmbedding, state_groups
+from xcarbon.models.state import LIMIT, StateEmbedding
 from xcarbon.models.streaming import StreamingConfig
 
 STATE = ("TA_30D", "VPD_1D", "FAPAR")
@@ -124,15 +123,6 @@ def test_the_moments_are_saved_with_the_weights():
     weights = embedding().state_dict()
     torch.testing.assert_close(weights["mean"], MEAN)
     torch.testing.assert_close(weights["std"], STD)
-
-
-def test_groups_are_memory_series_variables_and_each_series():
-    state = (*memory_features(["TA", "SW_IN"]), "FAPAR", "LAI")
-    memory, series, *alone = state_groups(state)
-    assert memory == list(range(12)) and series == [12, 13]
-    assert alone == [list(range(6)), list(range(6, 12)), [12], [13]]
-    assert state_groups(["LAI", "TA_1D"]) == [[1], [0], [0], [1]]
-    assert state_groups(["TA_1D"]) == [[0], [], [0]]
 
 
 @pytest.mark.parametrize("config", [EcoPerceiverConfig, StreamingConfig, BoostedTreesConfig])

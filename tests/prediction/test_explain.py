@@ -11,6 +11,7 @@ import xarray as xr
 from tests.models.samples import Inputs, shaken
 from tests.prediction.test_predict import CONTEXT, make
 from xcarbon.core.errors import ModelError, OptionError, VariableError
+from xcarbon.core.variables import memory_features
 from xcarbon.evaluation.scores import score
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.prediction.explain import ALL, explain
@@ -211,6 +212,7 @@ def days() -> xr.Dataset:
     ds = synthetic_towers(3, seed=1, variables=["TA", "SW_IN", "WS", "NEE"], gaps=False)
     ds = ds.sel(time=slice("2010-07-01", "2010-07-03"), day=slice("2010-07-01", "2010-07-03")).load()
     ds["WS"][1], ds["reflectance"][2] = np.nan, np.nan
+    ds["LAI"] = ("site", "day"), np.arange(9.0, dtype="float32").reshape(3, 3), {"composite_days": 8.0}
     return ds
 
 
@@ -241,11 +243,17 @@ def test_equals_scores_of_predictions_without_a_variable(days, model):
         "patches": days.drop_vars("reflectance"),
         **{name: days.drop_vars(name) for name in model.config.statics},
     }
+    groups = {}
+    if model.config.state:  # without a variable there is no memory of it
+        for code in ("TA", "WS"):
+            groups[f"all of {code}"] = [code, *memory_features([code])]
+            without[f"all of {code}"] = without.pop(code)
+        without["LAI"] = days.drop_vars("LAI")
 
     def scored(ds: xr.Dataset) -> xr.Dataset:
         return score(observed, predict(ds, "NEE", model), by=None).compute()
 
-    explained = explain(observed, model, None, lags=[0], hours=EVERY_HOUR).compute()
+    explained = explain(observed, model, None, groups=groups, lags=[0], hours=EVERY_HOUR).compute()
     whole = scored(days)
     assert float(explained["nse"]) == pytest.approx(float(whole["nse"]), rel=1e-3)
     for name, ds in without.items():
@@ -254,6 +262,23 @@ def test_equals_scores_of_predictions_without_a_variable(days, model):
         assert float(found["rmse_rise"]) == pytest.approx(float(expected["rmse"] - whole["rmse"]), abs=1e-3)
         assert float(found["nse_loss"]) == pytest.approx(float(whole["nse"] - expected["nse"]), abs=1e-3)
         assert found["change"] > 1e-3
+
+
+@pytest.mark.parametrize("model", ["streaming"], indirect=True)
+def test_memory_and_series_are_inputs(days, model):
+    """The memory as one of them; its features can be members of groups."""
+    features = list(memory_features(["TA", "SW_IN", "WS"]))
+    assert model.config.state == (*features, "LAI")
+    groups = {"each": features, "some": ["TA_1D", "LAI"], "same": ["memory", "LAI"], "one": ["LAI"]}
+    change = explain(days, model, None, groups=groups, hours=20)["change"].compute()
+    names = change["variable"].values.tolist()
+    assert names[-6 - len(model.config.statics) :] == [*model.config.statics, "memory", "LAI", *groups]
+    assert change.sel(variable="memory") == change.sel(variable="each") > 0
+    assert change.sel(variable="LAI") == change.sel(variable="one") > 0
+    assert change.sel(variable="same") != change.sel(variable="memory")
+    assert 0 < change.sel(variable="some") != change.sel(variable="LAI")
+    with pytest.raises(OptionError, match=r"\['TA_365D', 'FAPAR'\]|\['FAPAR'\] in 'unknown'"):
+        explain(days, model, groups={"unknown": ["TA_365D", "FAPAR"]})
 
 
 @pytest.mark.parametrize("model", ["xgboost", "streaming"], indirect=True)

@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.ensemble import members
 from xcarbon.training.checkpoints import CHECKPOINT
 from xcarbon.training.run import TrainingRun
 
 
 def weights(model: CarbonModel) -> torch.Tensor:
-    """All weights of a network."""
-    return torch.cat([tensor.flatten() for tensor in model.network.state_dict().values()]).clone()
+    """All weights of a network, or of the networks of an ensemble."""
+    states = [member.network.state_dict() for member in members(model)]
+    return torch.cat([tensor.flatten() for state in states for tensor in state.values()]).clone()
 
 
 def checkpoint(folder: Path) -> dict:

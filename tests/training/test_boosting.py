@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -16,18 +17,21 @@ import xgboost
 import xcarbon
 from tests.prediction.test_predict import make
 from xcarbon.core.errors import LeakageError, ModelError
+from xcarbon.core.variables import memory_features
 from xcarbon.models.boosting import BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
-from xcarbon.testing import raise_on_compute
+from xcarbon.testing import raise_on_compute, synthetic_towers
 from xcarbon.training import fit, rows
-from xcarbon.training.boosting_config import BoostingConfig
+from xcarbon.training.boosting_config import STATE_SETTINGS, BoostingConfig
 from xcarbon.training.checkpoints import MODEL, RUN
-from xcarbon.training.rows import LocalRows, tower_rows
+from xcarbon.training.rows import Draw, LocalRows, tower_rows
 from xcarbon.training.search import SEARCH, SPACE, assign_folds, draw_point
 
 CONTEXT = 8
 QUICK = {"n_estimators": 12, "max_depth": 4, "context": CONTEXT}
+#: A model of air temperature alone, and a draw of all hours.
+TA, ALL = BoostedTreesConfig(("TA",), context=CONTEXT), Draw(1.0, 0.0, 0)
 SEARCHED = QUICK | {"tune": True, "points": 3, "folds": 2, "n_estimators": 4}
 
 
@@ -75,7 +79,7 @@ def test_a_prediction_scores_as_in_training(sets, model):
     train, val = sets
     for ds, name in ((train, "train_mse"), (val, "val_mse")):
         scores = ds.carbon.score(ds.carbon.predict_nee(model), by=None).compute()
-        learnt = tower_rows(model_inputs(ds, ["TA"], target="NEE"), BoostedTreesConfig(("TA",), (), CONTEXT))
+        learnt = tower_rows(model_inputs(ds, ["TA"], target=["NEE"]), TA, ALL)
         assert scores["n"] == sum(len(tower.target) for tower in learnt)
         variance = np.concatenate([tower.target.compute() for tower in learnt]).var(dtype=float)
         if ds is train:
@@ -144,9 +148,9 @@ def test_only_targets_are_read_to_find_hours(sets):
         raise AssertionError("predictors were read")
 
     guarded = train.assign(TA=train["TA"].copy(data=train["TA"].data.map_blocks(fail, meta=np.empty((0, 0)))))
-    inputs = model_inputs(guarded, ["TA"], target="NEE")
-    found = tower_rows(inputs, BoostedTreesConfig(("TA",), (), CONTEXT))
-    known = inputs["target"][:, CONTEXT - 1 :].notnull().sum("time").values
+    inputs = model_inputs(guarded, ["TA"], target=["NEE"])
+    found = tower_rows(inputs, TA, ALL)
+    known = inputs["target"][:, CONTEXT - 1 :, 0].notnull().sum("time").values
     assert [len(tower.target) for tower in found] == known.tolist()
     with pytest.raises(AssertionError, match="were read"):
         found[0].features.compute()
@@ -154,23 +158,23 @@ def test_only_targets_are_read_to_find_hours(sets):
 
 def test_towers_without_hours_are_left_out(sets, tmp_path):
     train, _ = sets
-    inputs = model_inputs(train, ["TA"], target="NEE")
+    inputs = model_inputs(train, ["TA"], target=["NEE"])
     inputs["target"] = inputs["target"].where(inputs["site"] != train["site"][1])
-    found = tower_rows(inputs, BoostedTreesConfig(("TA",), (), CONTEXT))
+    found = tower_rows(inputs, TA, ALL)
     assert [tower.site for tower in found] == [0, 2, 3]
 
 
 def test_towers_that_are_held_out_have_no_influence(sets):
     """Other targets at held-out towers lead to the same trees."""
     train, _ = sets
-    config = BoostedTreesConfig(("DOY", "TOD", "TA", "SW_IN"), (), CONTEXT)
+    config = BoostedTreesConfig(("DOY", "TOD", "TA", "SW_IN"), context=CONTEXT)
     training = BoostingConfig(n_estimators=3, max_depth=3)
     held_out = np.array([False, True, False, False])
     boosters = []
     for offset in (0, 100):
-        inputs = model_inputs(train, config.variables, target="NEE")
+        inputs = model_inputs(train, config.variables, target=["NEE"])
         inputs["target"] = inputs["target"] + xr.DataArray(held_out * np.float32(offset), dims="site")
-        local = LocalRows(tower_rows(inputs, config), config.features)
+        local = LocalRows(tower_rows(inputs, config, ALL), config.features)
         booster, _ = local.train(training, held_out=held_out)
         boosters.append(booster)
         errors = [local.squared_error(booster, np.arange(4) == tower) for tower in range(4)]
@@ -315,6 +319,121 @@ def test_a_cluster_of_two_processes_grows_trees_as_good(sets, tmp_path):
     for point, expected in zip(*curves, strict=True):
         assert point == pytest.approx(expected, rel=0.05)
     assert there.provenance["search"]["mse"] == pytest.approx(here.provenance["search"]["mse"], rel=0.1)
+
+
+# State
+
+
+@pytest.fixture(scope="module")
+def with_series() -> xr.Dataset:
+    """Four towers with satellite series."""
+    codes = ["TA", "SW_IN", "VPD", "NEE", "GPP_NT"]
+    ds = synthetic_towers(4, seed=2, patches=False, satellite=True, variables=codes)
+    ds["GPP_NT"] = ds["GPP_NT"].where(ds["time"].dt.hour > 4)
+    return ds.persist()
+
+
+STATE = {"features": "state", "n_estimators": 10, "min_child_weight": 5, "share": 0.3}
+
+
+@pytest.fixture(scope="module")
+def stateful(with_series, tmp_path_factory) -> CarbonModel:
+    with xcarbon.set_options(progress=False):
+        folder = tmp_path_factory.mktemp("state")
+        return fit(with_series, "xgboost", target=["NEE", "GPP_NT"], run_dir=folder, **STATE)
+
+
+def test_trees_with_a_state_have_settings_of_their_own(with_series, stateful):
+    config, training = stateful.config, stateful.provenance["training"]
+    assert config.statics == ("igbp", "lat") and config.bands == ()
+    assert config.state == (*memory_features(["TA", "VPD", "SW_IN"]), "FAPAR", "LAI")
+    assert training.items() >= (STATE_SETTINGS | STATE).items()
+    assert stateful.targets == stateful.outputs == ("NEE", "GPP_NT")
+    used = set(stateful.predictor.booster.get_score())
+    assert used & set(config.place) and used & {"FAPAR", "LAI"} and used <= set(config.features)
+    with pytest.raises(ModelError, match="'paper' or 'state'"):
+        BoostingConfig(features="all")
+    with pytest.raises(ModelError, match="share must be greater than 0"):
+        BoostingConfig(share=0.0)
+
+
+def test_several_fluxes_are_learnt_at_once(with_series, stateful):
+    """Each has its own units and mean; hours in which one of them is missing are predicted, too."""
+    for target, least in (("NEE", 0.3), ("GPP_NT", 0.3)):
+        prediction = with_series.carbon.predict(target, stateful)
+        assert with_series.carbon.score(prediction, by=None)["nse"].compute() > least
+    assert prediction.where(with_series["time"].dt.hour <= 4, drop=True).notnull().any()
+
+
+def test_the_first_hour_of_a_record_is_predicted(with_series, stateful):
+    prediction = with_series.carbon.predict_nee(stateful)
+    hours = with_series[["TA", "SW_IN", "VPD"]].to_dataarray().notnull().any("variable")
+    assert prediction.notnull().where(hours, True).all()
+
+
+def test_a_prediction_uses_the_features_of_the_training(with_series, stateful):
+    config = stateful.config
+    inputs = model_inputs(with_series, config.variables, state=config.state, target=list(stateful.targets))
+    rows = tower_rows(inputs, config, ALL)
+    predicted = [with_series.carbon.predict(code, stateful).values for code in stateful.targets]
+    for tower in rows:
+        known = np.isfinite(inputs["target"][tower.site].values).all(1)
+        assert len(tower.target) == known.sum()
+        expected = np.stack([each[tower.site, known] for each in predicted], 1)
+        found = stateful.predictor.booster.inplace_predict(tower.features.compute())
+        np.testing.assert_allclose(np.sort(found, 0), np.sort(expected, 0), rtol=1e-5)
+
+
+def test_a_share_of_the_hours_is_drawn_for_each_tower(with_series):
+    config = BoostedTreesConfig(("TA",), state=("TA_1D",), targets=("NEE", "GPP_NT"))
+    inputs = model_inputs(with_series, ["TA"], state=["TA_1D"], target=["NEE", "GPP_NT"])
+    every = tower_rows(inputs, config, ALL)
+    some, again, other = (tower_rows(inputs, config, Draw(0.1, 0.0, seed)) for seed in (0, 0, 1))
+    for number, tower in enumerate(every):
+        known = np.isfinite(inputs["target"][number].values).all(1).sum()
+        assert tower.target.shape == (known, 2)
+        assert len(some[number].target) == np.ceil(known / 10)
+        rows = np.hstack(dask.compute(*some[number][1:]))
+        assert rows.shape[0] == len(some[number].target)
+        whole = {row.tobytes() for row in np.hstack(dask.compute(*tower[1:]))}
+        assert {row.tobytes() for row in rows} <= whole
+        np.testing.assert_array_equal(rows, np.hstack(dask.compute(*again[number][1:])))
+        assert (rows != np.hstack(dask.compute(*other[number][1:]))).any()
+
+
+def test_groups_are_masked_hour_by_hour(with_series):
+    state = ("TA_1D", "LAI", "VPD_1D", "FAPAR")
+    config = BoostedTreesConfig(("TA", "DOY"), statics=("igbp", "lat"), state=state)
+    features = np.zeros((20_000, len(config.features)), np.float32)
+    rows._mask(features, config, 0.2, np.random.default_rng(0))
+    gone = dict(zip(config.features, np.isnan(features).T, strict=True))
+    assert not gone["TA"].any() and not gone["DOY"].any()
+    assert gone["season"].mean() == pytest.approx(0.2, abs=0.01)
+    assert all((gone[name] == gone["season"]).all() for name in config.place)
+    for name in state:  # with all of its kind, and alone
+        assert gone[name].mean() == pytest.approx(1 - 0.8**2, abs=0.01)
+    together = gone["TA_1D"] & gone["VPD_1D"]
+    assert together.mean() == pytest.approx(0.2 + 0.8 * 0.2**2, abs=0.01)
+
+
+def test_masked_features_are_those_of_the_dropout(with_series):
+    config = BoostedTreesConfig(("TA",), statics=("igbp", "lat"), state=("TA_1D", "LAI"))
+    inputs = model_inputs(with_series, ["TA"], state=config.state, target=["NEE"])
+    plain, masked = (
+        tower_rows(inputs, config, Draw(0.2, dropout, 0))[0].features.compute() for dropout in (0.0, 0.5)
+    )
+    assert np.isnan(masked).sum() > np.isnan(plain).sum()
+    place = [config.features.index(name) for name in config.place]
+    assert np.isnan(masked[:, place]).mean() == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_array_equal(np.sort(masked[:, 0]), np.sort(plain[:, 0]))
+
+
+def test_chosen_features_of_the_state(with_series, tmp_path):
+    model = fit(with_series, "xgboost", state=["TA_30D"], run_dir=tmp_path / "one", **STATE)
+    assert model.config.state == ("TA_30D",)
+    plain = fit(with_series, "xgboost", n_estimators=2, run_dir=tmp_path / "paper")
+    assert plain.config.state == plain.config.statics == ()
+    assert plain.config.min_context == 32
 
 
 WITHOUT_TORCH = """

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.models.test_streaming import sequences
+from xcarbon.models.ecoperceiver import EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.streaming import Prediction, StreamingConfig
-from xcarbon.training.objective import drop, loss
+from xcarbon.training.objective import drop, drop_state, loss
 
 
 def test_loss_is_the_sum_over_what_is_known():
@@ -45,7 +47,7 @@ def test_dropping_follows_from_the_chances_and_spares_time_features():
     some = ModelInputs(data.hourly[rows], data.patches, data.patch_index[rows], data.statics[rows])
     for name, found in vars(drop(config, some, chance[rows])).items():
         expected = getattr(dropped, name)
-        same = expected if expected is data.patches else expected[rows]
+        same = expected if expected is data.patches or expected is None else expected[rows]
         torch.testing.assert_close(found, same, equal_nan=True, rtol=0, atol=0)
     alone = drop(config, ModelInputs(data.hourly), chance)
     torch.testing.assert_close(alone.hourly, dropped.hourly, equal_nan=True, rtol=0, atol=0)
@@ -77,3 +79,48 @@ def test_dropped_shares_are_those_of_the_settings():
     for some in (lost, lost[whole.float().mean(1) < 0.2]):
         shares = torch.bincount(some, minlength=5) / len(some)
         torch.testing.assert_close(shares, torch.full((5,), 0.2), atol=0.05, rtol=0)
+
+
+STATE = ("TA_1D", "LAI", "TA_30D", "VPD_1D", "FAPAR")
+GROUPS = {
+    0: ("TA_1D", "TA_30D", "VPD_1D"), 1: ("LAI", "FAPAR"), 2: ("TA_1D", "TA_30D"), 3: ("LAI",),
+    4: ("VPD_1D",), 5: ("FAPAR",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [StreamingConfig, EcoPerceiverConfig])
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_of_the_state_is_masked_in_all_hours(kind, group):
+    config, state = kind(state=STATE, group_dropout=0.3), torch.ones(2, 7, 5)
+    chance = torch.ones(2, 6)
+    chance[1, group] = 0.29
+    dropped = drop_state(config, state, chance)
+    assert (dropped[0] == 1).all()
+    for number, name in enumerate(STATE):
+        masked = torch.isnan(dropped[1, :, number])
+        assert masked.all() if name in GROUPS[group] else not masked.any()
+    chance[1, group] = 0.31
+    assert (drop_state(config, state, chance) == 1).all()
+
+
+def test_shares_of_masked_features_are_those_of_the_groups():
+    config = StreamingConfig(state=STATE, group_dropout=0.2)
+    chance = torch.rand(20_000, 6, generator=torch.Generator().manual_seed(0))
+    gone = torch.isnan(drop_state(config, torch.ones(20_000, 1, 5), chance))[:, 0]
+    # Each feature is in two groups: all of its kind, and its own.
+    torch.testing.assert_close(gone.float().mean(0), torch.full((5,), 1 - 0.8**2), atol=0.02, rtol=0)
+    assert (gone[:, 0] == gone[:, 2]).all() and (gone[:, 0] != gone[:, 3]).any()
+
+
+def test_dropping_the_state_leaves_the_other_masks_as_they_are():
+    without, config = StreamingConfig(group_dropout=0.5), StreamingConfig(state=STATE, group_dropout=0.5)
+    data = sequences(config, 40, 20, missing=0)
+    chance = torch.rand(40, 21, 21 + 4 + 4 + 6, generator=torch.Generator().manual_seed(0))
+    found = drop(config, data, chance)
+    bare = drop(without, replace(data, state=None), chance[..., :29])
+    for name in ("hourly", "patch_index", "statics"):
+        torch.testing.assert_close(getattr(found, name), getattr(bare, name), equal_nan=True)
+    assert bare.state is None
+    expected = drop_state(config, data.state, chance[:, -1, 29:])
+    torch.testing.assert_close(found.state, expected, equal_nan=True, rtol=0, atol=0)
+    assert torch.isnan(found.state).any() and not torch.isnan(found.state).all()

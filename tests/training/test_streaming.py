@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 import xarray as xr
 
 from tests.training.samples import checkpoint, interrupted, last_weights, weights
-from xcarbon.core.errors import ModelError
+from xcarbon.core.errors import ModelError, VariableError
+from xcarbon.core.variables import memory_features
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
-from xcarbon.training import fit, streaming
+from xcarbon.training import fit, objective, streaming
 from xcarbon.training.checkpoints import MODEL
 from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
 
@@ -30,6 +32,8 @@ AVERAGED = QUICK | {"averaging": 0.8}
 def months(towers) -> xr.Dataset:
     """Two months of five towers: one begins late, one ends early and has a gap, one has five days."""
     ds = towers.isel(site=slice(0, 5), time=slice(0, 1440), day=slice(0, 60)).load()
+    ds = ds.assign(LAI=(("site", "day"), np.linspace(0, 5, 300, dtype="f4").reshape(5, 60)))
+    ds["LAI"].attrs["composite_days"] = 8.0
     hours = np.arange(1440)
     ds["NEE"][0, hours < 300] = np.nan
     ds["NEE"][1, (hours > 900) | ((hours > 400) & (hours < 700))] = np.nan
@@ -44,25 +48,26 @@ def sets(months) -> tuple[xr.Dataset, xr.Dataset]:
 
 @pytest.fixture(scope="module")
 def inputs(sets) -> xr.Dataset:
-    return model_inputs(sets[0], ["DOY", "TA", "SW_IN"], ["B1", "snow"], target=["NEE"]).load().chunk()
+    ds, codes = sets[0], ["DOY", "TA", "SW_IN"]
+    state = ["TA_1D", "SW_IN_7D", "LAI"]
+    return model_inputs(ds, codes, ["B1", "snow"], state=state, target=["NEE"]).load().chunk()
 
 
 @pytest.fixture(scope="module")
 def sequences(inputs) -> TowerSequences:
-    return TowerSequences(inputs, ("igbp", "lat"), 64, 8)
+    return TowerSequences(inputs, ("igbp", "lat"), 64)
 
 
 # Sequences
 
 
 def test_every_target_is_in_one_sequence(sequences, inputs):
-    """But for those that are alone in a gap, and those with too few hours before them."""
-    every = TowerSequences(inputs, (), 64, 8)
+    """But for those that are alone in a gap."""
+    every = TowerSequences(inputs, (), 64)
     targets = every.targets(every.starts)
-    assert torch.isnan(targets[:, :7]).all()
     assert torch.isfinite(targets).sum(1).min() >= LEAST_TARGETS
     found = np.sort(targets[torch.isfinite(targets)].numpy())
-    known = inputs["target"].values[:, 7:, 0]
+    known = inputs["target"].values[..., 0]
     known = known[np.isfinite(known)]
     assert np.isin(found, known).all()
     assert len(np.unique(found)) == len(np.unique(known[np.isin(known, found)])) == len(found)
@@ -96,7 +101,8 @@ def test_batches_hold_what_the_towers_observed(sequences, inputs, offset):
             else int(np.isfinite(hourly[row]).any(1).sum())
         )
         np.testing.assert_array_equal(hourly[row, :there], tower["hourly"].values[hours[:there]])
-        assert np.isnan(hourly[row, there:]).all()
+        assert np.isnan(hourly[row, there:]).all() and np.isnan(data.state[row, there:]).all()
+        np.testing.assert_array_equal(data.state[row, :there], tower["state"].values[hours[:there]])
         noon = np.flatnonzero(index[row] >= 0)
         for hour in noon:
             day = np.flatnonzero(inputs["day"].values == clock[hours[hour]].astype("M8[D]"))[0]
@@ -122,6 +128,20 @@ def test_moments_are_those_of_the_targets(sequences):
     values = sequences._target[torch.isfinite(sequences._target)].double().numpy()
     (found,) = sequences.moments()
     assert found == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-12)
+
+
+def test_moments_of_the_state_are_those_of_all_hours_with_a_value(sequences, inputs):
+    """A feature without any value has none."""
+    mean, std = sequences.state_moments()
+    values = sequences._state.double().numpy()
+    assert values.shape[1] == 3 and np.isfinite(values).any(0).all()
+    np.testing.assert_allclose(mean, np.nanmean(values, 0), rtol=1e-5)
+    np.testing.assert_allclose(std, np.nanstd(values, 0), rtol=1e-5)
+    bare = inputs.assign(state=inputs["state"].where(inputs["feature"] != "LAI"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mean, std = TowerSequences(bare, (), 64).state_moments()
+    assert torch.isnan(mean).tolist() == torch.isnan(std).tolist() == [False, False, True]
 
 
 def test_moments_do_not_depend_on_the_number_of_threads(sequences):
@@ -209,7 +229,9 @@ def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
     model = fit(bare[0], "streaming", val=bare[1], run_dir=tmp_path, **settings)
     assert model.config.bands == ()
     sequences = TowerSequences(
-        model_inputs(bare[1], model.config.variables, target=["NEE"]), model.config.statics, 64, 8
+        model_inputs(bare[1], model.config.variables, state=model.config.state, target=["NEE"]),
+        model.config.statics,
+        64,
     )
     batch = sequences.batch(sequences.starts)
     assert torch.isnan(batch.inputs.statics).all()
@@ -248,19 +270,19 @@ def test_mean_weights_are_scored_and_saved(sets, tmp_path):
     assert torch.equal(last_weights(tmp_path / "plain"), last_weights(tmp_path / "mean"))
     kept = checkpoint(tmp_path / "mean")["average"]
     assert kept["n_averaged"] == QUICK["max_steps"]
-    expected = torch.cat([kept[f"module.{name}"].flatten() for name, _ in mean.network.named_parameters()])
+    names = mean.network.state_dict()
+    expected = torch.cat([kept[f"module.{name}"].flatten() for name in names])
     assert torch.equal(weights(mean), expected)
     assert not torch.equal(weights(mean), weights(plain))
 
 
 def test_members_become_an_ensemble(sets, tmp_path):
-    """Each has its seed, the last one no static site features; a run stopped in the second resumes there."""
+    """Each has its seed; a run stopped in the second resumes there."""
     train, _ = sets
-    settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2, "without_statics": 1}
+    settings = QUICK | {"max_steps": 4, "seed": 3, "members": 2}
     whole = fit(train, "streaming", run_dir=tmp_path / "whole", **settings)
     assert [each["seed"] for each in whole.provenance["members"]] == [6, 7]
-    without_statics = {"max_steps": 4, "seed": 7, "network": TINY | {"statics": ()}}
-    alone = fit(train, "streaming", run_dir=tmp_path / "alone", **QUICK | without_statics)
+    alone = fit(train, "streaming", run_dir=tmp_path / "alone", **QUICK | {"max_steps": 4, "seed": 7})
     assert torch.equal(weights(CarbonModel.load(tmp_path / "whole" / "member-1" / MODEL)), weights(alone))
     with interrupted(2, "member-1"):
         fit(train, "streaming", run_dir=tmp_path / "parts", **settings)
@@ -270,3 +292,48 @@ def test_members_become_an_ensemble(sets, tmp_path):
         fit(train, "streaming", run_dir=tmp_path / "parts", resume=True, **settings | {"members": 3})
     resumed = fit(train, "streaming", run_dir=tmp_path / "parts", resume=True, **settings)
     assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_the_state_is_read_standardised_and_can_be_left_out(sets, tmp_path):
+    """By default it is all that the training towers have."""
+    train, val = sets
+    settings = QUICK | {"max_steps": 3, "variables": ["DOY", "TA"], "bands": []}
+    model = fit(train, "streaming", val=val, run_dir=tmp_path / "all", **settings)
+    assert model.config.state == (*memory_features(["TA"]), "LAI")
+    embedding = model.network.state
+    inputs = model_inputs(train, ["DOY", "TA"], state=model.config.state, target=["NEE"])
+    mean, std = TowerSequences(inputs, (), 64).state_moments()
+    known = mean.isfinite()
+    torch.testing.assert_close(embedding.mean[known], mean[known])
+    torch.testing.assert_close(embedding.std[known], std[known])
+    climate = model.config.state.index("TA_CLIMATE")  # missing in a record of two months
+    assert (embedding.mean[climate], embedding.std[climate]) == (0, 1)
+    prediction = train.carbon.predict_nee(model).values
+    assert np.isfinite(prediction).all()
+    assert np.abs(train.drop_vars("LAI").carbon.predict_nee(model).values - prediction).max() > 1e-3
+    few = fit(train, "streaming", run_dir=tmp_path / "few", state=["TA_1D"], **settings)
+    assert few.config.state == ("TA_1D",)
+    none = fit(train, "streaming", run_dir=tmp_path / "none", state=[], **settings)
+    assert none.config.state == () and none.network.state is None
+    with pytest.raises(VariableError, match="TA_2D is not a state feature"):
+        fit(train, "streaming", run_dir=tmp_path / "other", state=["TA_2D"], **settings)
+
+
+def test_groups_of_the_state_are_masked_in_training(sets, tmp_path, monkeypatch):
+    """With certain masking of the state it has no influence on the weights."""
+    train, _ = sets
+    settings = QUICK | {"max_steps": 3, "variables": ["DOY", "TA"], "bands": []}
+    masked = []
+    original = objective.drop_state
+
+    def count(config, state, chance):
+        found = original(config, state, chance)
+        masked.append(torch.isnan(found).float().mean().item() - torch.isnan(state).float().mean().item())
+        return found
+
+    monkeypatch.setattr(objective, "drop_state", count)
+    for share in (0.0, 0.5, 1.0):
+        network = TINY | {"group_dropout": share}
+        fit(train, "streaming", run_dir=tmp_path / str(share), **settings | {"network": network})
+        assert masked and {0.0: max(masked) == 0, 0.5: min(masked) > 0, 1.0: min(masked) > 0.3}[share]
+        masked.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -545,6 +545,33 @@ def memory_code(feature: str) -> str | None:
         f"{feature} is not a state feature: use a satellite series ({', '.join(SATELLITE)}), or an hourly "
         f"variable with one of the endings {', '.join(MEMORY)}, such as TA_30D"
     )
+
+
+def state_groups(state: Sequence[str]) -> list[list[int]]:
+    """Group state features that are masked together.
+
+    Parameters
+    ----------
+    state : sequence of str
+        M state features.
+
+    Returns
+    -------
+    list of list of int
+        G groups of positions in ``state``: the whole memory, all satellite series, the memory of each
+        variable, and each satellite series. There are no empty groups.
+
+    Examples
+    --------
+    >>> state_groups(["TA_1D", "TA_30D", "VPD_1D", "LAI"])
+    [[0, 1, 2], [3], [0, 1], [2], [3]]
+    """
+    groups: dict[str, list[int]] = {"the memory": [], "all satellite series": []}
+    for number, feature in enumerate(state):
+        code = memory_code(feature)
+        groups["all satellite series" if code is None else "the memory"].append(number)
+        groups.setdefault(code or feature, []).append(number)
+    return [group for group in groups.values() if group]
 
 
 def variable(code: str) -> Variable:

@@ -5,44 +5,13 @@ M, in comments on shapes, is the number of state features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xcarbon.core.variables import memory_code
-
 #: Largest distance of a state feature from its mean over the training hours [standard deviations]. Values
 #: beyond it are clipped, so that an input unlike any in training has a bounded effect.
 LIMIT = 4.0
-
-
-def state_groups(state: Sequence[str]) -> list[list[int]]:
-    """Group state features that are masked together.
-
-    Parameters
-    ----------
-    state : sequence of str
-        M state features.
-
-    Returns
-    -------
-    list of list of int
-        G groups of positions in ``state``: the whole memory, all satellite series, the memory of each
-        variable, and each satellite series.
-
-    Examples
-    --------
-    >>> state_groups(["TA_1D", "TA_30D", "VPD_1D", "LAI"])
-    [[0, 1, 2], [3], [0, 1], [2], [3]]
-    """
-    groups: dict[str, list[int]] = {"the memory": [], "all satellite series": []}
-    for number, feature in enumerate(state):
-        code = memory_code(feature)
-        groups["all satellite series" if code is None else "the memory"].append(number)
-        groups.setdefault(code or feature, []).append(number)
-    return list(groups.values())
 
 
 class StateEmbedding(nn.Module):

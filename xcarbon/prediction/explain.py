@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.conventions import CONVENTIONS, log
 from xcarbon.core.errors import ModelError, OptionError, VariableError
-from xcarbon.core.variables import TIME_FEATURES, variable
+from xcarbon.core.variables import SATELLITE, TIME_FEATURES, variable
 from xcarbon.evaluation import bootstrap
 from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.models import pretrained
@@ -38,6 +38,8 @@ Doubles = NDArray[np.float64]
 
 #: Name of all bands of a patch together.
 PATCHES = "patches"
+#: Name of the memory of all variables together.
+MEMORY = "memory"
 #: Name of all towers together, in addition to their classes.
 ALL = "all"
 #: Lags [h] before the predicted hour at which bins begin.
@@ -82,6 +84,7 @@ def explain(
     groups : mapping of str to sequence of str, optional
         Names of groups, and the inputs to mask together, in addition to each input alone. If two inputs carry
         the same information, as ``SW_IN`` and ``PPFD_IN`` do, a model without one of them uses the other.
+        Single features of the memory, such as ``TA_30D``, can be members of a group.
     lagged : sequence of str, optional
         Hourly inputs, or ``"patches"``, to mask by lag; by default all measured hourly inputs.
     lags : sequence of int
@@ -97,7 +100,8 @@ def explain(
     xarray.Dataset
         Lazy, with one task for each tower. The dims are ``by``, with ``"all"`` towers first, and
         ``variable``: the hourly inputs including ``DOY`` and ``TOD``, all bands as ``"patches"``, the
-        static site features, and ``groups``, each masked in the whole window:
+        static site features, the memory of all variables as ``"memory"``, each satellite series, and
+        ``groups``, each masked in the whole window:
 
         - ``nse_loss`` [1]: Nash-Sutcliffe efficiency minus that without the variable, and its
           ``nse_loss_interval``, the central 95 % over towers drawn with replacement
@@ -168,6 +172,7 @@ def explain(
         ds,
         config.variables,
         config.bands,
+        state=config.state,
         target=target if target in ds else None,
         max_qc=model.scaler.max_qc,
     )
@@ -195,9 +200,11 @@ def explain(
 
 def _whole_masks(config: ModelConfig, groups: Mapping[str, Sequence[str]]) -> dict[str, _Mask]:
     """Masks of the whole window for each input and group."""
-    inputs = (*config.variables, *([PATCHES] if config.bands else []), *config.statics)
+    series = [feature for feature in config.state if feature in SATELLITE]
+    memory = [MEMORY] if len(series) < len(config.state) else []
+    inputs = (*config.variables, *([PATCHES] if config.bands else []), *config.statics, *memory, *series)
     for name, members in groups.items():
-        unknown = [member for member in members if member not in inputs]
+        unknown = [member for member in members if member not in (*inputs, *config.state)]
         if unknown or name in inputs:
             found = f"{unknown} in {name!r}" if unknown else f"the name {name!r}"
             raise OptionError(f"a group needs a new name and members out of {list(inputs)}, found {found}")
@@ -236,6 +243,7 @@ def _predict_without(
     arrays += [_by_tower(inputs["target"]), "st"] if "target" in inputs else [None, None]
     statics = model.config.statics
     arrays += [stack_statics(inputs, statics), "sk"] if statics else [None, None]
+    arrays += [_by_tower(inputs["state"]), "stm"] if "state" in inputs else [None, None]
     arrays += [_by_tower(inputs["patch"]), "sdbyx"] if "patch" in inputs else [None, None]
     kernel = functools.partial(
         _explain_tower,
@@ -276,6 +284,7 @@ def _explain_tower(
     tower: NDArray[np.int64],
     observed: Floats | None,
     statics: Floats | None,
+    state: Floats | None,
     patches: Floats | None,
     *,
     days: NDArray[np.datetime64] | None,
@@ -286,7 +295,9 @@ def _explain_tower(
     seed: int,
 ) -> Floats:
     """Kernel of :func:`_predict_without`, one tower to ``(1, 2 + masks, hours)``: observed, whole, masked."""
-    config, inputs = model.config, ModelInputs(hourly[0], statics=None if statics is None else statics[0])
+    config = model.config
+    place, state = (None if array is None else array[0] for array in (statics, state))
+    inputs = ModelInputs(hourly[0], statics=place, state=state)
     if patches is not None and days is not None:
         inputs.patches = patches[0]
         inputs.patch_index = patch_index(stamps, days, np.isfinite(patches[0]).all(axis=(1, 2, 3)))
@@ -300,7 +311,8 @@ def _explain_tower(
     drawn = np.sort(generator.permutation(np.flatnonzero(candidates))[:hours])  # (N,)
     window = drawn[:, np.newaxis] + np.arange(1 - config.context, 1)  # (N, T)
     index = None if inputs.patch_index is None else inputs.patch_index[window]  # (N, T)
-    windows = dataclasses.replace(inputs, hourly=inputs.hourly[window], patch_index=index)
+    state = None if state is None else state[window]  # (N, T, M)
+    windows = dataclasses.replace(inputs, hourly=inputs.hourly[window], patch_index=index, state=state)
     result = np.full((1, 2 + len(masks), hours), np.nan, np.float32)
     if observed is not None:
         result[0, 0, : len(drawn)] = observed[0, drawn]
@@ -318,9 +330,14 @@ def _masked(windows: ModelInputs[Floats], mask: _Mask, config: ModelConfig) -> M
     if index is not None and PATCHES in mask.inputs:
         index = index.copy()
         index[:, hours] = -1
+    state = windows.state
+    if state is not None:
+        names = [name if name in SATELLITE or name in mask.inputs else MEMORY for name in config.state]
+        state = state.copy()
+        state[:, hours, np.isin(names, mask.inputs)] = np.nan
     if statics is not None:
         statics = np.where(np.isin(config.statics, mask.inputs), np.float32(np.nan), statics)
-    return dataclasses.replace(windows, hourly=hourly, patch_index=index, statics=statics)
+    return dataclasses.replace(windows, hourly=hourly, patch_index=index, statics=statics, state=state)
 
 
 def _predict(windows: ModelInputs[Floats], model: CarbonModel) -> Floats:
@@ -334,6 +351,7 @@ def _predict(windows: ModelInputs[Floats], model: CarbonModel) -> Floats:
         windows,
         hourly=windows.hourly.reshape(-1, len(config.variables)),
         patch_index=None if index is None else index.ravel(),
+        state=None if windows.state is None else windows.state.reshape(-1, len(config.state)),
     ).compact()
     wanted = np.zeros(len(series.hourly) - config.context + 1, bool)
     wanted[:: config.context] = observed

@@ -13,10 +13,10 @@ import xarray as xr
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from xcarbon.core.variables import state_groups
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.networks import EcoPerceiverPredictor
-from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import Shard, join_processes
@@ -39,7 +39,7 @@ class EcoPerceiverRun(TrainingRun):
 
     def _chances(self) -> tuple[int, ...]:
         config: EcoPerceiverConfig = self.model.network.config
-        groups = len(state_groups(config.state)) if config.state else 0
+        groups = len(state_groups(config.state))
         return config.context, len(config.variables) + groups
 
     def _mask(self, batch: Batch, chance: Tensor) -> Batch:

@@ -11,7 +11,7 @@ from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import SPREAD
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.models.ensemble import members
+from xcarbon.models.ensemble import EnsemblePredictor, members
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
@@ -75,6 +75,8 @@ def fit(
     config = dataclasses.replace(cast(StreamingConfig, networks[0].config), **masked)
     task = dataclasses.replace(task, variables=config.variables, bands=config.bands)
     tuned = train(task, config, training, networks)
+    if model.predictor.kind == EnsemblePredictor.kind:  # its calibration includes that of its members
+        tuned.scaler = dataclasses.replace(tuned.scaler, spread=tuned.scaler.spread * model.scaler.spread)
     tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
     tuned.save(RunFolder(task.run_dir).model)
     return tuned

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xcarbon.core.variables import TIME_FEATURES
+from xcarbon.core.variables import TIME_FEATURES, state_groups
 from xcarbon.models.ecoperceiver import EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
-from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction, StreamingConfig
 
 #: Exponent from 0 to 1 that reduces the weight of hours with a small predicted spread in the likelihood.
@@ -68,8 +67,8 @@ def drop(config: StreamingConfig, inputs: ModelInputs[Tensor], chance: Tensor) -
         A batch of sequences, with ``hourly`` of the shape ``(B, L, V)``.
     chance : Tensor
         Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 4 + G)`` for G groups of state features
-        (:func:`~xcarbon.models.state.state_groups`). The first L rows are for the observations of each hour.
-        The last row is for whole variables, static site features, patches, two shares, all static site
+        (:func:`~xcarbon.core.variables.state_groups`). The first L rows are for the observations of each
+        hour. The last row is for whole variables, static site features, patches, two shares, all static site
         features together, and groups of state features. The shares, multiplied by ``variable_dropout`` and
         ``static_dropout``, are those of the variables and statics to mask, so that some sequences keep all
         of them.
@@ -109,7 +108,7 @@ def drop_state(config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chan
         State of each hour, shape ``(B, L, M)``.
     chance : Tensor
         Uniform random numbers in [0, 1), shape ``(B, G)``, for the G groups of
-        :func:`~xcarbon.models.state.state_groups`.
+        :func:`~xcarbon.core.variables.state_groups`.
 
     Returns
     -------

@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 from xcarbon.core.conventions import HOUR
 from xcarbon.core.interrupts import interruptible
 from xcarbon.core.options import OPTIONS, progress_bar
+from xcarbon.core.variables import state_groups
 from xcarbon.models.boosting import BoostedTreesConfig, hour_features
 from xcarbon.models.inputs import ModelInputs
-from xcarbon.models.state import state_groups
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.validation import check_range
+from xcarbon.core.variables import state_groups
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.state import state_groups
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import join_processes
@@ -142,7 +142,7 @@ class StreamingRun(TrainingRun):
 
     def _chances(self) -> tuple[int, ...]:
         config: StreamingConfig = self.model.network.config
-        groups = len(state_groups(config.state)) if config.state else 0
+        groups = len(state_groups(config.state))
         return self.training.length + 1, len(config.variables) + len(config.statics) + 4 + groups
 
     def _mask(self, batch: Batch, chance: Tensor) -> Batch:
