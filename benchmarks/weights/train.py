@@ -29,10 +29,6 @@ VARIABLES = ["DOY", "TOD", "TA", "SW_IN", "VPD"]
 MEMBERS: dict[str, dict[str, Any]] = {
     "streaming": {
         "network": {"width": 64, "layers": 2, "octaves": 6},
-        "length": 48,
-        "batch_size": 96,
-        "micro_batch": 48,
-        "learning_rate": 2e-3,
         "max_steps": 400,
     },
     "xgboost": {"features": "state", "share": 0.0625, "min_child_weight": 50},

@@ -25,7 +25,7 @@ class FineTuning(StreamingTraining):
 
     Attributes
     ----------
-    max_steps, batch_size, learning_rate, averaging, max_epochs, warmup_epochs
+    max_steps, batch_size, length, learning_rate, averaging, max_epochs, warmup_epochs
         Fewer and smaller steps than in the first training: a tower takes some minutes on two cores.
     dropout, variable_dropout, static_dropout, group_dropout : float
         As in :class:`~xcarbon.models.streaming.StreamingConfig`. Less is masked than in the first training,
@@ -35,6 +35,7 @@ class FineTuning(StreamingTraining):
     max_epochs: int = 100
     max_steps: int | None = 300
     batch_size: int = 8
+    length: int = 512
     learning_rate: float = 1e-3
     warmup_epochs: float = 5.0
     averaging: float = 0.95
