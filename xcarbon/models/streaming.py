@@ -84,7 +84,7 @@ class StreamingConfig:
         training sequence.
     group_dropout : float
         Probability with which all static site features, and each group of state features
-        (:func:`~xcarbon.models.state.state_groups`), are masked in a training sequence.
+        (:func:`~xcarbon.core.variables.state_groups`), are masked in a training sequence.
 
     Raises
     ------

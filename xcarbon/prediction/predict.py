@@ -115,7 +115,8 @@ def predict(
         hours than the model needs (``model.config.min_context``), and where a window contains no
         observation. With ``spread`` or ``applicability``, a Dataset with the prediction and ``<target>_SE``,
         the standard deviation of the error of a single hour at a tower that was not used in training, or
-        ``dissimilarity`` and ``applicable`` (:mod:`xcarbon.models.applicability`).
+        ``dissimilarity`` and ``applicable``
+        (:class:`~xcarbon.models.applicability.Applicability`).
 
     Raises
     ------
