@@ -29,10 +29,10 @@ BENCHMARKS: dict[str, list[str]] = {
     "applicability": [],
     "streaming": [],
     "scaling": [],
-    "inputs": ["--store", "STORE"],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1", "--max-steps", "1"],
     "gpu": ["--device", "cpu", "--batches", "4"],
     "weights.train": ["STORE", "SATELLITE", "weights", "--trial"],
+    "weights.missing": ["STORE", "SATELLITE", "weights", "--trial"],
     "weights.score": ["STORE", "SATELLITE", "weights"],
 }
 

@@ -60,12 +60,10 @@ def train(towers: xr.Dataset, kind: str, seed: int, folder: Path, **settings: An
         return xcarbon.load(folder / "model")
     return towers.carbon.fit(
         kind,
-        target=TARGETS,
-        variables=VARIABLES,
         seed=seed,
         run_dir=folder,
         resume=(folder / "run.json").exists(),
-        **(MEMBERS[kind] | settings),
+        **({"target": TARGETS, "variables": VARIABLES} | MEMBERS[kind] | settings),
     )
 
 
