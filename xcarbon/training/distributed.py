@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import torch
 import xarray as xr
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xcarbon.core.errors import ModelError
@@ -55,7 +57,7 @@ class Shard:
 
     def __init__(self, fabric: Fabric, inputs: xr.Dataset, context: int) -> None:
         self.fabric = fabric
-        sites = inputs.sizes["site"]
+        sites, self._features = inputs.sizes["site"], inputs.sizes.get("feature", 0)
         share = range(sites) if fabric.world_size == 1 else self._share(inputs, context)
         self.windows = load_windows(inputs, context, share)
         counts = torch.zeros(sites, dtype=torch.int64)
@@ -101,8 +103,19 @@ class Shard:
         return mean, variance**0.5 or 1.0
 
     def state_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each state feature ``(M,)`` over the windows of this process."""
-        return self._held_here().state_moments()
+        """Mean and standard deviation of each state feature ``(M,)``, for any number of processes."""
+        count = self._state_sums(np.zeros(self._features), 0)
+        with np.errstate(invalid="ignore"):  # a feature without values has the mean NaN
+            mean = self._state_sums(np.zeros(self._features), 1) / count
+            std = (self._state_sums(mean, 2) / count) ** 0.5
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+    def _state_sums(self, origin: NDArray[np.float64], power: int) -> NDArray[np.float64]:
+        """Sum powers of the state less ``origin``, first within each tower and then over the towers."""
+        sums = np.zeros((len(self._ends), self._features))
+        if self.windows is not None:
+            sums = self.windows.state_sums(len(sums), origin, power)
+        return total(self.fabric, torch.from_numpy(sums)).numpy().sum(0)
 
     def _sum_by_tower(self, origin: float, power: int) -> float:
         """Sum powers of the target less ``origin``, first within each tower and then over the towers."""

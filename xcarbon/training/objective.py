@@ -69,8 +69,8 @@ def drop(config: StreamingConfig, inputs: ModelInputs[Tensor], chance: Tensor) -
         Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3 + G)`` for G groups of state features
         (:func:`~xcarbon.core.variables.state_groups`). The first L rows are for the observations of each
         hour. The last row is for whole variables, static site features, patches, two shares, and groups of
-        state features. The shares, multiplied by ``variable_dropout`` and ``static_dropout``, are those of the
-        variables and statics to mask, so that some sequences keep all of them.
+        state features. The shares, multiplied by ``variable_dropout`` and ``static_dropout``, are those of
+        the variables and statics to mask, so that some sequences keep all of them.
 
     Returns
     -------
