@@ -24,7 +24,7 @@ from xcarbon.training.windows import load_windows
 SETTINGS = {
     "variables": ("DOY", "TOD", "TA", "SW_IN"), "bands": ("B1", "B2"),
     "state": ("TA_1D", "SW_IN_7D"), "batch_size": 16, "micro_batch": 4,
-    "max_steps": 4, "eval_every": 2, "val_windows": 64, "learning_rate": 1e-2,
+    "max_steps": 4, "eval_every": 2, "val_windows": 64, "learning_rate": 3e-2,
     "network": {"width": 16, "heads": 2, "cross_blocks": 2, "self_layers": 1, "context": 30, "octaves": 4},
 }  # fmt: skip
 #: One of two processes has nothing to learn from.

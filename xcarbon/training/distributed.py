@@ -9,7 +9,9 @@ it.
 
 from __future__ import annotations
 
+import inspect
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS, set_options
@@ -31,12 +34,17 @@ def join_processes(precision: str) -> Fabric:
     """
     if not torch.distributed.is_torchelastic_launched():
         return Fabric(accelerator=OPTIONS["device"], devices=1, precision=precision)  # type: ignore[arg-type]
+    # Buffers are equal in all processes, and a process without windows would not take part in their exchange.
+    # Older versions of torch have another name for this setting.
+    names = inspect.signature(DistributedDataParallel).parameters
+    exchange = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    settings: dict[str, Any] = {exchange: False}
     fabric = Fabric(
         accelerator=OPTIONS["device"],
         devices=int(os.environ["LOCAL_WORLD_SIZE"]),
         num_nodes=int(os.environ["GROUP_WORLD_SIZE"]),
         # A micro batch without patches does not use the weights of the bands.
-        strategy=DDPStrategy(find_unused_parameters=True),
+        strategy=DDPStrategy(find_unused_parameters=True, **settings),
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
