@@ -485,8 +485,8 @@ def tower_series(site: Site, period: Period, gaps: bool) -> NDArray[np.float32]:
     rng = site.rng(_SERIES)
     fapar = _phenology(site, period)[_NOON][COMPOSITE_DAYS // 2 :: COMPOSITE_DAYS]
     fapar = np.clip(site.vigour * fapar + 0.02 * rng.standard_normal(fapar.size), 0.01, 0.98)
-    flags = np.zeros(fapar.size)
+    flags = np.zeros(fapar.size)  # good
     if gaps:
-        flags = rng.choice([0.0, 1.0, 2.0, MISSING_FLAG], fapar.size, p=[0.75, 0.1, 0.1, 0.05])
+        flags = rng.choice(np.array([0, 1, 2, MISSING_FLAG], float), fapar.size, p=[0.75, 0.1, 0.1, 0.05])
         fapar[flags == MISSING_FLAG] = np.nan
     return np.stack([fapar, flags, -2 * np.log(1 - fapar), flags]).astype(np.float32)
