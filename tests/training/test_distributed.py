@@ -19,10 +19,12 @@ from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
 from xcarbon.training import fit
 from xcarbon.training.distributed import Shard, join_processes
+from xcarbon.training.windows import load_windows
 
 SETTINGS = {
-    "variables": ("DOY", "TOD", "TA", "SW_IN"), "bands": ("B1", "B2"), "batch_size": 16, "micro_batch": 4,
-    "max_steps": 4, "eval_every": 2, "val_windows": 64, "learning_rate": 1e-2,
+    "variables": ("DOY", "TOD", "TA", "SW_IN"), "bands": ("B1", "B2"),
+    "state": ("TA_1D", "SW_IN_7D"), "batch_size": 16, "micro_batch": 4,
+    "max_steps": 4, "eval_every": 2, "val_windows": 64, "learning_rate": 3e-2,
     "network": {"width": 16, "heads": 2, "cross_blocks": 2, "self_layers": 1, "context": 30, "octaves": 4},
 }  # fmt: skip
 #: One of two processes has nothing to learn from.
@@ -131,6 +133,22 @@ def test_one_process_holds_all_windows_in_order(sets):
     assert rows.tolist() == [0, 1, 2]
     known = shard.batch(torch.arange(len(shard))).target[:, -1].double().numpy()
     assert shard.moments() == pytest.approx((known.mean(), known.std(ddof=1)), rel=1e-12)
+
+
+def test_moments_of_the_state_are_those_of_the_hours_of_the_windows(sets):
+    """For any division of the towers between processes; a feature without any value has none."""
+    inputs = model_inputs(sets[0], ["TA"], state=["TA_1D", "LAI", "SW_IN_7D"], target="NEE")
+    shard = Shard(join_processes("32-true"), inputs, 30)
+    mean, std = shard.state_moments()
+    blocks = shard.windows._state.double().numpy().reshape(-1, 3)[:, [0, 2]]
+    np.testing.assert_allclose(mean[[0, 2]], np.nanmean(blocks, 0), rtol=1e-6)
+    np.testing.assert_allclose(std[[0, 2]], np.nanstd(blocks, 0), rtol=1e-6)
+    assert torch.isnan(mean[1]) and torch.isnan(std[1])
+    parts = [load_windows(inputs, 30, sites) for sites in ([2, 0], [1])]
+    sums = sum(part.state_sums(3, np.zeros(3), 1) for part in parts)
+    np.testing.assert_array_equal(sums, shard.windows.state_sums(3, np.zeros(3), 1))
+    without = Shard(join_processes("32-true"), inputs.drop_dims("feature"), 30)
+    assert [len(part) for part in without.state_moments()] == [0, 0]
 
 
 def test_a_target_that_does_not_vary_is_not_divided_by_zero(sets):

@@ -14,9 +14,14 @@ import xcarbon
 from tests.training.samples import checkpoint, interrupted, last_weights, weights
 from xcarbon.core.errors import LeakageError, ModelError
 from xcarbon.models.bundle import CarbonModel, Scaler
+from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.inputs import ModelInputs
+from xcarbon.prep.inputs import model_inputs
+from xcarbon.testing import synthetic_towers
 from xcarbon.training import TrainingConfig, ecoperceiver, fit
 from xcarbon.training import run as runs
 from xcarbon.training.checkpoints import CHECKPOINT, MODEL, RUN
+from xcarbon.training.distributed import Shard, join_processes
 from xcarbon.training.schedule import BETAS
 from xcarbon.training.windows import Batch
 
@@ -218,3 +223,40 @@ def test_real_towers(real_towers: xr.Dataset, tmp_path):
     model = fit(ds, run_dir=tmp_path, **QUICK)
     assert model.config.variables == ("DOY", "TOD", "TA", "VPD", "SW_IN")
     assert model.config.bands == ()
+
+
+def test_a_state_is_read_if_it_is_chosen(tmp_path):
+    """It is standardised over the training towers and masked by groups; the paper's model has none."""
+    codes = ["TA", "SW_IN", "NEE"]
+    ds = synthetic_towers(2, patches=False, satellite=True, variables=codes).isel(time=slice(3000)).load()
+    settings = QUICK | {"max_steps": 3, "variables": ["DOY", "TA"]}
+    plain = fit(ds, "ecoperceiver", run_dir=tmp_path / "plain", **settings)
+    assert plain.config.state == () and plain.network.embed.state is None
+    state = ["TA_30D", "LAI", "TA_1D"]
+    model = fit(ds, "ecoperceiver", val=ds, allow_leakage=True, state=state, run_dir=tmp_path, **settings)
+    assert model.config.state == tuple(state)
+    inputs = model_inputs(ds, ["DOY", "TA"], state=state, target="NEE")
+    mean, std = Shard(join_processes("32-true"), inputs, 8).state_moments()
+    torch.testing.assert_close(model.network.embed.state.mean, mean)
+    torch.testing.assert_close(model.network.embed.state.std, std)
+    prediction = ds.carbon.predict_nee(model).values
+    without = ds.drop_vars("LAI").carbon.predict_nee(model).values
+    assert np.isfinite(prediction).any() and np.nanmax(np.abs(prediction - without)) > 1e-6
+
+
+@pytest.mark.parametrize(("dropout", "shares"), [(0.0, (0, 0)), (0.3, (0.25, 0.8)), (0.999, (0.9, 1))])
+def test_groups_of_the_state_are_masked_in_whole_windows(dropout, shares):
+    config = EcoPerceiverConfig(("DOY", "TA"), (), ("TA_1D", "TA_30D", "LAI"), state_dropout=dropout, **TINY)
+    run = object.__new__(ecoperceiver.EcoPerceiverRun)
+    run.model = SimpleNamespace(config=config, network=EcoPerceiver(config))
+    assert run._chances() == (8, 2 + 4)
+    chance = torch.rand(400, *run._chances(), generator=torch.Generator().manual_seed(0))
+    batch = Batch(ModelInputs(torch.zeros(400, 8, 2), state=torch.ones(400, 8, 3)), torch.zeros(400, 8))
+    found = run._mask(batch, chance).inputs
+    gone = torch.isnan(found.state)
+    assert (gone == gone[:, :1]).all()  # in all hours or in none
+    assert shares[0] <= gone.float().mean() <= shares[1]
+    assert (gone[..., 0] == gone[..., 1]).all()
+    assert torch.isnan(found.hourly[..., 1]).float().mean().item() == pytest.approx(0.3, abs=0.05)
+    bare = run._mask(batch._replace(inputs=ModelInputs(batch.inputs.hourly)), chance).inputs
+    assert bare.state is None and torch.equal(bare.hourly.isnan(), found.hourly.isnan())

@@ -22,7 +22,7 @@ START = np.datetime64("2012-02-28T05", "ns")
 
 
 @st.composite
-def model_input(draw, patches: bool = True) -> xr.Dataset:
+def model_input(draw, patches: bool = True, state: bool = False) -> xr.Dataset:
     """Inputs of a few short towers with gaps; every value identifies its tower, hour and variable."""
     sites = draw(st.integers(1, 3))
     hours = draw(st.integers(1, 90))
@@ -39,6 +39,10 @@ def model_input(draw, patches: bool = True) -> xr.Dataset:
         },
         coords={"time": time},
     )
+    if state:
+        values = (site * 1000 + hour * 10 + np.arange(3) + 5).astype("float32")
+        values[:, draw(st.integers(0, hours - 1)) :: 4] = np.nan
+        inputs["state"] = (("site", "time", "feature"), values)
     if patches:
         day = draw(st.lists(st.integers(-2, 6), min_size=1, unique=True))
         values = np.arange(sites * len(day), dtype="float32").reshape(sites, len(day), 1, 1, 1)
@@ -67,11 +71,12 @@ def naive(inputs: xr.Dataset, context: int) -> list[tuple]:
     windows = []
     for site in range(inputs.sizes["site"]):
         hourly, target = inputs["hourly"].values[site], inputs["target"].values[site]
+        state = inputs["state"].values[site] if "state" in inputs else hourly[:, :0]
         for last in range(context - 1, len(target)):
             if np.isfinite(target[last]):
                 hours = slice(last - context + 1, last + 1)
                 seen = [patch_at(inputs, site, stamp) for stamp in inputs["time"].values[hours]]
-                windows.append((site, last, hourly[hours], target[hours], seen))
+                windows.append((site, last, hourly[hours], target[hours], state[hours], seen))
     return windows
 
 
@@ -84,16 +89,15 @@ def unpack(batch) -> list[tuple]:
         seen = [
             [None if i < 0 else float(inputs.patches[i, 0, 0, 0]) for i in row] for row in inputs.patch_index
         ]
-    return list(zip(inputs.hourly.numpy(), batch.target.numpy(), seen, strict=True))
+    state = inputs.hourly[..., :0] if inputs.state is None else inputs.state
+    return list(zip(inputs.hourly.numpy(), batch.target.numpy(), state.numpy(), seen, strict=True))
 
 
 def assert_same(found: list[tuple], expected: list[tuple]) -> None:
     assert len(found) == len(expected)
-    for (hourly, target, seen), (*_, naive_hourly, naive_target, naive_seen) in zip(
-        found, expected, strict=True
-    ):
-        np.testing.assert_array_equal(hourly, naive_hourly)
-        np.testing.assert_array_equal(target, naive_target)
+    for (*arrays, seen), (_, _, *naive_arrays, naive_seen) in zip(found, expected, strict=True):
+        for array, naive_array in zip(arrays, naive_arrays, strict=True):
+            np.testing.assert_array_equal(array, naive_array)
         assert seen == naive_seen
 
 
@@ -109,7 +113,7 @@ SIZES = {"context": st.integers(1, 40), "block_hours": st.sampled_from([1, 2, 5,
 
 
 @settings(max_examples=50)
-@given(inputs=model_input() | model_input(patches=False), **SIZES)
+@given(inputs=model_input() | model_input(patches=False) | model_input(state=True), **SIZES)
 def test_loaded_windows_are_the_naive_ones(inputs, context, block_hours):
     expected = naive(inputs, context)
     with blocks_of(block_hours):
@@ -123,7 +127,7 @@ def test_loaded_windows_are_the_naive_ones(inputs, context, block_hours):
 
 
 @settings(max_examples=50)
-@given(inputs=model_input() | model_input(patches=False), batch_size=st.integers(1, 50), **SIZES)
+@given(inputs=model_input() | model_input(patches=False, state=True), batch_size=st.integers(1, 50), **SIZES)
 def test_streamed_windows_are_the_naive_ones(inputs, batch_size, context, block_hours):
     with blocks_of(block_hours):
         batches = list(stream(inputs, context, batch_size))
@@ -154,9 +158,10 @@ def test_chosen_towers_are_loaded_and_keep_their_numbers(towers):
 
 
 def test_windows_move_with_all_they_have(towers):
-    windows = load_windows(model_inputs(towers.isel(site=[0]), ["TA"], ["B1"], target="NEE"), context=32)
+    inputs = model_inputs(towers.isel(site=[0]), ["TA"], ["B1"], state=["TA_1D"], target="NEE")
+    windows = load_windows(inputs, context=32)
     moved = windows.to("meta")
-    views = (moved.hourly, moved.target, moved.patch_index, moved.patches, moved.block)
+    views = (moved.hourly, moved.target, moved.patch_index, moved.patches, moved.block, moved.state)
     assert {part.device.type for part in views} == {"meta"}
     assert moved.hourly.shape == windows.hourly.shape
     assert windows.hourly.device.type == "cpu"
@@ -202,7 +207,8 @@ def test_blocks_predict_each_target_once_and_are_equally_long(inputs, context, b
 
 
 def test_windows_are_views_of_the_blocks(towers):
-    inputs = model_inputs(towers.isel(site=[0, 1]), ["TA", "DOY"], ["B1"], target="NEE")
+    ds = towers.isel(site=[0, 1])
+    inputs = model_inputs(ds, ["TA", "DOY"], ["B1"], state=["TA_1D"], target="NEE")
     windows = load_windows(inputs, context=32)
     held = windows.hourly.untyped_storage().nbytes() / (windows.hourly.element_size() * 2)
     assert len(windows) > 5000
@@ -211,7 +217,7 @@ def test_windows_are_views_of_the_blocks(towers):
     assert first.data_ptr() != second.data_ptr()
     assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
     assert first[1:].data_ptr() == second[:-1].data_ptr()
-    for view in (windows.target, windows.patch_index):
+    for view in (windows.target, windows.patch_index, windows.state):
         assert view[0, 0, 1:].data_ptr() == view[0, 1, :-1].data_ptr()
 
 

@@ -173,7 +173,10 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
         start = before.sizes["time"]
     summaries = {}
     for code in codes:
-        array = ds[code] if history is None else xr.concat([before[code], ds[code]], "time")
+        array = ds[code]
+        if history is not None:  # other coordinates than those of the dims may differ
+            parts = [before[code], ds[code]]
+            array = xr.concat(parts, "time", coords="minimal", compat="override", join="exact")
         summaries[f"{code}_MEMORY"] = _summarise(plausible(array, code), code).isel(time=slice(start, None))
     return xr.Dataset(summaries)
 

@@ -9,13 +9,18 @@ it.
 
 from __future__ import annotations
 
+import inspect
 import os
+from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS, set_options
@@ -29,12 +34,17 @@ def join_processes(precision: str) -> Fabric:
     """
     if not torch.distributed.is_torchelastic_launched():
         return Fabric(accelerator=OPTIONS["device"], devices=1, precision=precision)  # type: ignore[arg-type]
+    # Buffers are equal in all processes, and a process without windows would not take part in their exchange.
+    # Older versions of torch have another name for this setting.
+    names = inspect.signature(DistributedDataParallel).parameters
+    exchange = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    settings: dict[str, Any] = {exchange: False}
     fabric = Fabric(
         accelerator=OPTIONS["device"],
         devices=int(os.environ["LOCAL_WORLD_SIZE"]),
         num_nodes=int(os.environ["GROUP_WORLD_SIZE"]),
         # A micro batch without patches does not use the weights of the bands.
-        strategy=DDPStrategy(find_unused_parameters=True),
+        strategy=DDPStrategy(find_unused_parameters=True, **settings),
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
@@ -55,7 +65,7 @@ class Shard:
 
     def __init__(self, fabric: Fabric, inputs: xr.Dataset, context: int) -> None:
         self.fabric = fabric
-        sites = inputs.sizes["site"]
+        sites, self._features = inputs.sizes["site"], inputs.sizes.get("feature", 0)
         share = range(sites) if fabric.world_size == 1 else self._share(inputs, context)
         self.windows = load_windows(inputs, context, share)
         counts = torch.zeros(sites, dtype=torch.int64)
@@ -101,8 +111,19 @@ class Shard:
         return mean, variance**0.5 or 1.0
 
     def state_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each state feature ``(M,)`` over the windows of this process."""
-        return self._held_here().state_moments()
+        """Mean and standard deviation of each state feature ``(M,)``, for any number of processes."""
+        count = self._state_sums(np.zeros(self._features), 0)
+        with np.errstate(invalid="ignore"):  # a feature without values has the mean NaN
+            mean = self._state_sums(np.zeros(self._features), 1) / count
+            std = (self._state_sums(mean, 2) / count) ** 0.5
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+    def _state_sums(self, origin: NDArray[np.float64], power: int) -> NDArray[np.float64]:
+        """Sum powers of the state less ``origin``, first within each tower and then over the towers."""
+        sums = np.zeros((len(self._ends), self._features))
+        if self.windows is not None:
+            sums = self.windows.state_sums(len(sums), origin, power)
+        return total(self.fabric, torch.from_numpy(sums)).numpy().sum(0)
 
     def _sum_by_tower(self, origin: float, power: int) -> float:
         """Sum powers of the target less ``origin``, first within each tower and then over the towers."""

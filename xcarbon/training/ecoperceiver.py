@@ -70,8 +70,7 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     provenance = task.provenance(training, "torch")
     run = EcoPerceiverRun(fabric, folder, config, training, task.scaler([towers.moments()]), provenance)
     if run.model.network.embed.state is not None:
-        mean, std = fabric.broadcast(towers.state_moments())
-        run.model.network.embed.state.standardise(mean.cpu(), std.cpu())
+        run.model.network.embed.state.standardise(*towers.state_moments())
     run.start(task.resume)
     return run.train(towers, val)
 

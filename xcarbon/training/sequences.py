@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 import xarray as xr
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.statics import stack_statics
-from xcarbon.training.windows import Batch, join_patches, load_towers, moments
+from xcarbon.training.windows import Batch, join_patches, load_towers
 
 #: Sequences with fewer targets are left out, because they cost as much as others.
 LEAST_TARGETS = 24
@@ -68,8 +70,12 @@ class TowerSequences:
         ]
 
     def state_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each state feature ``(M,)``."""
-        return moments(torch.zeros(0, 0) if self._state is None else self._state)
+        """Mean and standard deviation of each state feature ``(M,)`` over its finite values."""
+        values = np.zeros((1, 0), np.float32) if self._state is None else self._state.numpy()
+        with warnings.catch_warnings():  # a feature without values has the mean NaN
+            warnings.simplefilter("ignore", RuntimeWarning)
+            mean, std = (function(values, 0, dtype=np.float64) for function in (np.nanmean, np.nanstd))
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
     def moved(self, starts: Tensor, hours: int) -> Tensor:
         """Shift sequences by some hours, later or earlier, within the records of their towers."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 import xarray as xr
 import xbatcher
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -191,7 +191,9 @@ def blocks(tower: LoadedTower, context: int) -> Iterator[Block]:
     )
     generator = xbatcher.BatchGenerator(
         padded,
-        input_dims={"time": BLOCK_HOURS + context - 1},
+        # With all dims, because xbatcher stacks the others of all variables into one.
+        input_dims={str(dim): size for dim, size in padded.sizes.items()}
+        | {"time": BLOCK_HOURS + context - 1},
         input_overlap={"time": context - 1} if context > 1 else {},
     )
     for number, block in enumerate(generator):
@@ -202,16 +204,6 @@ def blocks(tower: LoadedTower, context: int) -> Iterator[Block]:
             )
             start = tower.start + number * BLOCK_HOURS
             yield Block(tower.site, start, block["hourly"].values, target, index, state)
-
-
-def moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column ``(n, M) -> (M,), (M,)`` over its finite values."""
-    # The order in which torch sums depends on the number of threads. With numpy, a run that is resumed on
-    # another machine has the same scaling.
-    with warnings.catch_warnings():  # a column without values has the mean NaN
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean, std = (function(values.numpy(), 0, dtype=np.float64) for function in (np.nanmean, np.nanstd))
-    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
 class Windows:
@@ -244,7 +236,8 @@ class Windows:
         if states:
             self._state = torch.from_numpy(np.stack(states))
         self.block, self.offset = torch.nonzero(torch.isfinite(self.target[:, :, -1]), as_tuple=True)
-        self.site = torch.tensor([block.site for block in cut])[self.block]
+        self._block_site = [block.site for block in cut]
+        self.site = torch.tensor(self._block_site)[self.block]
         self.hour = torch.tensor([block.start for block in cut])[self.block] + self.offset + context - 1
         self.patches: Tensor | None = None
         if towers[0].patches is not None:
@@ -276,9 +269,14 @@ class Windows:
         """View of all windows, ``(n, block, T, M)``."""
         return None if self._state is None else self._state.unfold(1, self.context, 1).transpose(2, 3)
 
-    def state_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each state feature ``(M,)``."""
-        return moments(torch.zeros(0, 0) if self._state is None else self._state.flatten(0, 1))
+    def state_sums(self, sites: int, origin: NDArray[np.float64], power: int) -> NDArray[np.float64]:
+        """Sums of powers of the state less ``origin (M,)`` over the hours of each tower, ``(sites, M)``."""
+        sums = np.zeros((sites, len(origin)))
+        if self._state is not None:
+            for site, block in zip(self._block_site, self._state, strict=True):
+                values = block.cpu().numpy().astype(np.float64) - origin
+                sums[site] += np.where(np.isnan(values), 0.0, values**power).sum(0)
+        return sums
 
     @property
     def nbytes(self) -> int:
