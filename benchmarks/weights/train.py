@@ -20,6 +20,7 @@ import xarray as xr
 import xcarbon
 from xcarbon.io.netcdf import write_netcdf
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.ensemble import members
 from xcarbon.prep.split import folds
 
 FOLDS, SEEDS = 5, 3
@@ -27,10 +28,7 @@ TARGETS = ["NEE", "GPP_NT"]
 VARIABLES = ["DOY", "TOD", "TA", "SW_IN", "VPD"]
 #: Settings of each kind of member, chosen by the folds.
 MEMBERS: dict[str, dict[str, Any]] = {
-    "streaming": {
-        "network": {"width": 64, "layers": 2, "octaves": 6},
-        "max_steps": 400,
-    },
+    "hourly": {"max_steps": 800},
     "xgboost": {"features": "state", "share": 0.0625, "min_child_weight": 50},
 }
 
@@ -54,13 +52,19 @@ def parts(ds: xr.Dataset) -> dict[str, tuple[xr.Dataset, xr.Dataset | None]]:
     return found
 
 
-def train(towers: xr.Dataset, kind: str, seed: int, folder: Path, **settings: Any) -> CarbonModel:
-    """Train one member, or continue its training, or load it."""
+def train(towers: xr.Dataset, kind: str, folder: Path, **settings: Any) -> list[CarbonModel]:
+    """Train all members of a kind, or continue their training, or load them."""
+    seeds: Sequence[int] = range(SEEDS)
+    if kind == "hourly":  # one training, which reads the towers once
+        return members(_fit(towers, kind, folder / kind, members=SEEDS, **settings))
+    return [_fit(towers, kind, folder / f"{kind}-{seed}", seed=seed, **settings) for seed in seeds]
+
+
+def _fit(towers: xr.Dataset, kind: str, folder: Path, **settings: Any) -> CarbonModel:
     if (folder / "model").exists():
         return xcarbon.load(folder / "model")
     return towers.carbon.fit(
         kind,
-        seed=seed,
         run_dir=folder,
         resume=(folder / "run.json").exists(),
         **({"target": TARGETS, "variables": VARIABLES} | MEMBERS[kind] | settings),
@@ -87,15 +91,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     first, count = (int(number) for number in arguments.shard.split("/"))
     ds = open_towers(arguments.store, arguments.satellite)
-    trial = {"streaming": {"max_steps": 2}, "xgboost": {"n_estimators": 2}} if arguments.trial else {}
-    work = [(part, seed) for seed in range(SEEDS) for part in parts(ds)]
-    for part, seed in work[first::count]:
+    trial = {"hourly": {"max_steps": 2}, "xgboost": {"n_estimators": 2}} if arguments.trial else {}
+    work = [(part, kind) for part in parts(ds) for kind in MEMBERS]
+    for part, kind in work[first::count]:
         towers, left_out = parts(ds)[part]
-        for kind in MEMBERS:
-            folder = arguments.out / part / f"{kind}-{seed}"
-            model = train(towers, kind, seed, folder, **trial.get(kind, {}))
+        folder = arguments.out / part
+        for seed, model in enumerate(train(towers, kind, folder, **trial.get(kind, {}))):
             if left_out is not None:
-                predict(model, left_out, folder / "prediction.nc")
+                predict(model, left_out, folder / f"{kind}-{seed}.nc")
 
 
 if __name__ == "__main__":

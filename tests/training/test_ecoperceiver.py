@@ -246,7 +246,7 @@ def test_a_state_is_read_if_it_is_chosen(tmp_path):
 
 @pytest.mark.parametrize(("dropout", "shares"), [(0.0, (0, 0)), (0.3, (0.25, 0.8)), (0.999, (0.9, 1))])
 def test_groups_of_the_state_are_masked_in_whole_windows(dropout, shares):
-    config = EcoPerceiverConfig(("DOY", "TA"), (), ("TA_1D", "TA_30D", "LAI"), state_dropout=dropout, **TINY)
+    config = EcoPerceiverConfig(("DOY", "TA"), (), ("TA_1D", "TA_30D", "LAI"), group_dropout=dropout, **TINY)
     run = object.__new__(ecoperceiver.EcoPerceiverRun)
     run.model = SimpleNamespace(config=config, network=EcoPerceiver(config))
     assert run._chances() == (8, 2 + 4)

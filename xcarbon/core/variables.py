@@ -499,7 +499,7 @@ def memory_features(codes: Iterable[str]) -> tuple[str, ...]:
     Parameters
     ----------
     codes : iterable of str
-        Hourly variables. Time features have no memory and are skipped.
+        Hourly variables. Time features and directions have no memory and are skipped.
 
     Returns
     -------
@@ -511,7 +511,8 @@ def memory_features(codes: Iterable[str]) -> tuple[str, ...]:
     >>> memory_features(["DOY", "TA"])[:3]
     ('TA_1D', 'TA_7D', 'TA_30D')
     """
-    return tuple(f"{code}_{ending}" for code in codes if code not in TIME_FEATURES for ending in MEMORY)
+    linear = [code for code in codes if not VARIABLES[code].cyclic]
+    return tuple(f"{code}_{ending}" for code in linear for ending in MEMORY)
 
 
 def memory_code(feature: str) -> str | None:

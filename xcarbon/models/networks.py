@@ -14,6 +14,7 @@ from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
 from xcarbon.models import fast, streaming
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
+from xcarbon.models.hourly import HourlyConfig, HourlyNetwork
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
@@ -130,6 +131,47 @@ class StreamingPredictor(TorchPredictor):
     def make(cls, config: dict[str, Any]) -> nn.Module:
         """Create the network for these settings."""
         return StreamingEcoPerceiver(StreamingConfig(**config))
+
+
+class HourlyPredictor(TorchPredictor):
+    """An hourly network with the interface of :class:`~xcarbon.models.bundle.Predictor`.
+
+    Parameters
+    ----------
+    network : HourlyNetwork
+        The network. A prediction moves it to the device of the option ``device``.
+    """
+
+    kind: ClassVar[str] = "hourly"
+    name: ClassVar[str] = "hourly network"
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether it was trained to predict its uncertainty."""
+        return bool(self.config.spread)
+
+    def predict_series(
+        self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Predict in standardised units; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
+        output = np.full((len(self.config.targets) * (1 + self.has_spread), len(wanted)), np.nan, np.float32)
+        hours = np.flatnonzero(wanted) + len(inputs.hourly) - len(wanted)
+        state = None if inputs.state is None else inputs.state[hours]
+        chosen = ModelInputs(inputs.hourly[hours], statics=inputs.statics, state=state)
+        series = _tensors(chosen, self._prepare()).batched()
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(hours), streaming.CHUNK_HOURS):
+                mean, log_scale = self.network(series.between(start, start + streaming.CHUNK_HOURS))
+                parts.append(mean if log_scale is None else torch.cat([mean, log_scale.exp()], dim=-1))
+        if parts:
+            output[:, wanted] = torch.cat(parts, dim=1)[0].T.float().cpu().numpy()
+        return output
+
+    @classmethod
+    def make(cls, config: dict[str, Any]) -> nn.Module:
+        """Create the network for these settings."""
+        return HourlyNetwork(HourlyConfig(**config))
 
 
 def _tensors(inputs: ModelInputs[NDArray[Any]], device: torch.device) -> ModelInputs[Tensor]:

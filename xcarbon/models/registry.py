@@ -57,6 +57,13 @@ KINDS: dict[str, ModelKind] = {
         training="xcarbon.training.streaming:StreamingTraining",
         network="xcarbon.models.streaming:StreamingConfig",
     ),
+    "hourly": ModelKind(
+        "hourly network",
+        trainer="xcarbon.training.hourly:fit",
+        predictor="xcarbon.models.networks:HourlyPredictor",
+        training="xcarbon.training.hourly:HourlyTraining",
+        network="xcarbon.models.hourly:HourlyConfig",
+    ),
     "ensemble": ModelKind("ensemble", predictor="xcarbon.models.ensemble:EnsemblePredictor"),
     "xgboost": ModelKind(
         "XGBoost",
@@ -110,7 +117,7 @@ def trainable() -> list[str]:
     Examples
     --------
     >>> trainable()
-    ['ecoperceiver', 'streaming', 'xgboost', 'pretrained']
+    ['ecoperceiver', 'streaming', 'hourly', 'xgboost', 'pretrained']
     """
     return [kind for kind, entry in KINDS.items() if entry.trainer is not None]
 

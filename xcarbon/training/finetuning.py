@@ -1,4 +1,4 @@
-"""Fine-tune a trained streaming EcoPerceiver on other towers, such as a user's own tower."""
+"""Fine-tune a trained network on other towers, such as a user's own tower."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from xcarbon.core.variables import SPREAD
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import EnsemblePredictor, members
-from xcarbon.models.networks import StreamingPredictor
-from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 from xcarbon.training.checkpoints import RunFolder
-from xcarbon.training.streaming import StreamingTraining, train
+from xcarbon.training.hourly import HourlyRun
+from xcarbon.training.streaming import StreamingRun, StreamingTraining, train
 from xcarbon.training.task import Task, configure
+
+#: Training runs of the kinds of networks that can be fine-tuned.
+RUNS: dict[str, type[StreamingRun]] = {"streaming": StreamingRun, "hourly": HourlyRun}
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ def fit(
     fine-tuned. The provenance lists the towers of both trainings.
     """
     model = pretrained.default(task.targets[0]) if start is None else pretrained.load(start)
-    networks = [member for member in members(model) if member.predictor.kind == StreamingPredictor.kind]
-    if not networks:
+    alone = [member for member in members(model) if member.predictor.kind in RUNS]
+    if not alone:
         raise ModelError(
-            f"only a streaming EcoPerceiver can be fine-tuned, but the model is a {model.predictor.name}"
+            f"only networks can be fine-tuned ({', '.join(RUNS)}), but the model is a {model.predictor.name}"
         )
+    kind = alone[0].predictor.kind
+    networks = [member for member in alone if member.predictor.kind == kind]
     if not set(task.targets) <= set(model.targets):
         raise ModelError(
             f"the model predicts {list(model.targets)} and cannot be fine-tuned for {list(task.targets)}"
@@ -73,9 +77,9 @@ def fit(
     training = configure(FineTuning, settings, also=["start"], **fixed)
     names = ("dropout", "variable_dropout", "static_dropout", "group_dropout")
     masked = {name: getattr(training, name) for name in names}
-    config = dataclasses.replace(cast(StreamingConfig, networks[0].config), **masked)
+    config = dataclasses.replace(cast(Any, networks[0].config), **masked)
     task = dataclasses.replace(task, variables=config.variables, bands=config.bands)
-    tuned = train(task, config, training, networks)
+    tuned = train(task, RUNS[kind], config, training, networks)
     if model.predictor.kind == EnsemblePredictor.kind:  # its calibration includes that of its members
         tuned.scaler = dataclasses.replace(tuned.scaler, spread=tuned.scaler.spread * model.scaler.spread)
     tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
@@ -84,15 +88,15 @@ def fit(
 
 
 def _select_targets(model: CarbonModel, targets: tuple[str, ...]) -> CarbonModel:
-    """Return a streaming EcoPerceiver that predicts some of the targets of ``model``, in this order."""
+    """Return a network that predicts some of the targets of ``model``, in this order."""
     if model.targets == targets:
         return model
-    config = dataclasses.replace(cast(StreamingConfig, model.config), targets=targets)
+    config = dataclasses.replace(cast(Any, model.config), targets=targets)
     names = [code + ending for ending in ("", SPREAD) for code in targets]
     rows = [model.outputs.index(name) for name in names if name in model.outputs]
     weights = model.network.state_dict()
     weights |= {name: weights[name][rows] for name in ("head.weight", "head.bias")}
-    network = StreamingEcoPerceiver(config)
+    network = type(model.network)(config)
     network.load_state_dict(weights)
     scaler = dataclasses.replace(model.scaler, targets={code: model.scaler.targets[code] for code in targets})
-    return dataclasses.replace(model, predictor=StreamingPredictor(network), scaler=scaler)
+    return dataclasses.replace(model, predictor=cast(Any, type(model.predictor))(network), scaler=scaler)

@@ -54,7 +54,7 @@ class TowerSequences:
         starts = torch.cat(cut)
         known = torch.nn.functional.pad(torch.isfinite(self._target).any(1).cumsum(0), (1, 0))
         last = torch.minimum(starts + self.length, self._ends[self._tower(starts)])
-        return starts[known[last] - known[starts] >= LEAST_TARGETS]
+        return starts[known[last] - known[starts] >= min(LEAST_TARGETS, self.length)]
 
     def __len__(self) -> int:
         """Number of sequences."""
@@ -69,13 +69,13 @@ class TowerSequences:
             for values in known
         ]
 
+    def variable_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each scaled variable ``(V,)`` over its finite values."""
+        return _column_moments(self._hourly)
+
     def state_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each state feature ``(M,)`` over its finite values."""
-        values = np.zeros((1, 0), np.float32) if self._state is None else self._state.numpy()
-        with warnings.catch_warnings():  # a feature without values has the mean NaN
-            warnings.simplefilter("ignore", RuntimeWarning)
-            mean, std = (function(values, 0, dtype=np.float64) for function in (np.nanmean, np.nanstd))
-        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+        return _column_moments(torch.zeros(1, 0) if self._state is None else self._state)
 
     def moved(self, starts: Tensor, hours: int) -> Tensor:
         """Shift sequences by some hours, later or earlier, within the records of their towers."""
@@ -116,6 +116,14 @@ class TowerSequences:
         hours = starts[:, None] + torch.arange(self.length)
         ends = self._ends[self._tower(starts)][:, None]
         return torch.minimum(hours, ends - 1), hours < ends
+
+
+def _column_moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column over its finite values, ``(H, n) -> (n,), (n,)``."""
+    with warnings.catch_warnings():  # a column without values has the mean NaN
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean, std = (function(values.numpy(), 0, dtype=np.float64) for function in (np.nanmean, np.nanstd))
+    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
 def _joined(arrays: list[np.ndarray]) -> Tensor:

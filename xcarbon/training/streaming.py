@@ -17,7 +17,7 @@ from torch import Tensor
 from xcarbon.core.errors import ModelError
 from xcarbon.core.validation import check_range
 from xcarbon.core.variables import state_groups
-from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.bundle import CarbonModel, Predictor
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
@@ -69,25 +69,21 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     training = configure(StreamingTraining, settings, also=["network"], seed=task.seed)
     inputs = {"variables": task.variables, "bands": task.bands, "state": task.available_state()}
     config = configure(StreamingConfig, network or {}, **inputs, targets=task.targets)
-    return train(task, config, training, [None] * training.members)
+    return train(task, StreamingRun, config, training, [None] * training.members)
 
 
 def train(
     task: Task,
-    config: StreamingConfig,
+    run_class: type[StreamingRun],
+    config: Any,
     training: StreamingTraining,
     starts: Sequence[CarbonModel | None],
 ) -> CarbonModel:
     """Train a network for each of ``starts``, from this model or from random weights."""
-    if training.length < config.window:
-        raise ModelError(
-            f"length must be at least the window of {config.window} hours, found {training.length}"
-        )
     fabric = join_processes(training.precision)
     if fabric.world_size > 1:
         raise ModelError(
-            f"a streaming EcoPerceiver trains on one process, found {fabric.world_size}: "
-            "start it without torchrun"
+            f"this kind of model trains on one process, found {fabric.world_size}: start it without torchrun"
         )
     towers = _load(task, config, training, task.train)
     val = None if task.val is None else _load(task, config, training, task.val)
@@ -105,11 +101,11 @@ def train(
         if start is not None:
             scaler = dataclasses.replace(start.scaler, max_qc=task.max_qc)
             provenance |= {"pretrained": start.fingerprint(), "pretrained_sites": list(start.sites)}
-        run = StreamingRun(fabric, member, config, own, scaler, provenance)
-        if start is not None:
+        run = run_class(fabric, member, config, own, scaler, provenance)
+        if start is None:
+            run.standardise(towers)
+        else:
             run.model.network.load_state_dict(start.network.state_dict())
-        elif run.model.network.state is not None:
-            run.model.network.state.standardise(*towers.state_moments())
         run.start(task.resume if alone else member.exists)
         trained.append(run.train(towers, val))
     if alone:
@@ -119,15 +115,15 @@ def train(
     return together
 
 
-def _load(task: Task, config: StreamingConfig, training: StreamingTraining, ds: xr.Dataset) -> TowerSequences:
+def _load(task: Task, config: Any, training: StreamingTraining, ds: xr.Dataset) -> TowerSequences:
     """Load the sequences of all towers, and raise a clear error if there are none."""
     inputs = task.inputs(ds, task.targets, config.state)
     towers = TowerSequences(inputs, config.statics, training.length)
     if not len(towers):
         raise ModelError(
-            f"none of {inputs.sizes['site']} towers has {LEAST_TARGETS} hours with {', '.join(task.targets)} "
-            f"and a quality flag <= {task.max_qc} in a sequence of {training.length} hours: check the data, "
-            "or increase max_qc or length"
+            f"none of {inputs.sizes['site']} towers has {min(LEAST_TARGETS, training.length)} hours with "
+            f"{', '.join(task.targets)} and a quality flag <= {task.max_qc} in a sequence of "
+            f"{training.length} hours: check the data, or increase max_qc or length"
         )
     return towers
 
@@ -142,11 +138,20 @@ class StreamingRun(TrainingRun):
     def _micro_batch(self, device: str) -> int:
         return max(1, self.micro_hours[device] // self.training.length)
 
-    def _predictor(self, config: StreamingConfig) -> StreamingPredictor:
+    def _predictor(self, config: Any) -> Predictor:
+        if self.training.length < config.window:
+            raise ModelError(
+                f"length must be at least the window of {config.window} hours, found {self.training.length}"
+            )
         return StreamingPredictor(StreamingEcoPerceiver(config))
 
+    def standardise(self, towers: TowerSequences) -> None:
+        """Standardise the inputs with their moments at the training towers."""
+        if self.model.network.state is not None:
+            self.model.network.state.standardise(*towers.state_moments())
+
     def _chances(self) -> tuple[int, ...]:
-        config: StreamingConfig = self.model.network.config
+        config = self.model.network.config
         groups = len(state_groups(config.state))
         return self.training.length + 1, len(config.variables) + len(config.statics) + 4 + groups
 
