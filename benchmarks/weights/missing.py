@@ -19,7 +19,7 @@ import xarray as xr
 
 import xcarbon
 from benchmarks.weights.score import Scores, Tower, score
-from benchmarks.weights.train import MEMBERS, VARIABLES, open_towers, parts, train
+from benchmarks.weights.train import MEMBERS, VARIABLES, fit, open_towers, parts, train
 from xcarbon.core.variables import SATELLITE, STATICS, memory_features
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.inputs import ModelInputs
@@ -94,8 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert val is not None
     trial = {"n_estimators": 2} if arguments.trial else {}
     folder = arguments.out / "val"
-    model = xcarbon.ensemble([xcarbon.load(folder / f"{kind}-0" / "model") for kind in MEMBERS])
-    trees = xcarbon.load(folder / "xgboost-0" / "model")
+    network, trees = (train(towers, kind, folder)[0] for kind in MEMBERS)
+    model = xcarbon.ensemble([network, trees])
     print(
         "| inputs | trees and network | trees | trees that never had the missing inputs |\n|---|---|---|---|"
     )
@@ -106,10 +106,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             state = tuple(feature for feature in trees.config.state if feature not in features)
             variables = [code for code in VARIABLES if code not in removed]
             own = {"variables": variables, "state": state}
-            specialist = train(
+            specialist = fit(
                 towers.drop_vars(removed),
                 "xgboost",
-                0,
                 folder / f"xgboost-{name.replace(' ', '-')}",
                 **(own | trial),
             )

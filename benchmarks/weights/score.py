@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import xcarbon
-from benchmarks.weights.train import FOLDS, MEMBERS, SEEDS, TARGETS, open_towers, parts
+from benchmarks.weights.train import FOLDS, MEMBERS, SEEDS, TARGETS, open_towers, parts, train
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import members
 from xcarbon.prediction.applicability import with_applicability
@@ -56,7 +56,7 @@ def read(ds: xr.Dataset, out: Path, names: Sequence[str]) -> list[Tower]:
         towers = parts(ds)[name][1]
         assert towers is not None
         files = {
-            kind: [xr.open_dataset(out / name / f"{kind}-{seed}" / "prediction.nc") for seed in range(SEEDS)]
+            kind: [xr.open_dataset(out / name / f"{kind}-{seed}.nc") for seed in range(SEEDS)]
             for kind in MEMBERS
         }
         for site in towers["site"].values:
@@ -69,7 +69,7 @@ def read(ds: xr.Dataset, out: Path, names: Sequence[str]) -> list[Tower]:
                 kind: np.stack([_stack(file.sel(site=site), TARGETS)[known] for file in each])
                 for kind, each in files.items()
             }
-            networks = [file.sel(site=site) for file in files["streaming"]]
+            networks = [file.sel(site=site) for file in files["hourly"]]
             spreads = np.stack([_stack(each, [f"{code}_SE" for code in TARGETS])[known] for each in networks])
             igbp = str(tower["igbp"].values)
             found.append(Tower(str(site), igbp, observed[known].astype(float), means, spreads))
@@ -135,7 +135,7 @@ def interval(
 
 def compare(towers: Sequence[Tower]) -> list[str]:
     """Table of the members and of their means: mean over the seeds, and intervals of the differences."""
-    trees, network = ["xgboost"], ["streaming"]
+    trees, network = ["xgboost"], ["hourly"]
     both = [*trees, *network]
     rows = [
         "| model | all hours | mean of classes | median tower | classes ahead of trees |",
@@ -233,9 +233,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ds = open_towers(arguments.store, arguments.satellite)
     left_out = read(ds, out, [f"fold-{number}" for number in range(FOLDS)])
     val = read(ds, out, ["val"])
-    found = [
-        xcarbon.load(out / "all" / f"{kind}-{seed}" / "model") for kind in MEMBERS for seed in range(SEEDS)
-    ]
+    found = [model for kind in MEMBERS for model in train(ds, kind, out / "all")]
     model = with_applicability(calibrated(xcarbon.ensemble(found), left_out), ds)
     folder = model.save(out / "model")
     (folder / "card.md").write_text(card(model, left_out, val))
@@ -247,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def card(model: CarbonModel, left_out: Sequence[Tower], val: Sequence[Tower]) -> str:
     """Return the text of the card: the data, the settings and the scores."""
-    networks = [each for each in members(model) if each.predictor.kind == "streaming"]
+    networks = [each for each in members(model) if each.predictor.kind == "hourly"]
     covered = model.provenance["calibration"]["coverage"]["NEE"]
     overall = score(left_out, lambda tower: tower.mean(list(MEMBERS), range(SEEDS))[:, 0])
     return (

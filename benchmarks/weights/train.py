@@ -56,11 +56,12 @@ def train(towers: xr.Dataset, kind: str, folder: Path, **settings: Any) -> list[
     """Train all members of a kind, or continue their training, or load them."""
     seeds: Sequence[int] = range(SEEDS)
     if kind == "hourly":  # one training, which reads the towers once
-        return members(_fit(towers, kind, folder / kind, members=SEEDS, **settings))
-    return [_fit(towers, kind, folder / f"{kind}-{seed}", seed=seed, **settings) for seed in seeds]
+        return members(fit(towers, kind, folder / kind, members=SEEDS, **settings))
+    return [fit(towers, kind, folder / f"{kind}-{seed}", seed=seed, **settings) for seed in seeds]
 
 
-def _fit(towers: xr.Dataset, kind: str, folder: Path, **settings: Any) -> CarbonModel:
+def fit(towers: xr.Dataset, kind: str, folder: Path, **settings: Any) -> CarbonModel:
+    """Train one model, or continue its training, or load it."""
     if (folder / "model").exists():
         return xcarbon.load(folder / "model")
     return towers.carbon.fit(
