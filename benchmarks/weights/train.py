@@ -28,7 +28,7 @@ TARGETS = ["NEE", "GPP_NT"]
 VARIABLES = ["DOY", "TOD", "TA", "SW_IN", "VPD"]
 #: Settings of each kind of member, chosen by the folds.
 MEMBERS: dict[str, dict[str, Any]] = {
-    "hourly": {"max_steps": 800},
+    "hourly": {"max_steps": 700},
     "xgboost": {"features": "state", "share": 0.0625, "min_child_weight": 50},
 }
 

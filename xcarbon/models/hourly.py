@@ -65,7 +65,7 @@ class HourlyConfig:
     state: tuple[str, ...] = ()
     targets: tuple[str, ...] = ("NEE",)
     spread: bool = True
-    width: int = 192
+    width: int = 128
     layers: int = 3
     dropout: float = 0.05
     variable_dropout: float = 0.1

@@ -48,16 +48,16 @@ def fit(
     ds : xarray.Dataset
         Training towers, ``(site, time)``. The training data is held in memory; with several processes or
         workers, each holds its share.
-    model : {"ecoperceiver", "streaming", "xgboost", "pretrained"} or str
+    model : {"ecoperceiver", "streaming", "hourly", "xgboost", "pretrained"} or str
         Kind of model: one of these, or one that was added with :func:`xcarbon.models.registry.register`.
-        ``"pretrained"`` fine-tunes a trained streaming EcoPerceiver on these towers. EcoPerceiver is trained
-        in one process or in all processes that ``torchrun`` started, the streaming EcoPerceiver in one
-        process, and XGBoost in one process or on the Dask cluster whose client is connected.
+        ``"pretrained"`` fine-tunes trained networks on these towers. EcoPerceiver is trained in one process
+        or in all processes that ``torchrun`` started, the streaming EcoPerceiver and the hourly network in
+        one process, and XGBoost in one process or on the Dask cluster whose client is connected.
     val : xarray.Dataset, optional
         Validation towers. A network keeps the weights with the best validation score; without ``val`` it
         keeps the last ones. For XGBoost the score is only reported, unless ``early_stopping_rounds`` is set.
     target : str or sequence of str
-        Code of the variable to predict. The streaming EcoPerceiver can predict several variables.
+        Code of the variable to predict. All kinds but EcoPerceiver can predict several variables.
     variables : sequence of str, optional
         Hourly predictors; by default those of the paper's 21 that ``ds`` has.
     bands : sequence of str, optional
@@ -65,8 +65,8 @@ def fit(
     state : sequence of str, optional
         State features: causal means of the past of hourly variables, named as in ``TA_30D``
         (:func:`xcarbon.core.variables.memory_features`), and satellite series, such as ``LAI``. By default
-        the streaming EcoPerceiver and trees with ``features="state"`` use all that ``ds`` has, and
-        EcoPerceiver none, as in the paper.
+        the streaming EcoPerceiver, the hourly network and trees with ``features="state"`` use all that ``ds``
+        has, and EcoPerceiver none, as in the paper.
     max_qc : int
         Highest quality flag of the hours that are used.
     seed : int
@@ -88,6 +88,8 @@ def fit(
           :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`.
         - ``"streaming"``: the fields of :class:`~xcarbon.training.streaming.StreamingTraining`; and
           ``network``, a dictionary of fields of :class:`~xcarbon.models.streaming.StreamingConfig`.
+        - ``"hourly"``: the fields of :class:`~xcarbon.training.hourly.HourlyTraining`; and ``network``, a
+          dictionary of fields of :class:`~xcarbon.models.hourly.HourlyConfig`.
         - ``"pretrained"``: the fields of :class:`~xcarbon.training.finetuning.FineTuning`; and ``start``, the
           model to fine-tune, by default one that comes with the package. ``variables`` and ``bands`` are
           those of that model.
