@@ -239,3 +239,25 @@ def test_a_written_prediction_continues_a_history(months, model, whole, tmp_path
         np.testing.assert_allclose(
             found["NEE"], now.carbon.predict_nee(model, history=history), rtol=1e-4, atol=1e-4
         )
+
+
+def test_models_of_all_kinds_are_trained_combined_and_saved(months, tmp_path):
+    """From training to the prediction of an ensemble."""
+    train, network = months.isel(site=slice(2)), {"width": 16, "heads": 2, "cross_blocks": 1, "octaves": 4}
+    quick = {"max_steps": 2, "batch_size": 4, "network": network, "variables": CODES}
+    streaming = train.carbon.fit("streaming", length=48, run_dir=tmp_path / "streaming", **quick)
+    paper = train.carbon.fit("ecoperceiver", state=["LAI", "TA_7D"], run_dir=tmp_path / "paper", **quick)
+    trees = train.carbon.fit(
+        "xgboost", features="state", n_estimators=5, variables=("VPD", "TA"), run_dir=tmp_path / "trees"
+    )
+    together = ensemble([streaming, paper, trees])
+    assert set(together.config.state) == {*streaming.config.state, *paper.config.state, *trees.config.state}
+    found = months.carbon.predict_nee(together, spread=True)
+    alone = [months.carbon.predict_nee(model).values for model in (streaming, paper, trees)]
+    known = np.isfinite(alone).all(0)
+    assert known.mean() > 0.8
+    np.testing.assert_allclose(found["NEE"].values[known], np.mean(alone, 0)[known], rtol=1e-3, atol=1e-3)
+    assert (found["NEE_SE"].values[known] > 0).all()
+    loaded = CarbonModel.load(together.save(tmp_path / "model"))
+    again = months.carbon.predict_nee(loaded, spread=True)
+    xr.testing.assert_equal(again.drop_attrs().compute(), found.drop_attrs().compute())

@@ -57,7 +57,7 @@ def fit(
         Validation towers. A network keeps the weights with the best validation score; without ``val`` it
         keeps the last ones. For XGBoost the score is only reported, unless ``early_stopping_rounds`` is set.
     target : str or sequence of str
-        Code of the variable to predict. The streaming EcoPerceiver can predict several variables.
+        Code of the variable to predict. The streaming EcoPerceiver and XGBoost can predict several.
     variables : sequence of str, optional
         Hourly predictors; by default those of the paper's 21 that ``ds`` has.
     bands : sequence of str, optional
