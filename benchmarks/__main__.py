@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 #: Benchmarks in the order in which they run, and the arguments of those that are scripts.
-#: STORE is a store of synthetic towers.
+#: STORE is a store of synthetic towers, and SATELLITE a folder with their satellite series.
 BENCHMARKS: dict[str, list[str]] = {
     "importing": [],
     "reading": [],
@@ -26,24 +26,30 @@ BENCHMARKS: dict[str, list[str]] = {
     "boosting": [],
     "training": [],
     "inference": [],
+    "applicability": [],
     "streaming": [],
     "scaling": [],
-    "inputs": ["--store", "STORE"],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1", "--max-steps", "1"],
     "gpu": ["--device", "cpu", "--batches", "4"],
-    "weights.train": ["STORE", "weights", "--max-steps", "1"],
+    "weights.train": ["STORE", "SATELLITE", "weights", "--trial"],
+    "weights.missing": ["STORE", "SATELLITE", "weights", "--trial"],
+    "weights.score": ["STORE", "SATELLITE", "weights"],
 }
 
 
-def write_store(path: Path) -> None:
+def write_store(path: Path, satellite: Path) -> None:
     """Write five months of synthetic towers, some of which belong to the paper's validation set."""
     import numpy as np
 
+    from xcarbon.prep.satellite import indices
     from xcarbon.testing import synthetic_towers
 
-    ds = synthetic_towers(4, patches=False, variables=["TA", "SW_IN", "VPD", "NEE"])
-    ds = ds.assign_coords(paper_split=("site", np.array(["train", "train", "val", "val"])))
-    ds.sel(time=slice("2010-05", "2010-09")).carbon.to_store(path)
+    ds = synthetic_towers(10, variables=["TA", "SW_IN", "VPD", "NEE", "GPP_NT"])
+    ds = ds.assign_coords(paper_split=("site", np.array(["train", "val"] * 5)))
+    ds = ds.sel(time=slice("2010-05", "2010-09"), day=slice("2010-05", "2010-09"))
+    satellite.mkdir()
+    indices(ds).to_netcdf(satellite / "indices.nc")
+    ds.drop_dims(["day"]).carbon.to_store(path)
 
 
 def main() -> None:
@@ -55,14 +61,14 @@ def main() -> None:
     from benchmarks.common import report
 
     with TemporaryDirectory() as folder, contextlib.chdir(folder):
-        store = Path(folder, "towers.zarr")
-        write_store(store)
+        paths = {"STORE": str(Path(folder, "towers.zarr")), "SATELLITE": str(Path(folder, "satellite"))}
+        write_store(*map(Path, paths.values()))
         for name in names:
             print(f"\n--- {name}", flush=True)
             start = time.monotonic()
             module = import_module(f"benchmarks.{name}")
             report(vars(module))
-            arguments = [str(store) if text == "STORE" else text for text in BENCHMARKS[name]]
+            arguments = [paths.get(text, text) for text in BENCHMARKS[name]]
             if arguments and module.main(arguments):
                 raise SystemExit(f"{name} failed")
             print(f"({time.monotonic() - start:.0f} s)", flush=True)

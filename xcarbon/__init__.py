@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xcarbon import budget, evaluation, experiments
     from xcarbon.io.carbonsense import open_carbonsense
     from xcarbon.io.era5 import open_era5
+    from xcarbon.io.landcover import open_landcover
     from xcarbon.io.modis import open_modis
     from xcarbon.io.netcdf import open_netcdf
     from xcarbon.io.satellite import open_satellite
@@ -39,6 +40,7 @@ __all__ = [
     "open_carbonsense",
     "open_era5",
     "open_fluxnet",
+    "open_landcover",
     "open_modis",
     "open_netcdf",
     "open_satellite",
@@ -57,6 +59,7 @@ _MODULES = {
     "load": "models.pretrained",
     "open_carbonsense": "io.carbonsense",
     "open_era5": "io.era5",
+    "open_landcover": "io.landcover",
     "open_modis": "io.modis",
     "open_netcdf": "io.netcdf",
     "open_satellite": "io.satellite",

@@ -61,11 +61,21 @@ class CarbonAccessor:
         max_qc: int | None = None,
         history: xr.Dataset | None = None,
         causal: bool = False,
+        applicability: bool = False,
     ) -> xr.DataArray | xr.Dataset:
         """Predict a flux lazily for every hour; see :func:`xcarbon.prediction.predict.predict`."""
         from xcarbon.prediction.predict import predict
 
-        return predict(self._ds, target, model, spread=spread, max_qc=max_qc, history=history, causal=causal)
+        return predict(
+            self._ds,
+            target,
+            model,
+            spread=spread,
+            max_qc=max_qc,
+            history=history,
+            causal=causal,
+            applicability=applicability,
+        )
 
     def predict_nee(
         self,
@@ -75,9 +85,18 @@ class CarbonAccessor:
         max_qc: int | None = None,
         history: xr.Dataset | None = None,
         causal: bool = False,
+        applicability: bool = False,
     ) -> xr.DataArray | xr.Dataset:
         """Predict NEE [umol m-2 s-1] lazily; see :func:`xcarbon.prediction.predict.predict`."""
-        return self.predict("NEE", model, spread=spread, max_qc=max_qc, history=history, causal=causal)
+        return self.predict(
+            "NEE",
+            model,
+            spread=spread,
+            max_qc=max_qc,
+            history=history,
+            causal=causal,
+            applicability=applicability,
+        )
 
     def predictable(self, model: CarbonModel, *, max_qc: int | None = None) -> xr.Dataset:
         """Count hours that are not predicted; see :func:`xcarbon.prediction.predictable.predictable`."""

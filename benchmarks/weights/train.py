@@ -1,8 +1,11 @@
-"""Train the weights that come with the package: ``python benchmarks/weights/train.py STORE OUT``.
+"""Train and test the weights that come with the package.
 
-Training takes an hour and a half on two cores. STORE is a Zarr store of FLUXNET2015 towers with the
-coordinate ``paper_split``. Repeated after an interruption, the command resumes the run. ``OUT/model`` is the
-folder that the package contains, with its card.
+Run ``python -m benchmarks.weights.train STORE SATELLITE OUT``. STORE is a Zarr store of FLUXNET2015 towers
+with the coordinate ``paper_split``, SATELLITE a folder of satellite series (``*.nc``). The command trains
+networks and trees for each of five folds over the towers, for the towers of the split ``train``, and for all
+towers, and predicts the towers that were left out. Repeated after an interruption, it continues. Several
+processes share the work with ``--shard 0/2`` and ``--shard 1/2``. ``score.py`` then calibrates the model of
+all towers, scores it and writes it with its card.
 """
 
 from __future__ import annotations
@@ -10,90 +13,89 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import dask
 import xarray as xr
 
 import xcarbon
+from xcarbon.io.netcdf import write_netcdf
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.prediction.calibration import calibrate
+from xcarbon.prep.split import folds
 
-NAME = "nee-fluxnet2015"
-SETTINGS = {
-    "variables": ["DOY", "TOD", "TA", "SW_IN", "VPD"],
-    "members": 4,
-    "without_statics": 2,
-    "network": {"width": 64, "layers": 4, "octaves": 6},
-    "batch_size": 8,
-    "learning_rate": 2e-3,
-    "max_steps": 2500,
-    "eval_every": 250,
-    "val_windows": 400,
-    "patience": None,
+FOLDS, SEEDS = 5, 3
+TARGETS = ["NEE", "GPP_NT"]
+VARIABLES = ["DOY", "TOD", "TA", "SW_IN", "VPD"]
+#: Settings of each kind of member, chosen by the folds.
+MEMBERS: dict[str, dict[str, Any]] = {
+    "streaming": {
+        "network": {"width": 64, "layers": 2, "octaves": 6},
+        "max_steps": 400,
+    },
+    "xgboost": {"features": "state", "share": 0.0625, "min_child_weight": 50},
 }
-HERE = Path(__file__).parent
+
+
+def open_towers(store: Path, satellite: Path) -> xr.Dataset:
+    """Open the towers with their satellite series, and assign the folds."""
+    series = xcarbon.open_satellite(sorted(satellite.glob("*.nc")))
+    ds = xcarbon.open_store(store).carbon.join_satellite(series)
+    return ds.assign_coords(fold=folds(ds, FOLDS))
+
+
+def parts(ds: xr.Dataset) -> dict[str, tuple[xr.Dataset, xr.Dataset | None]]:
+    """Return the training towers and the towers that are left out, for each fold, ``val`` and ``all``."""
+    found: dict[str, tuple[xr.Dataset, xr.Dataset | None]] = {}
+    for number in range(FOLDS):
+        inside = (ds["fold"] == number).values
+        found[f"fold-{number}"] = ds.isel(site=~inside), ds.isel(site=inside)
+    split = ds["paper_split"].values
+    found["val"] = ds.isel(site=split == "train"), ds.isel(site=split == "val")
+    found["all"] = ds, None
+    return found
+
+
+def train(towers: xr.Dataset, kind: str, seed: int, folder: Path, **settings: Any) -> CarbonModel:
+    """Train one member, or continue its training, or load it."""
+    if (folder / "model").exists():
+        return xcarbon.load(folder / "model")
+    return towers.carbon.fit(
+        kind,
+        seed=seed,
+        run_dir=folder,
+        resume=(folder / "run.json").exists(),
+        **({"target": TARGETS, "variables": VARIABLES} | MEMBERS[kind] | settings),
+    )
+
+
+def predict(model: CarbonModel, towers: xr.Dataset, path: Path) -> None:
+    """Predict all targets at towers that were left out, and write them to a file."""
+    if path.exists():
+        return
+    found = [towers.carbon.predict(code, model, spread=model.has_spread) for code in TARGETS]
+    together = xr.merge([each.to_dataset() if isinstance(each, xr.DataArray) else each for each in found])
+    write_netcdf(together, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, calibrate and score the model, and write it with its card."""
+    """Train all members, and predict the towers that were left out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path)
+    parser.add_argument("satellite", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--max-steps", type=int, default=SETTINGS["max_steps"], help="for a trial")
+    parser.add_argument("--shard", default="0/1", help="share of the work of this process, such as 0/2")
+    parser.add_argument("--trial", action="store_true", help="train for some seconds")
     arguments = parser.parse_args(argv)
-    steps = {"max_steps": arguments.max_steps}
-    ds = xcarbon.open_store(arguments.store)
-    train, val = (ds.isel(site=(ds["paper_split"] == part).values) for part in ("train", "val"))
-    run: Path = arguments.out / "run"
-    model = train.carbon.fit(
-        "streaming",
-        val=val,
-        run_dir=run,
-        resume=(run / "run.json").exists(),
-        allow_leakage=True,  # the paper's split has towers near each other on both sides
-        **(SETTINGS | steps),
-    )
-    model = calibrate(model, val)
-    model.provenance["name"] = NAME
-    folder = model.save(arguments.out / "model")
-    (folder / "card.md").write_text(card(model, train, val))
-
-
-def card(model: CarbonModel, train: xr.Dataset, val: xr.Dataset) -> str:
-    """Return the text of the card: the data, the settings, and the scores at ``val``."""
-    prediction = val.carbon.predict_nee(model)
-    with xcarbon.core.options.progress_bar("scoring"):
-        by_class, overall = dask.compute(val.carbon.score(prediction), val.carbon.score(prediction, by=None))
-    labels = val["igbp"].values.tolist()
-    rows = [_row(name, labels.count(name), by_class.sel(igbp=name)) for name in by_class["igbp"].values]
-    rows.append(_row("all", len(labels), overall))
-    members = model.provenance["members"]
-    within = model.provenance["calibration"]["coverage"]
-    return (
-        (HERE / "card.template.md")
-        .read_text()
-        .format(
-            name=NAME,
-            fingerprint=model.fingerprint(),
-            created=model.provenance["created"][:10],
-            members=len(members),
-            without_statics=members[0]["without_statics"],
-            parameters=sum(weight.numel() for weight in model.network.parameters()),
-            variables=", ".join(model.config.variables),
-            config=model.config,
-            training=", ".join(f"{key} {value}" for key, value in members[0].items()),
-            towers=train.sizes["site"],
-            classes=", ".join(sorted(set(train["igbp"].values.tolist()))),
-            half=within["0.5"],
-            most=within["0.9"],
-            scores="\n".join(rows),
-        )
-    )
-
-
-def _row(name: str, towers: int, scores: xr.Dataset) -> str:
-    hours, nse, rmse, bias = (float(scores[score]) for score in ("n", "nse", "rmse", "bias"))
-    return f"| {name} | {towers} | {hours:,.0f} | {nse:.2f} | {rmse:.2f} | {bias:+.2f} |"
+    first, count = (int(number) for number in arguments.shard.split("/"))
+    ds = open_towers(arguments.store, arguments.satellite)
+    trial = {"streaming": {"max_steps": 2}, "xgboost": {"n_estimators": 2}} if arguments.trial else {}
+    work = [(part, seed) for seed in range(SEEDS) for part in parts(ds)]
+    for part, seed in work[first::count]:
+        towers, left_out = parts(ds)[part]
+        for kind in MEMBERS:
+            folder = arguments.out / part / f"{kind}-{seed}"
+            model = train(towers, kind, seed, folder, **trial.get(kind, {}))
+            if left_out is not None:
+                predict(model, left_out, folder / "prediction.nc")
 
 
 if __name__ == "__main__":

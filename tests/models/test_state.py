@@ -135,5 +135,5 @@ def test_unknown_features_are_refused(config):
 
 @pytest.mark.parametrize("config", [EcoPerceiverConfig, StreamingConfig])
 def test_the_share_of_masked_groups_is_checked(config):
-    with pytest.raises(ModelError, match="state_dropout"):
-        config(state_dropout=-0.1)
+    with pytest.raises(ModelError, match="group_dropout"):
+        config(group_dropout=-0.1)

@@ -58,7 +58,7 @@ def test_a_tower_is_learnt_and_both_trainings_are_remembered(others, tower, tmp_
     for member, start in zip(members(tuned), members(others), strict=True):
         assert member.scaler.targets == start.scaler.targets
         assert member.config == dataclasses.replace(
-            start.config, dropout=0.05, variable_dropout=0.0, static_dropout=0.0, state_dropout=0.0
+            start.config, dropout=0.05, variable_dropout=0.0, static_dropout=0.0, group_dropout=0.0
         )
     assert tuned.sites == (str(tower["site"].values),)
     assert tuned.provenance["pretrained_sites"] == list(others.sites)

@@ -40,7 +40,7 @@ def test_dropping_follows_from_the_chances_and_spares_time_features():
     config = StreamingConfig()
     data = sequences(config, 40, 20, missing=0)
     data.patch_index[:] = 0
-    chance = torch.rand(40, 21, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(40, 21, 21 + 4 + 4, generator=torch.Generator().manual_seed(0))
     dropped = drop(config, data, chance)
     assert torch.isfinite(dropped.hourly[..., :2]).all()
     rows = torch.tensor([7, 3])
@@ -55,7 +55,7 @@ def test_dropping_follows_from_the_chances_and_spares_time_features():
 
 
 def test_dropped_shares_are_those_of_the_settings():
-    config = StreamingConfig(dropout=0.3, variable_dropout=0.8, static_dropout=1.0)
+    config = StreamingConfig(dropout=0.3, variable_dropout=0.8, static_dropout=1.0, group_dropout=0)
     batch, hours = 2000, 20
     data = ModelInputs(
         torch.zeros(batch, hours, 21),
@@ -63,7 +63,7 @@ def test_dropped_shares_are_those_of_the_settings():
         torch.zeros(batch, hours, dtype=torch.int64),
         torch.zeros(batch, 4),
     )
-    chance = torch.rand(batch, hours + 1, 21 + 4 + 3, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(batch, hours + 1, 21 + 4 + 4, generator=torch.Generator().manual_seed(0))
     dropped = drop(config, data, chance)
     hourly, index, statics = dropped.hourly, dropped.patch_index, dropped.statics
     gone = torch.isnan(hourly[..., 2:])
@@ -91,7 +91,7 @@ GROUPS = {
 @pytest.mark.parametrize("kind", [StreamingConfig, EcoPerceiverConfig])
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_of_the_state_is_masked_in_all_hours(kind, group):
-    config, state = kind(state=STATE, state_dropout=0.3), torch.ones(2, 7, 5)
+    config, state = kind(state=STATE, group_dropout=0.3), torch.ones(2, 7, 5)
     chance = torch.ones(2, 6)
     chance[1, group] = 0.29
     dropped = drop_state(config, state, chance)
@@ -104,7 +104,7 @@ def test_a_group_of_the_state_is_masked_in_all_hours(kind, group):
 
 
 def test_shares_of_masked_features_are_those_of_the_groups():
-    config = StreamingConfig(state=STATE, state_dropout=0.2)
+    config = StreamingConfig(state=STATE, group_dropout=0.2)
     chance = torch.rand(20_000, 6, generator=torch.Generator().manual_seed(0))
     gone = torch.isnan(drop_state(config, torch.ones(20_000, 1, 5), chance))[:, 0]
     # Each feature is in two groups: all of its kind, and its own.
@@ -113,14 +113,14 @@ def test_shares_of_masked_features_are_those_of_the_groups():
 
 
 def test_dropping_the_state_leaves_the_other_masks_as_they_are():
-    without, config = StreamingConfig(), StreamingConfig(state=STATE, state_dropout=0.5)
+    without, config = StreamingConfig(group_dropout=0.5), StreamingConfig(state=STATE, group_dropout=0.5)
     data = sequences(config, 40, 20, missing=0)
-    chance = torch.rand(40, 21, 21 + 4 + 3 + 6, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(40, 21, 21 + 4 + 4 + 6, generator=torch.Generator().manual_seed(0))
     found = drop(config, data, chance)
-    bare = drop(without, replace(data, state=None), chance[..., :28])
+    bare = drop(without, replace(data, state=None), chance[..., :29])
     for name in ("hourly", "patch_index", "statics"):
         torch.testing.assert_close(getattr(found, name), getattr(bare, name), equal_nan=True)
     assert bare.state is None
-    expected = drop_state(config, data.state, chance[:, -1, 28:])
+    expected = drop_state(config, data.state, chance[:, -1, 29:])
     torch.testing.assert_close(found.state, expected, equal_nan=True, rtol=0, atol=0)
     assert torch.isnan(found.state).any() and not torch.isnan(found.state).all()

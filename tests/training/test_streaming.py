@@ -334,7 +334,7 @@ def test_groups_of_the_state_are_masked_in_training(sets, tmp_path, monkeypatch)
 
     monkeypatch.setattr(objective, "drop_state", count)
     for share in (0.0, 0.5, 1.0):
-        network = TINY | {"state_dropout": share}
+        network = TINY | {"group_dropout": share}
         fit(train, "streaming", run_dir=tmp_path / str(share), **settings | {"network": network})
         assert masked and {0.0: max(masked) == 0, 0.5: min(masked) > 0, 1.0: min(masked) > 0.3}[share]
         masked.clear()

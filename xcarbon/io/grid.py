@@ -81,14 +81,14 @@ def open_grid(path: PathLike) -> xr.Dataset:
     return as_opened(ds, path)
 
 
-def open_lazily(path: PathLike) -> xr.Dataset:
-    """Open any Zarr store or NetCDF file in its own chunks."""
+def open_lazily(path: PathLike, **settings: Any) -> xr.Dataset:
+    """Open any Zarr store or NetCDF file, by default in its own chunks."""
     try:
         with warnings.catch_warnings():
             # Stores of other software may lack the index that opens them in one read.
             warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
             engine = None if os.path.isfile(path) else "zarr"
-            return open_file(path, engine=engine, chunks={}, decode_coords="all")
+            return open_file(path, **{"engine": engine, "chunks": {}, "decode_coords": "all"} | settings)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file or Zarr store {path}") from None
     except (OSError, KeyError, ValueError) as error:

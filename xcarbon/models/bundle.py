@@ -7,21 +7,28 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import ModelError
-from xcarbon.core.variables import SPREAD, variable
+from xcarbon.core.variables import SPREAD, SUMS, variable
+from xcarbon.models import live
+from xcarbon.models.applicability import Applicability
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.live import LiveState
 from xcarbon.models.registry import KINDS, resolve
 
 #: File of everything but the weights.
 SETTINGS = "model.json"
+#: File of the area of applicability, if the model has one.
+AREA = "area.safetensors"
 #: Number of the layout of the folder; it is increased when the layout changes.
 FORMAT = 4
 
@@ -155,11 +162,15 @@ class CarbonModel:
     provenance : dict
         Values that JSON can represent: the training towers (``sites``), their citations, the settings, scores
         and versions.
+    area : Applicability or None
+        The area of applicability, if it was computed
+        (:func:`xcarbon.prediction.applicability.with_applicability`).
     """
 
     predictor: Predictor
     scaler: Scaler
     provenance: dict[str, Any] = field(default_factory=dict)
+    area: Applicability | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -170,6 +181,12 @@ class CarbonModel:
     def targets(self) -> tuple[str, ...]:
         """Codes of the predicted variables."""
         return tuple(self.scaler.targets)
+
+    @property
+    def fluxes(self) -> tuple[str, ...]:
+        """Codes of the variables that the model predicts: its targets, and sums of two of them."""
+        sums = tuple(code for code, parts in SUMS.items() if set(parts) <= set(self.targets))
+        return self.targets + sums
 
     @property
     def has_spread(self) -> bool:
@@ -219,6 +236,82 @@ class CarbonModel:
             series[len(std) :] *= std * np.float32(self.scaler.spread)
         return series
 
+    def begin(self, **place: Any) -> LiveState:
+        """Return the state of a tower before its first hour, for predictions with :meth:`step`.
+
+        Parameters
+        ----------
+        **place
+            Static site features that are known: ``igbp``, ``lat``, ``lon`` and ``elevation``.
+
+        Returns
+        -------
+        LiveState
+
+        Raises
+        ------
+        ModelError
+            If a feature is unknown, or the model reads satellite patches.
+        MetadataError
+            If ``igbp`` is not a class.
+        """
+        if self.config.bands:
+            raise ModelError("a model with satellite patches does not predict hour by hour")
+        return live.begin(self, place)
+
+    def step(
+        self, state: LiveState, hours: Mapping[str, Any]
+    ) -> tuple[dict[str, NDArray[np.float32]], LiveState]:
+        """Predict the next hour, or several hours, of a tower as they are measured.
+
+        Parameters
+        ----------
+        state : LiveState
+            State after the hour before: from :meth:`begin`, an earlier call, or a file.
+        hours : mapping of str to array_like
+            ``time``, the start of the hour in local standard time, and the hourly variables and satellite
+            series in the units of the vocabulary, each a number or an array of shape ``(n,)`` for n
+            consecutive hours. What is absent or NaN is missing. Quality flags ``<VAR>_QC`` are used as by
+            ``ds.carbon.predict``. Hours between the state and the first of these hours are missing hours.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The ``outputs`` of each hour in the units of the targets, float32, shape ``(n,)``.
+        LiveState
+            State after the last hour.
+
+        Raises
+        ------
+        ModelError
+            If the state belongs to another model.
+        TimestampError
+            If the hours do not follow each other or the state.
+
+        Notes
+        -----
+        The predictions are those of ``ds.carbon.predict(..., causal=True)`` for the whole record, up to
+        rounding. A past of years is summarised in one call: pass all its hours.
+
+        Examples
+        --------
+        >>> import xcarbon
+        >>> model = xcarbon.load("nee-fluxnet2015")
+        >>> state = model.begin(igbp="ENF", lat=51.0, lon=13.6)
+        >>> hour = {"time": np.datetime64("2014-07-01T12"), "TA": 20.0, "SW_IN": 700.0, "VPD": 10.0}
+        >>> fluxes, state = model.step(state, hour)
+        >>> sorted(fluxes)
+        ['GPP_NT', 'GPP_NT_SE', 'NEE', 'NEE_SE']
+        """
+        after, inputs = live.advance(self, state, hours)
+        count = len(np.atleast_1d(hours["time"]))
+        context = self.config.context
+        observed = np.pad(inputs.observed(self.config.variables), (context - 1, 0))
+        wanted = np.asarray(np.lib.stride_tricks.sliding_window_view(observed, context).any(axis=1))
+        wanted[: self.config.min_context - 1] = False
+        found = self.predict_series(inputs, wanted[-count:])
+        return dict(zip(self.outputs, found, strict=True)), after
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model to a folder with a file of weights and a JSON file.
 
@@ -250,10 +343,13 @@ class CarbonModel:
             "provenance": self.provenance,
         }
         settings, weights = json.loads(json.dumps(settings)), self.predictor.to_bytes()
-        settings["checksum"] = _checksum(settings, weights)
+        area = b"" if self.area is None else safetensors.numpy.save(self.area.to_arrays())
+        settings["checksum"] = _checksum(settings, weights + area)
         with replacing(path) as folder:
             folder.mkdir()
             (folder / self.predictor.file).write_bytes(weights)
+            if area:
+                (folder / AREA).write_bytes(area)
             (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         return path
 
@@ -294,13 +390,15 @@ class CarbonModel:
             raise ModelError(f"{path}: {error}") from error
         try:
             weights = (path / cls_predictor.file).read_bytes()
-            if checksum != _checksum(settings, weights):
+            area = (path / AREA).read_bytes() if (path / AREA).exists() else b""
+            if checksum != _checksum(settings, weights + area):
                 raise ModelError(
-                    f"{path}: {SETTINGS} or {cls_predictor.file} is damaged or was edited, since they do "
-                    "not have the checksum with which the model was saved: copy the folder again"
+                    f"{path}: {SETTINGS}, {cls_predictor.file} or {AREA} is damaged or was edited, as they "
+                    "do not have the checksum with which the model was saved: copy the folder again"
                 )
             predictor = cls_predictor.from_bytes(as_tuples(settings["config"]), weights)
             scaler = Scaler.from_dict(settings["scaler"])
+            limits = Applicability.from_arrays(safetensors.numpy.load(area)) if area else None
         except OSError as error:
             raise ModelError(f"{path} is not a model folder with {cls_predictor.file}: {error}") from error
         except (LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -312,7 +410,7 @@ class CarbonModel:
                     f"{path}: {code} was scaled with bounds {found} in training, but the vocabulary has "
                     f"{known}: train the model again"
                 )
-        return cls(predictor, scaler, settings["provenance"])
+        return cls(predictor, scaler, settings["provenance"], limits)
 
     def fingerprint(self) -> str:
         """Return a hash of settings, scaler and weights; it is equal for models with equal predictions."""

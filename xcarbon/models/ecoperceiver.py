@@ -68,7 +68,7 @@ class EcoPerceiverConfig:
         Whether an hour attends only to itself and earlier hours of the window.
     dropout : float
         Share of the observations that are masked in training; time features and patches are never masked.
-    state_dropout : float
+    group_dropout : float
         Probability with which :func:`~xcarbon.training.objective.drop_state` masks each group of state
         features in a training window.
     normalize_keys_values : bool
@@ -97,7 +97,7 @@ class EcoPerceiverConfig:
     self_layers: int = 4
     causal: bool = True
     dropout: float = 0.3
-    state_dropout: float = 0.1
+    group_dropout: float = 0.1
     normalize_keys_values: bool = False
     #: The model uses no static site features.
     statics: ClassVar[tuple[str, ...]] = ()
@@ -107,7 +107,7 @@ class EcoPerceiverConfig:
             raise ModelError(f"width must be a multiple of heads ({self.heads}), found {self.width}")
         if not self.variables:
             raise ModelError("variables must contain at least one hourly variable, found none")
-        check_range(self, "dropout", "state_dropout", ge=0, lt=1)
+        check_range(self, "dropout", "group_dropout", ge=0, lt=1)
         for feature in self.state:
             memory_code(feature)
 

@@ -128,10 +128,8 @@ class EnsemblePredictor:
             bands = [self.config.bands.index(band) for band in member.config.bands]
             chosen["patches"] = inputs.patches[:, bands] if bands else None
             chosen["patch_index"] = inputs.patch_index if bands else None
-        context = member.config.context
-        first = len(inputs.hourly) - hours - context + 1
-        own = dataclasses.replace(inputs, **chosen).between(max(0, first), None)
-        return own.padded(-first) if first < 0 and member.config.min_context == context else own
+        first = max(0, len(inputs.hourly) - hours - member.config.context + 1)
+        return dataclasses.replace(inputs, **chosen).between(first, None)
 
     def to_bytes(self) -> bytes:
         """Write the weights of all members to an archive."""

@@ -80,18 +80,15 @@ class ModelInputs(Generic[Array]):
         hourly = self.hourly[..., start:stop, :]
         return dataclasses.replace(self, hourly=hourly, patch_index=index, state=state).compact()
 
-    def padded(self, hours: int) -> ModelInputs[Any]:
-        """Add missing hours before the first one of a series of numpy arrays."""
-
-        def pad(field: Any, fill: float) -> Any:
-            return np.pad(field, [(hours, 0)] + [(0, 0)] * (field.ndim - 1), constant_values=fill)
-
-        fills = {"hourly": np.nan, "state": np.nan, "patch_index": -1}
-        fields = {
-            name: pad(getattr(self, name), fill)
-            for name, fill in fills.items()
-            if getattr(self, name) is not None
-        }
+    def padded(self, hours: int) -> ModelInputs[Array]:
+        """Add missing hours before the first one, so that one series in numpy arrays has ``hours`` hours."""
+        missing = max(0, hours - len(self.hourly))
+        fields: dict[str, Any] = {}
+        for name, fill in (("hourly", np.nan), ("state", np.nan), ("patch_index", -1)):
+            values = getattr(self, name)
+            if values is not None:
+                before = np.full((missing, *values.shape[1:]), fill, values.dtype)
+                fields[name] = np.concatenate([before, values])
         return dataclasses.replace(self, **fields)
 
     def compact(self) -> ModelInputs[Array]:

@@ -79,7 +79,8 @@ class EcoPerceiverPredictor(TorchPredictor):
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict in standardised units; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
-        series = _tensors(inputs.without_statics(), self._prepare())
+        windows = inputs.without_statics().padded(len(wanted) + self.config.context - 1)
+        series = _tensors(windows, self._prepare())
         output = fast.predict_series(self.network, series, wanted)
         return output.float().cpu().numpy()[np.newaxis]
 

@@ -85,7 +85,7 @@ def default(target: str) -> CarbonModel:
     """
     for name in names():
         model = load(name)
-        if target in model.targets:
+        if target in model.fluxes:
             return model
     raise ModelError(
         f"no model of xcarbon predicts {target}: train one with ds.carbon.fit(target={target!r})"

@@ -82,9 +82,9 @@ class StreamingConfig:
     variable_dropout, static_dropout : float
         Largest share of whole variables and patches, and of static site features, that is masked in a
         training sequence.
-    state_dropout : float
-        Probability with which :func:`~xcarbon.training.objective.drop_state` masks each group of state
-        features in a training sequence.
+    group_dropout : float
+        Probability with which all static site features, and each group of state features
+        (:func:`~xcarbon.core.variables.state_groups`), are masked in a training sequence.
 
     Raises
     ------
@@ -112,7 +112,7 @@ class StreamingConfig:
     dropout: float = 0.1
     variable_dropout: float = 0.2
     static_dropout: float = 0.6
-    state_dropout: float = 0.1
+    group_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.variables or not self.targets or set(self.variables) & set(self.targets):
@@ -124,7 +124,7 @@ class StreamingConfig:
         check_range(self, "cross_blocks", ge=1, le=self.layers)
         if self.width % (2 * self.heads):
             raise ModelError(f"width must be a multiple of 2 x {self.heads} heads, found {self.width}")
-        check_range(self, "dropout", "variable_dropout", "static_dropout", "state_dropout", ge=0, le=1)
+        check_range(self, "dropout", "variable_dropout", "static_dropout", "group_dropout", ge=0, le=1)
         for feature in self.state:
             memory_code(feature)
 

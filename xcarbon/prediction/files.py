@@ -35,13 +35,14 @@ def predict_to(
     spread: bool = False,
     history: xr.Dataset | None = None,
     causal: bool = False,
+    applicability: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Predict a flux for every hour and write it to a file, continuing an earlier call that was interrupted.
 
     Parameters
     ----------
-    ds, target, model, spread, history, causal
+    ds, target, model, spread, history, causal, applicability
         As for :func:`xcarbon.prediction.predict.predict`.
     path : path-like
         Zarr store (``.zarr``) or NetCDF file (``.nc``) to write. It appears when it is complete.
@@ -95,7 +96,9 @@ def predict_to(
     if path.suffix not in (".zarr", ".nc"):
         raise OptionError(f"{path} must end in .zarr for a store or in .nc for a NetCDF file")
     check_free(path, overwrite=overwrite)
-    prediction = predict(ds, target, model, spread=spread, history=history, causal=causal)
+    prediction = predict(
+        ds, target, model, spread=spread, history=history, causal=causal, applicability=applicability
+    )
     prediction = _describe(prediction, target, ds)
     is_grid = conventions.is_grid(prediction)
     prediction = by_chunk(prediction) if is_grid else by_site(prediction)

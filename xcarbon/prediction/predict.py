@@ -17,10 +17,11 @@ from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
-from xcarbon.core.variables import SPREAD, memory_code
+from xcarbon.core.variables import SPREAD, SUMS, memory_code
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.prediction.applicability import FLAG, INDEX, applicability_attrs, dissimilarity
 from xcarbon.prediction.predictable import describe, predictable
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.labels import read_labels
@@ -41,6 +42,7 @@ def predict(
     max_qc: int | None = ...,
     history: xr.Dataset | None = ...,
     causal: bool = ...,
+    applicability: bool = ...,
 ) -> xr.DataArray: ...
 @overload
 def predict(
@@ -52,6 +54,7 @@ def predict(
     max_qc: int | None = ...,
     history: xr.Dataset | None = ...,
     causal: bool = ...,
+    applicability: bool = ...,
 ) -> xr.Dataset: ...
 @overload
 def predict(
@@ -63,6 +66,7 @@ def predict(
     max_qc: int | None = ...,
     history: xr.Dataset | None = ...,
     causal: bool = ...,
+    applicability: bool = ...,
 ) -> xr.DataArray | xr.Dataset: ...
 def predict(
     ds: xr.Dataset,
@@ -73,6 +77,7 @@ def predict(
     max_qc: int | None = None,
     history: xr.Dataset | None = None,
     causal: bool = False,
+    applicability: bool = False,
 ) -> xr.DataArray | xr.Dataset:
     """Predict a flux for every hour, lazily.
 
@@ -83,7 +88,8 @@ def predict(
         UTC, with patches and satellite series if the model uses them. Predictors that are absent count as
         missing.
     target : str
-        Code of the variable to predict; the model must have been trained for it.
+        Code of the variable to predict; the model must have been trained for it, or for the two variables
+        that it is the sum of (:data:`xcarbon.core.variables.SUMS`).
     model : CarbonModel, path-like or str, optional
         A trained model, the folder of a saved model, or the name of a model of the package (``xcarbon
         models`` lists them). By default the model of the package that predicts this flux; its name is
@@ -99,6 +105,9 @@ def predict(
     causal : bool
         Use no satellite composite that had not ended before the hour. By default satellite series are
         interpolated between the composites before and after the hour.
+    applicability : bool
+        Also return the dissimilarity index of the state of the ecosystem, and a flag for hours whose state is
+        unlike any in training.
 
     Returns
     -------
@@ -106,14 +115,16 @@ def predict(
         Prediction named ``target``, on the dims of ``ds``, float32, in the units of the target, with CF
         attributes and the provenance of the model. It is computed lazily. NaN where the record has fewer
         hours than the model needs (``model.config.min_context``), and where a window contains no
-        observation. With ``spread``, a Dataset with the prediction and ``<target>_SE``, the standard
-        deviation of the error of a single hour at a tower that was not used in training.
+        observation. With ``spread`` or ``applicability``, a Dataset with the prediction and ``<target>_SE``,
+        the standard deviation of the error of a single hour at a tower that was not used in training, or
+        ``dissimilarity`` and ``applicable``
+        (:class:`~xcarbon.models.applicability.Applicability`).
 
     Raises
     ------
     ModelError
-        If the model predicts another variable, predicts no spread although ``spread`` is set, or cannot be
-        loaded.
+        If the model predicts another variable, predicts no spread although ``spread`` is set, has no area of
+        applicability although ``applicability`` is set, or cannot be loaded.
     VariableError
         If ``ds`` has none of the model's predictors.
     MetadataError
@@ -150,9 +161,9 @@ def predict(
     ('site', 'time')
     """
     model = _default(target) if model is None else pretrained.load(model)
-    if target not in model.targets:
+    if target not in model.fluxes:
         instead = f"ds.carbon.predict({model.targets[0]!r}, model)"
-        raise ModelError(f"the model predicts {', '.join(model.targets)}, not {target}: use {instead}")
+        raise ModelError(f"the model predicts {', '.join(model.fluxes)}, not {target}: use {instead}")
     if spread and not model.has_spread:
         raise ModelError(f"this {model.predictor.name} model predicts no standard deviation: omit spread")
     config = model.config
@@ -171,30 +182,43 @@ def predict(
         causal=causal,
         max_qc=max_qc,
     )
-    axis = inputs["hourly"].dims.index("time")
-    values = _predict_blocks(inputs, model)[(slice(None),) * axis + (slice(begin, None),)]
-    template = (
-        inputs["hourly"]
-        .isel(variable=0, time=slice(begin, None), drop=True)
-        .drop_vars("spatial_ref", errors="ignore")
-    )
-    if "site" not in ds.dims and "site" in template.dims:
-        values, template = values[0], template.isel(site=0, drop="site" not in ds.coords)
+    values = _predict_blocks(inputs, model)
+    outputs = {name: values[..., number] for number, name in enumerate(model.outputs)}
+    if target not in model.targets:
+        outputs |= _sum(target, outputs)
+    attrs = {
+        target: conventions.variable_attrs(target) | provenance_attrs(model),
+        target + SPREAD: _spread_attrs(target),
+    }
+    names = [target] + [target + SPREAD] * spread
+    if applicability:
+        outputs |= dissimilarity(inputs, model)
+        attrs |= applicability_attrs(model)
+        names += [INDEX, FLAG]
+    if len(names) > 1:
+        attrs[target]["ancillary_variables"] = " ".join(names[1:])
+    hourly = inputs["hourly"].isel(variable=0, time=slice(begin, None), drop=True)
+    template = hourly.drop_vars("spatial_ref", errors="ignore")
+    wanted = (*[slice(None)] * hourly.dims.index("time"), slice(begin, None))
+    # A DataArray cannot carry the bounds; conventions.apply(prediction.to_dataset()) adds them again.
+    template["time"].attrs = {key: value for key, value in ds["time"].attrs.items() if key != "bounds"}
     dims = max((ds[code].dims for code in config.variables if code in ds), key=len)
+    labelled = {}
+    for name in names:
+        array = template.copy(data=outputs[name][wanted]).rename(name).assign_attrs(attrs[name])
+        if "site" not in ds.dims and "site" in array.dims:
+            array = array.isel(site=0, drop="site" not in ds.coords)
+        labelled[name] = array.transpose(*dims, ...)
+    return xr.Dataset(labelled) if len(names) > 1 else labelled[target]
 
-    def output(code: str) -> xr.DataArray:
-        prediction = template.copy(data=values[..., model.outputs.index(code)]).rename(code)
-        # A DataArray cannot carry the bounds; conventions.apply(prediction.to_dataset()) adds them again.
-        prediction["time"].attrs = {k: v for k, v in ds["time"].attrs.items() if k != "bounds"}
-        return prediction.transpose(*dims, ...)
 
-    prediction = output(target)
-    prediction.attrs = conventions.variable_attrs(target) | provenance_attrs(model)
-    if not spread:
-        return prediction
-    name = target + SPREAD
-    prediction.attrs["ancillary_variables"] = name
-    return xr.Dataset({target: prediction, name: output(name).assign_attrs(_spread_attrs(target))})
+def _sum(target: str, outputs: dict[str, da.Array]) -> dict[str, da.Array]:
+    """Add two fluxes; the standard deviation of the sum is that of independent errors."""
+    first, second = SUMS[target]
+    total = {target: outputs[first] + outputs[second]}
+    if first + SPREAD in outputs:
+        total[target + SPREAD] = da.hypot(outputs[first + SPREAD], outputs[second + SPREAD])
+    return total
 
 
 def _default(target: str) -> CarbonModel:

@@ -114,8 +114,13 @@ def time_features(time: xr.DataArray) -> dict[str, xr.DataArray]:
     """
     return {
         code: xr.apply_ufunc(kernel, time, dask="parallelized", output_dtypes=[np.float32], keep_attrs=False)
-        for code, kernel in {"DOY": _day_of_year, "TOD": _time_of_day}.items()
+        for code, kernel in _CLOCK.items()
     }
+
+
+def clock_features(time: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute ``DOY`` [1] and ``TOD`` [hours] as float32 from an array of local times, any shape."""
+    return {code: kernel(time) for code, kernel in _CLOCK.items()}
 
 
 def _day_of_year(time: np.ndarray) -> np.ndarray:
@@ -124,3 +129,6 @@ def _day_of_year(time: np.ndarray) -> np.ndarray:
 
 def _time_of_day(time: np.ndarray) -> np.ndarray:
     return ((time - time.astype("M8[D]")) / HOUR).astype(np.float32)
+
+
+_CLOCK = {"DOY": _day_of_year, "TOD": _time_of_day}

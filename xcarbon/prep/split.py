@@ -1,4 +1,4 @@
-"""Split towers into training, validation and test sets. All hours of a tower go to the same set."""
+"""Split towers into sets or folds. All hours of a tower go to the same one."""
 
 from __future__ import annotations
 
@@ -89,6 +89,57 @@ def split(
         wanted = round(share - (side == "val").sum()) + (side[of_class] == "val").sum()
         _draw(side, "val", wanted, of_class, classes, groups, order)
     return Split(*(ds.isel(site=np.flatnonzero(side == name)) for name in Split._fields))
+
+
+def folds(
+    ds: xr.Dataset, count: int = 5, seed: int = 0, *, by: str = "igbp", min_distance: float = 1.0
+) -> xr.DataArray:
+    """Assign towers to folds for cross-validation, stratified by class.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Towers along ``site``, with coordinates ``lat``, ``lon`` and ``by``.
+    count : int
+        Number of folds.
+    seed : int
+        Random seed for the order in which towers are assigned.
+    by : str
+        Coordinate on ``site`` that contains the class.
+    min_distance : float
+        Towers that are closer to each other than this distance [km] go to the same fold.
+
+    Returns
+    -------
+    xarray.DataArray
+        Number of the fold of each tower, from 0, int64, shape ``(site,)``. The groups of near towers of each
+        class are distributed evenly; a group counts as its first tower.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer than two folds.
+    MetadataError
+        If a tower has no coordinates or class.
+
+    Examples
+    --------
+    >>> from xcarbon.testing import synthetic_towers
+    >>> sorted(folds(synthetic_towers(4, patches=False), 2).values.tolist())
+    [0, 0, 1, 1]
+    """
+    if count < 2:
+        raise OptionError(f"count must be at least 2 folds, found {count}")
+    ds = read_labels(ds)
+    classes = _classes(ds, by)
+    groups = near_groups(_coordinate(ds, "lat"), _coordinate(ds, "lon"), min_distance)
+    first = np.unique(groups, return_index=True)[1]
+    order = np.random.default_rng(seed).permutation(len(first))
+    # Sorted by class and then at random, the groups go to the folds in turn.
+    order = order[np.argsort(classes[first][order], kind="stable")]
+    fold = np.empty(len(first), np.int64)
+    fold[order] = np.arange(len(first)) % count
+    return xr.DataArray(fold[groups], {"site": ds["site"]}, ("site",), name="fold")
 
 
 def _draw(

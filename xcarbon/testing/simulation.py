@@ -264,7 +264,7 @@ def _humidity(rng: Generator, slow: Array, temperature: Array, cloud: Array, rai
     return {"RH": 100 * vapour / saturation, "VPD": saturation - vapour}
 
 
-def _phenology(site: Site, period: Period) -> Array:
+def absorbed_light(site: Site, period: Period) -> Array:
     """Share of light that the canopy absorbs [1]."""
     winter, summer = site.ecosystem.fapar
     steepness, onset = site.ecosystem.season
@@ -343,7 +343,7 @@ def _carbon(site: Site, rng: Generator, state: Mapping[str, Array], fapar: Array
 
 def _simulate(site: Site, period: Period) -> dict[str, Array]:
     """Simulate all variables of a tower, without gaps."""
-    rng, fapar = site.rng(_FLUX), _phenology(site, period)
+    rng, fapar = site.rng(_FLUX), absorbed_light(site, period)
     state = _weather(site, period)
     state |= _soil(state)
     state |= _radiation(site, state, fapar)
@@ -442,7 +442,7 @@ def tower_patches(site: Site, period: Period, gaps: bool) -> NDArray[np.float32]
     plants, soil, white, wet = (
         _SPECTRA[name][:, np.newaxis, np.newaxis] for name in ("plants", "soil", "snow", "water")
     )
-    green = _phenology(site, period)[_NOON, np.newaxis, np.newaxis] * (1 + 0.15 * _texture(rng))
+    green = absorbed_light(site, period)[_NOON, np.newaxis, np.newaxis] * (1 + 0.15 * _texture(rng))
     snow = _snow_cover(air)[_NOON, np.newaxis, np.newaxis] + 0.12 * _texture(rng) > 0.5
     water = _texture(rng) > (1.2 if site.igbp == "WET" else 2.2)
     surface = _mix(soil, np.clip(green, 0, 0.97), plants * site.ecosystem.brightness)
@@ -483,10 +483,10 @@ def composite_days(period: Period) -> NDArray[np.datetime64]:
 def tower_series(site: Site, period: Period, gaps: bool) -> NDArray[np.float32]:
     """Return the :data:`SERIES` of one tower, ``(row, day)``; NaN or -1 where clouds hide the surface."""
     rng = site.rng(_SERIES)
-    fapar = _phenology(site, period)[_NOON][COMPOSITE_DAYS // 2 :: COMPOSITE_DAYS]
-    fapar = np.clip(site.vigour * fapar + 0.02 * rng.standard_normal(fapar.size), 0.01, 0.98)
-    flags = np.zeros(fapar.size)  # good
+    fapar = absorbed_light(site, period)[_NOON][COMPOSITE_DAYS // 2 :: COMPOSITE_DAYS]
+    fapar = np.clip(fapar + 0.02 * rng.standard_normal(fapar.size), 0.01, 0.98)
+    flags = np.zeros(fapar.size)
     if gaps:
-        flags = rng.choice(np.array([0, 1, 2, MISSING_FLAG], float), fapar.size, p=[0.75, 0.1, 0.1, 0.05])
+        flags = rng.choice([0.0, 1.0, 2.0, float(MISSING_FLAG)], fapar.size, p=[0.75, 0.1, 0.1, 0.05])
         fapar[flags == MISSING_FLAG] = np.nan
     return np.stack([fapar, flags, -2 * np.log(1 - fapar), flags]).astype(np.float32)

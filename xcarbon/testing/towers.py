@@ -116,7 +116,7 @@ def synthetic_towers(
     """
     if n_sites < 1 or years < 1:
         raise OptionError(f"n_sites and years must be at least 1, found {n_sites=} and {years=}")
-    codes = _select(variables)
+    codes = select(variables)
     sites = [draw_site(seed, index) for index in range(n_sites)]
     period = Period(start, years)
     ds = xr.Dataset(
@@ -345,7 +345,7 @@ def _write_cells(cells: dict[str, NDArray[Any]], path: str | PathLike[str], comm
 # --- The Dataset --------------------------------------------------------------
 
 
-def _select(variables: Sequence[str] | None) -> list[str]:
+def select(variables: Sequence[str] | None) -> list[str]:
     """Return the codes to simulate, in the order of the vocabulary."""
     wanted = (*PAPER_INPUTS, *TARGETS) if variables is None else variables
     wanted = [variable(code).code for code in wanted if code not in TIME_FEATURES]
@@ -369,7 +369,7 @@ def _site_coords(sites: list[Site]) -> dict[str, tuple[str, NDArray[Any]]]:
     }
 
 
-def _per_site(
+def per_site(
     kernel: Callable[..., NDArray[np.float32]],
     sites: list[Site],
     shape: tuple[int, ...],
@@ -397,7 +397,7 @@ def _series(sites: list[Site], period: Period, codes: list[str], *, gaps: bool) 
     """Return lazy variables and quality flags, which are parts of one array ``(site, row, time)``."""
     rows = [row for code in codes for row in (code, *([f"{code}{QC}"] if flag_scheme(code) else []))]
     shape = (len(rows), period.hours.size)
-    stack = _per_site(tower_rows, sites, shape, period=period, rows=rows, gaps=gaps)
+    stack = per_site(tower_rows, sites, shape, period=period, rows=rows, gaps=gaps)
     stack = stack.rechunk({2: CHUNK["time"]})
     series: dict[str, Any] = {}
     for position, row in enumerate(rows):
@@ -413,7 +413,7 @@ def _series(sites: list[Site], period: Period, codes: list[str], *, gaps: bool) 
 def _series_dataset(sites: list[Site], period: Period, *, gaps: bool) -> xr.Dataset:
     """Return lazy satellite series, which are parts of one array ``(site, row, day)``."""
     day = composite_days(period)
-    stack = _per_site(tower_series, sites, (len(SERIES), day.size), period=period, gaps=gaps)
+    stack = per_site(tower_series, sites, (len(SERIES), day.size), period=period, gaps=gaps)
     ds = xr.Dataset(coords={"day": day, "site": _site_coords(sites)["site"]})
     for number, name in enumerate(SERIES):
         flags = name.endswith(QC)
@@ -427,7 +427,7 @@ def _patch_dataset(sites: list[Site], period: Period, *, gaps: bool) -> xr.Datas
     """Return lazy patches, which are parts of one array ``(site, day, band, y, x)``, and their grid."""
     day = period.days
     shape = (day.size, len(PATCH_BANDS), PATCH_PIXELS, PATCH_PIXELS)
-    stack = _per_site(tower_patches, sites, shape, period=period, gaps=gaps)
+    stack = per_site(tower_patches, sites, shape, period=period, gaps=gaps)
     patch_x, patch_y = patch_centre([site.lat for site in sites], [site.lon for site in sites])
     dims = ("site", "day", "y", "x")
     snow, water = (stack[:, :, PATCH_BANDS.index(flag)].astype("int8") for flag in ("snow", "water"))

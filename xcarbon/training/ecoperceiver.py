@@ -7,7 +7,7 @@ is over all hours of the window.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import xarray as xr
 from lightning_fabric import Fabric
@@ -30,9 +30,11 @@ from xcarbon.training.windows import Batch
 class EcoPerceiverRun(TrainingRun):
     """Training of EcoPerceiver on the windows of a :class:`~xcarbon.training.distributed.Shard`."""
 
-    # The arrays fit into the caches of a processor, or fill a GPU.
-    micro_batches: ClassVar = {"cpu": 64, "other": 512}
     scored = "last"
+
+    def _micro_batch(self, device: str) -> int:
+        # The arrays fit into the caches of a processor, or fill a GPU.
+        return 64 if device == "cpu" else 512
 
     def _predictor(self, config: EcoPerceiverConfig) -> EcoPerceiverPredictor:
         return EcoPerceiverPredictor(EcoPerceiver(config))

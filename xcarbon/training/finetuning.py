@@ -25,9 +25,9 @@ class FineTuning(StreamingTraining):
 
     Attributes
     ----------
-    max_steps, batch_size, learning_rate, averaging, max_epochs, warmup_epochs
+    max_steps, batch_size, length, learning_rate, averaging, max_epochs, warmup_epochs
         Fewer and smaller steps than in the first training: a tower takes some minutes on two cores.
-    dropout, variable_dropout, static_dropout, state_dropout : float
+    dropout, variable_dropout, static_dropout, group_dropout : float
         As in :class:`~xcarbon.models.streaming.StreamingConfig`. Less is masked than in the first training,
         because the variables and the site features of the user's towers do not change.
     """
@@ -35,13 +35,14 @@ class FineTuning(StreamingTraining):
     max_epochs: int = 100
     max_steps: int | None = 300
     batch_size: int = 8
+    length: int = 512
     learning_rate: float = 1e-3
     warmup_epochs: float = 5.0
     averaging: float = 0.95
     dropout: float = 0.05
     variable_dropout: float = 0.0
     static_dropout: float = 0.0
-    state_dropout: float = 0.0
+    group_dropout: float = 0.0
 
 
 def fit(
@@ -70,7 +71,7 @@ def fit(
         )
     fixed = {"seed": task.seed, "members": len(networks)}
     training = configure(FineTuning, settings, also=["start"], **fixed)
-    names = ("dropout", "variable_dropout", "static_dropout", "state_dropout")
+    names = ("dropout", "variable_dropout", "static_dropout", "group_dropout")
     masked = {name: getattr(training, name) for name in names}
     config = dataclasses.replace(cast(StreamingConfig, networks[0].config), **masked)
     task = dataclasses.replace(task, variables=config.variables, bands=config.bands)

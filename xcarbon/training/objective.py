@@ -66,22 +66,24 @@ def drop(config: StreamingConfig, inputs: ModelInputs[Tensor], chance: Tensor) -
     inputs : ModelInputs
         A batch of sequences, with ``hourly`` of the shape ``(B, L, V)``.
     chance : Tensor
-        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 3 + G)`` for G groups of state features
+        Uniform random numbers in [0, 1), shape ``(B, L + 1, V + S + 4 + G)`` for G groups of state features
         (:func:`~xcarbon.core.variables.state_groups`). The first L rows are for the observations of each
-        hour. The last row is for whole variables, static site features, patches, two shares, and groups of
-        state features. The shares, multiplied by ``variable_dropout`` and ``static_dropout``, are those of
-        the variables and statics to mask, so that some sequences keep all of them.
+        hour. The last row is for whole variables, static site features, patches, two shares, all static site
+        features together, and groups of state features. The shares, multiplied by ``variable_dropout`` and
+        ``static_dropout``, are those of the variables and statics to mask, so that some sequences keep all
+        of them.
 
     Returns
     -------
     ModelInputs
         The inputs with NaN, or -1 for the patch, where something is masked.
     """
-    variables, (whole, groups) = len(config.variables), _split(config, chance[:, -1])
+    variables, groups = len(config.variables), len(config.variables) + len(config.statics) + 4
+    whole, place, state = chance[:, -1].tensor_split([groups - 1, groups], dim=1)
     share = config.variable_dropout * whole[:, -2:-1]  # (B, 1)
     static_share = config.static_dropout * whole[:, -1:]  # (B, 1)
     no_variable = whole[:, :variables] < share  # (B, V)
-    no_static = whole[:, variables:-3] < static_share  # (B, S)
+    no_static = (whole[:, variables:-3] < static_share) | (place < config.group_dropout)  # (B, S)
     no_patch = whole[:, -3:-2] < share  # (B, 1)
     dropped = (chance[:, :-1, :variables] < config.dropout) | no_variable[:, None]  # (B, L, V)
     dropped[..., [n for n, code in enumerate(config.variables) if code in TIME_FEATURES]] = False
@@ -91,14 +93,8 @@ def drop(config: StreamingConfig, inputs: ModelInputs[Tensor], chance: Tensor) -
         hourly=inputs.hourly.masked_fill(dropped, torch.nan),
         patch_index=None if index is None else index.masked_fill(no_patch, -1),
         statics=None if statics is None else statics.masked_fill(no_static, torch.nan),
-        state=None if inputs.state is None else drop_state(config, inputs.state, groups),
+        state=None if inputs.state is None else drop_state(config, inputs.state, state),
     )
-
-
-def _split(config: StreamingConfig, chance: Tensor) -> tuple[Tensor, Tensor]:
-    """Random numbers for everything but the state ``(B, V + S + 3)``, and for its groups ``(B, G)``."""
-    first = len(config.variables) + len(config.statics) + 3
-    return chance[:, :first], chance[:, first:]
 
 
 def drop_state(config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chance: Tensor) -> Tensor:
@@ -107,7 +103,7 @@ def drop_state(config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chan
     Parameters
     ----------
     config : StreamingConfig or EcoPerceiverConfig
-        Settings of the network, with the probability ``state_dropout`` of each group.
+        Settings of the network, with the probability ``group_dropout`` of each group.
     state : Tensor
         State of each hour, shape ``(B, L, M)``.
     chance : Tensor
@@ -121,5 +117,5 @@ def drop_state(config: StreamingConfig | EcoPerceiverConfig, state: Tensor, chan
     """
     masked = torch.zeros(len(state), len(config.state), dtype=torch.bool, device=state.device)  # (B, M)
     for number, group in enumerate(state_groups(config.state)):
-        masked[:, group] |= chance[:, number, None] < config.state_dropout
+        masked[:, group] |= chance[:, number, None] < config.group_dropout
     return state.masked_fill(masked[:, None], torch.nan)

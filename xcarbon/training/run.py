@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, TypeAlias
 
@@ -40,8 +39,6 @@ Samples: TypeAlias = Shard | TowerSequences
 class TrainingRun(ABC):
     """One training run: all processes run the same steps on their own samples; the first one writes files."""
 
-    #: Number of samples that are computed at once, by type of device.
-    micro_batches: ClassVar[Mapping[str, int]]
     #: Hours of a sample that are scored: "last", or all hours of the "window".
     scored: ClassVar[str]
 
@@ -55,8 +52,8 @@ class TrainingRun(ABC):
         provenance: dict[str, Any],
     ) -> None:
         self.fabric, self.folder, self.training = fabric, folder, training
-        kind = fabric.device.type if fabric.device.type in self.micro_batches else "other"
-        self.micro_batch = training.micro_batch or self.micro_batches[kind]
+        device = "cpu" if fabric.device.type == "cpu" else "other"
+        self.micro_batch = training.micro_batch or self._micro_batch(device)
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)
             predictor = self._predictor(config)
@@ -66,6 +63,10 @@ class TrainingRun(ABC):
         self.ema: EMA | None = None
         self.step, self.stale, self.best = 0, 0, math.inf
         self.curve: list[dict[str, float]] = []
+
+    @abstractmethod
+    def _micro_batch(self, device: str) -> int:
+        """Number of samples that are computed at once on a device, "cpu" or "other"."""
 
     @abstractmethod
     def _predictor(self, config: Any) -> Predictor:

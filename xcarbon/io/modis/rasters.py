@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.errors import FileFormatError
 from xcarbon.core.variables import REFLECTANCE_BANDS
+from xcarbon.io.hdf4 import open_hdf4
 from xcarbon.io.modis.grid import MODIS_RADIUS, PIXEL_SIZE, grid_position
 from xcarbon.io.modis.names import PRODUCTS, Name, find_product, named_layers
 
@@ -190,7 +191,7 @@ def _open_hdf4(path: str, name: Name) -> list[Raster]:
     """Read the structure of an HDF4-EOS file and use the grid with known layers, which is that of 500 m."""
     from rasterio.crs import CRS
 
-    with _hdf4(path) as file:
+    with open_hdf4(path) as file:
         attributes = file.attributes()
     structure = "".join(attributes[key] for key in sorted(attributes) if key.startswith("StructMetadata"))
     for grid in re.findall(r"GROUP=(GRID_\d+)\s(.*?)END_GROUP=\1\s", structure, re.DOTALL):
@@ -214,26 +215,6 @@ def _open_hdf4(path: str, name: Name) -> list[Raster]:
     _check_sinusoidal(path, CRS.from_string(f"+proj=sinu +R={radius}"))
     area = _area(path, (west, north), step, shape)
     return [Raster(path, "hdf4", name.product, np.array([name.day]), layers, area, name.rank)]
-
-
-@contextmanager
-def _hdf4(path: str) -> Iterator[Any]:
-    """Open an HDF4 file."""
-    try:
-        from pyhdf.error import HDF4Error
-        from pyhdf.SD import SD
-    except ImportError as error:
-        raise FileFormatError(
-            f"{path}: HDF4 files need the package pyhdf: pip install 'xcarbon[modis]'"
-        ) from error
-    try:
-        file = SD(path)
-        try:
-            yield file
-        finally:
-            file.end()
-    except HDF4Error as error:
-        raise OSError(str(error)) from error
 
 
 _OPENERS: dict[str, Callable[[str, Name], list[Raster]]] = {
@@ -383,7 +364,7 @@ def _read_geotiff(raster: Raster, rows: slice, columns: slice) -> dict[str, NDAr
 
 
 def _read_hdf4(raster: Raster, rows: slice, columns: slice) -> dict[str, NDArray[Any]]:
-    with _hdf4(raster.path) as file:
+    with open_hdf4(raster.path) as file:
         return {layer: file.select(name)[rows, columns] for layer, name in raster.layers.items()}
 
 
