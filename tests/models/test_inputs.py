@@ -62,14 +62,16 @@ def test_hours_keep_their_values_and_patches(whole, data):
 
 @given(inputs(), st.integers(0, 4))
 def test_missing_hours_are_added_before_the_first(whole, hours):
-    padded = whole.padded(hours) if whole.hourly.ndim == 2 else None
+    count = hours + whole.hourly.shape[-2]
+    padded = whole.padded(count) if whole.hourly.ndim == 2 else None
     if padded is None:
         return
     assert np.isnan(padded.hourly[:hours]).all() and np.isnan(padded.state[:hours]).all()
     assert (padded.patch_index[:hours] == -1).all()
     for name, field in vars(padded.between(hours, None)).items():
         np.testing.assert_array_equal(field, getattr(whole.compact(), name))
-    assert ModelInputs(whole.hourly).padded(hours).state is None
+    assert ModelInputs(whole.hourly).padded(count).state is None
+    assert len(whole.padded(1).hourly) == len(whole.hourly)
 
 
 @given(inputs())

@@ -101,7 +101,9 @@ def test_a_state_of_another_model_and_a_damaged_file_are_refused(tower, tmp_path
     shipped = xcarbon.load("nee-fluxnet2015")
     with pytest.raises(ModelError, match="other inputs"):
         shipped.step(
-            LiveState("0", np.datetime64("NaT"), *[np.zeros((0, 6))] * 2, *[np.zeros((0, 5))] * 2, np.zeros(1)),
+            LiveState(
+                "0", np.datetime64("NaT"), *[np.zeros((0, 6))] * 2, *[np.zeros((0, 5))] * 2, np.zeros(1)
+            ),
             {"time": "2010-05-01T00"},
         )
     path = shipped.begin().save(tmp_path / "state.npz")

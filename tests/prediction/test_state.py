@@ -141,7 +141,7 @@ def test_the_first_hours_of_a_record_are_predicted(months, model, whole):
 
 @pytest.mark.parametrize("form", ["towers", "one tower", "chunked"])
 def test_a_history_gives_the_state_of_the_whole_record(months, model, whole, form):
-    """After the context, since the hours of the window do not come from the history."""
+    """And the hours of the windows of the first hours."""
     now, history = months.isel(time=slice(CUT, None)), months.isel(time=slice(CUT))
     expected = whole[:, CUT:]
     if form == "one tower":
@@ -149,10 +149,34 @@ def test_a_history_gives_the_state_of_the_whole_record(months, model, whole, for
     elif form == "chunked":
         now, history = now.chunk(time=70), history.chunk(time=100, site=1)
     found = now.carbon.predict_nee(model, history=history).values.reshape(expected.shape)
-    context = model.config.context - 1
-    np.testing.assert_allclose(found[:, context:], expected[:, context:], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     without = now.carbon.predict_nee(model).values.reshape(expected.shape)
-    assert np.nanmax(np.abs(without - expected)[:, context:200]) > 1e-3
+    assert np.nanmax(np.abs(without - expected)[:, :200]) > 1e-3
+
+
+def test_a_short_history_and_one_with_a_gap(months, model):
+    """Missing hours between the history and the Dataset are missing hours of the record."""
+    for start, stop in ((CUT - 3, CUT), (0, CUT - 2), (0, CUT - 40), (CUT - 5, CUT - 2)):
+        record = months.isel(time=slice(start, None))
+        there = record["time"] < months["time"][stop] if stop < CUT else xr.ones_like(record["time"], bool)
+        there = there | (record["time"] >= months["time"][CUT])
+        record = record.assign({code: record[code].where(there) for code in ("TA", "VPD")})
+        expected = record.carbon.predict_nee(model).isel(time=slice(CUT - start, None))
+        now, history = months.isel(time=slice(CUT, None)), months.isel(time=slice(start, stop))
+        found = now.carbon.predict_nee(model, history=history)
+        xr.testing.assert_allclose(found.drop_attrs(), expected.drop_attrs(), rtol=1e-4, atol=1e-4)
+        assert found["time"].attrs == now.carbon.predict_nee(model)["time"].attrs
+
+
+def test_a_history_needs_nothing_but_hourly_variables(months, model, whole):
+    """In any order of towers; here every flag is good, so that a history without flags is the same."""
+    good = months.assign({f"{code}_QC": months[f"{code}_QC"] * 0 for code in ("TA", "VPD")})
+    expected = good.carbon.predict_nee(model).values[:, CUT:]
+    now, bare = good.isel(time=slice(CUT, None)), good[["TA", "VPD"]].isel(time=slice(CUT), site=[2, 0, 1])
+    found = now.carbon.predict_nee(model, history=bare).values
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    one = now.isel(site=1).carbon.predict_nee(model, history=bare)
+    np.testing.assert_allclose(one, expected[1], rtol=1e-4, atol=1e-4)
 
 
 def test_a_history_must_end_before_the_dataset(months, model):
@@ -229,6 +253,9 @@ def test_cells_of_a_grid_are_towers_in_solar_time(months, model, chunks):
     expected = zero.carbon.predict_nee(model).values[0]
     np.testing.assert_allclose(prediction.values[:, 0, 0], expected, rtol=1e-4, atol=1e-4)
     assert np.isfinite(expected).mean() > 0.9
+    now, history = lazy.isel(time=slice(CUT, None)), lazy.isel(time=slice(CUT))
+    found = now.carbon.predict_nee(model, history=history)
+    np.testing.assert_allclose(found, prediction[CUT:], rtol=1e-4, atol=1e-4)
     assert np.nanmax(np.abs(prediction.values[:, 0, 1] - expected)) > 1e-3
 
 
@@ -239,3 +266,25 @@ def test_a_written_prediction_continues_a_history(months, model, whole, tmp_path
         np.testing.assert_allclose(
             found["NEE"], now.carbon.predict_nee(model, history=history), rtol=1e-4, atol=1e-4
         )
+
+
+def test_models_of_all_kinds_are_trained_combined_and_saved(months, tmp_path):
+    """From training to the prediction of an ensemble."""
+    train, network = months.isel(site=slice(2)), {"width": 16, "heads": 2, "cross_blocks": 1, "octaves": 4}
+    quick = {"max_steps": 2, "batch_size": 4, "network": network, "variables": CODES}
+    streaming = train.carbon.fit("streaming", length=48, run_dir=tmp_path / "streaming", **quick)
+    paper = train.carbon.fit("ecoperceiver", state=["LAI", "TA_7D"], run_dir=tmp_path / "paper", **quick)
+    trees = train.carbon.fit(
+        "xgboost", features="state", n_estimators=5, variables=("VPD", "TA"), run_dir=tmp_path / "trees"
+    )
+    together = ensemble([streaming, paper, trees])
+    assert set(together.config.state) == {*streaming.config.state, *paper.config.state, *trees.config.state}
+    found = months.carbon.predict_nee(together, spread=True)
+    alone = [months.carbon.predict_nee(model).values for model in (streaming, paper, trees)]
+    known = np.isfinite(alone).all(0)
+    assert known.mean() > 0.8
+    np.testing.assert_allclose(found["NEE"].values[known], np.mean(alone, 0)[known], rtol=1e-3, atol=1e-3)
+    assert (found["NEE_SE"].values[known] > 0).all()
+    loaded = CarbonModel.load(together.save(tmp_path / "model"))
+    again = months.carbon.predict_nee(loaded, spread=True)
+    xr.testing.assert_equal(again.drop_attrs().compute(), found.drop_attrs().compute())

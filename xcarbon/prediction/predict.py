@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from xcarbon._version import __version__
 from xcarbon.core import conventions
+from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
 from xcarbon.core.variables import SPREAD, SUMS, memory_code
@@ -24,6 +25,7 @@ from xcarbon.prediction.applicability import FLAG, INDEX, applicability_attrs, d
 from xcarbon.prediction.predictable import describe, predictable
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.labels import read_labels
+from xcarbon.prep.memory import past
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
 
@@ -97,9 +99,9 @@ def predict(
     max_qc : int, optional
         Highest quality flag of the predictors to use; by default the one that the model was trained with.
     history : xarray.Dataset, optional
-        The hourly variables of the same towers or cells before the first hour of ``ds``, from which a model
-        with memory computes the state at the beginning of ``ds``: a year or more, if ``ds`` is a part of a
-        longer record.
+        The hourly variables of the same towers or cells before the first hour of ``ds``, if ``ds`` is a part
+        of a longer record. The prediction then equals that part of a prediction of the whole record: a model
+        computes its memory, for which it needs a year or more, and the context of the first hours from it.
     causal : bool
         Use no satellite composite that had not ended before the hour. By default satellite series are
         interpolated between the composites before and after the hour.
@@ -166,11 +168,20 @@ def predict(
         raise ModelError(f"this {model.predictor.name} model predicts no standard deviation: omit spread")
     config = model.config
     ds, max_qc = read_labels(ds), model.scaler.max_qc if max_qc is None else max_qc
-    inputs = model_inputs(
-        ds, config.variables, config.bands, state=config.state, history=history, causal=causal, max_qc=max_qc
-    )
     _report_missing(ds, model, max_qc)
     _report_memory(ds, model, history)
+    longer, begin = ds, 0
+    if history is not None:
+        longer, history, begin = _with_context(ds, history, config.context - 1)
+    inputs = model_inputs(
+        longer,
+        config.variables,
+        config.bands,
+        state=config.state,
+        history=history,
+        causal=causal,
+        max_qc=max_qc,
+    )
     values = _predict_blocks(inputs, model)
     outputs = {name: values[..., number] for number, name in enumerate(model.outputs)}
     if target not in model.targets:
@@ -186,13 +197,15 @@ def predict(
         names += [INDEX, FLAG]
     if len(names) > 1:
         attrs[target]["ancillary_variables"] = " ".join(names[1:])
-    template = inputs["hourly"].isel(variable=0, drop=True).drop_vars("spatial_ref", errors="ignore")
+    hourly = inputs["hourly"].isel(variable=0, time=slice(begin, None), drop=True)
+    template = hourly.drop_vars("spatial_ref", errors="ignore")
+    wanted = (*[slice(None)] * hourly.dims.index("time"), slice(begin, None))
     # A DataArray cannot carry the bounds; conventions.apply(prediction.to_dataset()) adds them again.
     template["time"].attrs = {key: value for key, value in ds["time"].attrs.items() if key != "bounds"}
     dims = max((ds[code].dims for code in config.variables if code in ds), key=len)
     labelled = {}
     for name in names:
-        array = template.copy(data=outputs[name]).rename(name).assign_attrs(attrs[name])
+        array = template.copy(data=outputs[name][wanted]).rename(name).assign_attrs(attrs[name])
         if "site" not in ds.dims and "site" in array.dims:
             array = array.isel(site=0, drop="site" not in ds.coords)
         labelled[name] = array.transpose(*dims, ...)
@@ -237,6 +250,29 @@ def _report_memory(ds: xr.Dataset, model: CarbonModel, history: xr.Dataset | Non
             f"the model uses a year of weather before each hour, and {days} days precede the Dataset: if the "
             "record begins earlier, pass the part before it as history"
         )
+
+
+def _with_context(
+    ds: xr.Dataset, history: xr.Dataset, hours: int
+) -> tuple[xr.Dataset, xr.Dataset | None, int]:
+    """Move the last hours of the history to the start of ``ds``; return both, and the number of hours."""
+    before = past(ds, history)
+    begin = min(hours, before.sizes["time"])
+    cut = before.sizes["time"] - begin
+    head, tail = before.isel(time=slice(cut)), before.isel(time=slice(cut, None))
+    if not begin:
+        return ds, before, 0
+    time = np.concatenate([tail["time"].values, ds["time"].values])
+    parts = {}
+    for name, array in ds.data_vars.items():
+        if "time" in array.dims:
+            fill = MISSING_FLAG if array.dtype.kind == "i" else np.nan
+            earlier = tail.get(name, array.isel(time=slice(0))).reindex(time=tail["time"].values)
+            filled = earlier.fillna(fill).astype(array.dtype).variable.transpose(*array.dims)
+            parts[name] = xr.Variable.concat([filled, array.variable], "time")
+            parts[name].attrs = array.attrs
+    ds = ds.drop_dims("time").assign_coords(time=("time", time, ds["time"].attrs)).assign(parts)
+    return ds, head if head.sizes["time"] else None, begin
 
 
 def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:

@@ -169,7 +169,7 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
         check_variables(history, tuple(codes), "the history of the memory")
         check_units(history, codes)
         check_hourly(history["time"], f"the history of {where}")
-        before = _before(ds, history)
+        before = past(ds, history)
         start = before.sizes["time"]
     summaries = {}
     for code in codes:
@@ -181,7 +181,7 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
     return xr.Dataset(summaries)
 
 
-def _before(ds: xr.Dataset, history: xr.Dataset) -> xr.Dataset:
+def past(ds: xr.Dataset, history: xr.Dataset) -> xr.Dataset:
     """Return the history of the places of ``ds`` up to the hour before it; missing hours fill a gap."""
     first, last = ds["time"].values[0], history["time"].values[-1]
     if last >= first:
@@ -189,6 +189,11 @@ def _before(ds: xr.Dataset, history: xr.Dataset) -> xr.Dataset:
             f"the history must end before the Dataset begins, but it ends at {last} and the Dataset begins "
             f"at {first}: pass history=ds.sel(time=slice(None, start)) without the hours of the Dataset"
         )
+    if "site" in ds.dims and "site" not in history.dims:
+        site = history.coords.get("site", ds["site"])
+        history = history.expand_dims(site=np.atleast_1d(site.values))
+    if "site" in history.dims and "site" in ds.coords and "site" not in ds.dims:
+        history = history.sel(site=ds["site"].values)
     for dim in ds.dims:
         if dim in ("time", "day") or dim not in history.indexes or dim not in ds.indexes:
             continue

@@ -77,8 +77,6 @@ def stack_state(
     ('site', 'time', 'feature')
     """
     codes = list(dict.fromkeys(code for name in features if (code := memory_code(name)) and code in ds))
-    if history is not None:
-        history = _alike(history, ds)
     means = memory(ds, codes, history=history) if codes else xr.Dataset()
     series = [code for code in features if code in SATELLITE and code in ds and "day" in ds[code].dims]
     joined = [name for code in series for name in (code, f"{code}_QC", f"{code}_DAYS") if name in ds]
@@ -108,10 +106,3 @@ def stack_state(
         coords=coords | {"feature": list(features)},
         attrs={"long_name": "state of the ecosystem"},
     )
-
-
-def _alike(history: xr.Dataset, ds: xr.Dataset) -> xr.Dataset:
-    """Give the history of one tower the dimension ``site`` if the Dataset has it."""
-    if "site" not in ds.dims or "site" in history.dims:
-        return history
-    return history.expand_dims("site") if "site" in history.coords else history.expand_dims(site=ds["site"])
