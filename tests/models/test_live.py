@@ -71,9 +71,6 @@ def test_hours_between_two_steps_are_missing_hours(model, tower):
     for name in ("TA", "SW_IN"):
         gap[name][0, 100:110] = np.nan
     whole = gap.carbon.predict_nee(model, causal=True).values[0]
-    without_series = {k: v for k, v in hours.items() if k not in ("LAI", "FAPAR")}
-    if not set(model.config.state) & {"LAI", "FAPAR"}:
-        without_series = hours
     _, state = model.step(model.begin(**place(tower)), {k: v[:100] for k, v in hours.items()})
     found, _ = model.step(state, {k: v[110] for k, v in hours.items()})
     if model.config.context == 1:  # the satellite series of the missing hours are not known

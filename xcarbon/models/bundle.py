@@ -306,6 +306,7 @@ class CarbonModel:
         after, inputs = live.advance(self, state, hours)
         count = len(np.atleast_1d(hours["time"]))
         context = self.config.context
+        inputs = inputs.between(max(0, len(inputs.hourly) - count - context + 1), None)
         observed = np.pad(inputs.observed(self.config.variables), (context - 1, 0))
         wanted = np.asarray(np.lib.stride_tricks.sliding_window_view(observed, context).any(axis=1))
         wanted[: self.config.min_context - 1] = False

@@ -96,7 +96,7 @@ class LiveState:
             If the file is not a state, or is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 arrays: dict[str, Any] = {field.name: file[field.name] for field in dataclasses.fields(cls)}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise ModelError(f"{path} is not a state that was saved with LiveState.save: {error}") from error
