@@ -53,12 +53,15 @@ def main(month: str, drivers: xr.Dataset, landcover: Path, folder: Path) -> None
         folder / "nee.zarr",
         history=year_before if year_before["time"].size else None,  # for the memory of the model
         spread=True,
+        applicability=True,
     )
     hours = int(is_land.sum()) * present.sizes["time"]
     print(f"predicted {hours} hours in {time.monotonic() - start:.0f} s, written to {path.name}")
 
     nee = xr.open_zarr(path)
     print(nee)
+    share = float((nee["applicable"] == 1).sum() / nee["NEE"].notnull().sum())
+    print(f"{share:.0%} of the hours are in the area of applicability of the model")
     carbon = nee["NEE"].mean("time") * 1.0368  # 1 umol m-2 s-1 is 1.0368 g C m-2 per day
     print(carbon.round(1).rename("NEE, g C m-2 per day").to_pandas())
 
