@@ -4,7 +4,8 @@ python -m benchmarks.gaps out [--towers 10] [--sites DE-Tha ...] [--methods MDS 
 
 The year of each tower with most measured hours is used. Gaps of all kinds are inserted into it, and the
 methods read the remaining hours. By default, towers are the paper's validation towers, one class after the
-other. The command writes the predictions to ``out`` and prints Markdown. Repeated after an interruption, it
+other. The package's model was trained on them: pass ``--model`` one that was not, such as the members of
+``val`` that ``benchmarks.weights.train`` writes. The command writes the predictions to ``out`` and prints Markdown. Repeated after an interruption, it
 continues. The four methods take some minutes per tower.
 """
 
@@ -25,7 +26,7 @@ import pandas as pd
 import xarray as xr
 
 from benchmarks.common import STORE
-from xcarbon import CarbonModel, open_store
+from xcarbon import CarbonModel, open_satellite, open_store
 from xcarbon.budget import artificial_gaps, gapfill
 from xcarbon.budget.gaps import KINDS
 from xcarbon.budget.sums import error_correlation, variance_of_sum
@@ -70,12 +71,12 @@ def plant(year: xr.Dataset, seed: int) -> dict[str, xr.DataArray]:
     return hidden
 
 
-def sampled(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
+def sampled(year: xr.Dataset, folder: Path, tuning: dict[str, Any]) -> xr.Dataset:
     """Fill by marginal distribution sampling."""
     return gapfill(year, model="mds")
 
 
-def trees(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
+def trees(year: xr.Dataset, folder: Path, tuning: dict[str, Any]) -> xr.Dataset:
     """Fill by the paper's trees, trained on the measured hours of the tower."""
     training = year.assign(NEE=measured(year)).drop_vars("NEE_QC").expand_dims("site")
     path = folder / "xgboost" / "model"
@@ -84,17 +85,17 @@ def trees(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
     return gapfill(year, model=CarbonModel.load(path))
 
 
-def untouched(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
-    """Fill by the weights of the package as they are."""
-    return gapfill(year, model=pretrained.default("NEE"))
+def untouched(year: xr.Dataset, folder: Path, tuning: dict[str, Any]) -> xr.Dataset:
+    """Fill by the pretrained model as it is."""
+    return gapfill(year, model=tuning["start"])
 
 
-def tuned(year: xr.Dataset, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
-    """Fill by the weights of the package, fine-tuned on the tower."""
+def tuned(year: xr.Dataset, folder: Path, tuning: dict[str, Any]) -> xr.Dataset:
+    """Fill by the pretrained model, fine-tuned on the tower."""
     return gapfill(year, run_dir=folder / "tuned", **tuning)
 
 
-METHODS: dict[str, Callable[[xr.Dataset, Path, dict[str, int]], xr.Dataset]] = {
+METHODS: dict[str, Callable[[xr.Dataset, Path, dict[str, Any]], xr.Dataset]] = {
     "MDS": sampled,
     "XGBoost": trees,
     "pretrained": untouched,
@@ -102,7 +103,7 @@ METHODS: dict[str, Callable[[xr.Dataset, Path, dict[str, int]], xr.Dataset]] = {
 }
 
 
-def predict(year: xr.Dataset, method: str, folder: Path, tuning: dict[str, int]) -> xr.Dataset:
+def predict(year: xr.Dataset, method: str, folder: Path, tuning: dict[str, Any]) -> xr.Dataset:
     """Predict NEE of all hours, and its spread, by a method; read them from the file if it exists."""
     path = folder / f"{method}.nc"
     if not path.exists():
@@ -200,12 +201,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sites", nargs="+", help="names of towers; by default validation towers")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", type=Path, help="folder of a pretrained model; by default the package's")
+    parser.add_argument("--satellite", type=Path, help="folder of satellite series to join, *.nc")
     parser.add_argument("--max-steps", type=int, help="steps of the fine-tuning; by default those of fit")
     arguments = parser.parse_args(argv)
-    tuning = {"seed": arguments.seed}
+    model = pretrained.default("NEE") if arguments.model is None else pretrained.load(arguments.model)
+    tuning = {"seed": arguments.seed, "start": model}
     if arguments.max_steps:
         tuning["max_steps"] = arguments.max_steps
     ds = open_store(arguments.store)
+    if arguments.satellite is not None:
+        ds = ds.carbon.join_satellite(open_satellite(sorted(arguments.satellite.glob("*.nc"))))
     rows = []
     for site in arguments.sites or choose(ds, arguments.towers):
         year = str(best_years(ds.sel(site=[site]))["year"].item())
