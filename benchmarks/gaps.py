@@ -4,8 +4,9 @@ python -m benchmarks.gaps out [--towers 10] [--sites DE-Tha ...] [--methods MDS 
 
 The year of each tower with most measured hours is used. Gaps of all kinds are inserted into it, and the
 methods read the remaining hours. By default, towers are the paper's validation towers, one class after the
-other. The package's model was trained on them: pass ``--model`` one that was not, such as the members of
-``val`` that ``benchmarks.weights.train`` writes. The command writes the predictions to ``out`` and prints Markdown. Repeated after an interruption, it
+other. The package's model was trained on them:
+pass ``--model`` one that was not, such as the members of ``val`` that ``benchmarks.weights.train`` writes.
+The command writes the predictions to ``out`` and prints Markdown. Repeated after an interruption, it
 continues. The four methods take some minutes per tower.
 """
 
