@@ -206,7 +206,8 @@ def fetch(
         raise DownloadError(
             f"there is no connection to {hosts}, so none of {len(failed)} files was downloaded. Check the "
             "network connection and, behind a proxy, the environment variable HTTPS_PROXY; then run the same "
-            f"command again. If this machine has no connection, download elsewhere and copy the files to {raw}"
+            "command again. If this machine has no connection, download elsewhere and copy the files to "
+            f"{raw}"
         )
     return FetchReport(
         raw,
