@@ -172,6 +172,7 @@ def test_protocols_are_listed(capsys):
         (["predict", "nowhere", "towers.zarr", "nee.nc"], "nowhere is not a model folder"),
         (["score", "nowhere.nc", "towers.zarr"], "nowhere.nc"),
         (["train", "nowhere.zarr", "run"], "nowhere.zarr"),
+        (["fetch", "nowhere.csv", "raw"], "there is no snapshot nowhere.csv"),
     ],
 )
 def test_errors_are_one_line_and_a_status(arguments, message, capsys, tmp_path, monkeypatch):

@@ -54,7 +54,9 @@ def test_requirement_is_in_the_conda_environment(line: str) -> None:
 
 def test_every_import_is_a_requirement() -> None:
     groups = requirements()
-    lines = [line for extra in ("", "plot", "check", "modis", "benchmarks") for line in groups[extra]]
+    lines = [
+        line for extra in ("", "plot", "check", "fetch", "modis", "benchmarks") for line in groups[extra]
+    ]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     distributions = packages_distributions()
     for path in (ROOT / "xcarbon").rglob("*.py"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xcarbon import budget, evaluation, experiments
     from xcarbon.io.carbonsense import open_carbonsense
     from xcarbon.io.era5 import open_era5
+    from xcarbon.io.fetch import fetch
     from xcarbon.io.landcover import open_landcover
     from xcarbon.io.modis import open_modis
     from xcarbon.io.netcdf import open_netcdf
@@ -36,6 +37,7 @@ __all__ = [
     "ensemble",
     "evaluation",
     "experiments",
+    "fetch",
     "load",
     "open_carbonsense",
     "open_era5",
@@ -56,6 +58,7 @@ _MODULES = {
     "build": "pipeline",
     "check": "quality",
     "ensemble": "models.ensemble",
+    "fetch": "io.fetch",
     "load": "models.pretrained",
     "open_carbonsense": "io.carbonsense",
     "open_era5": "io.era5",

@@ -100,6 +100,25 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, help="random seed for towers, split and training [%(default)s]"
     )
 
+    fetch = command(
+        _fetch,
+        help="download the files that a snapshot of the FLUXNET shuttle lists",
+        description="Download the files of a snapshot, which `fluxnet-shuttle listall` writes, to a folder "
+        "that `xcarbon build` reads, and write their citations to RAW/CITATIONS.csv. Complete files are not "
+        "downloaded again, so the same command continues an interrupted one. The exit status is 1 if a file "
+        "was not downloaded.",
+    )
+    fetch.add_argument("snapshot", type=Path, help="CSV table of sites and download links")
+    fetch.add_argument("raw", type=Path, help="folder to write")
+    fetch.add_argument(
+        "--sites",
+        metavar="SITES",
+        help="identifiers of the sites to download, for example DE-Tha,DE-Hai [all sites]",
+    )
+    fetch.add_argument(
+        "--jobs", type=_positive, default=2, help="number of files to download at the same time [%(default)s]"
+    )
+
     build = command(
         _build,
         help="build a store from raw files of towers and satellites",
@@ -201,6 +220,15 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, found {value}")
     return value
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    sites = None
+    if arguments.sites is not None:
+        sites = [site.strip() for site in arguments.sites.split(",") if site.strip()]
+    report = xcarbon.fetch(arguments.snapshot, arguments.raw, sites, jobs=arguments.jobs)
+    print(report)
+    return int(bool(report.failed))
 
 
 def _build(arguments: argparse.Namespace) -> int:

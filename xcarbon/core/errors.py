@@ -40,6 +40,10 @@ class StoreError(XCarbonError, OSError):
     """A store cannot be opened or written."""
 
 
+class DownloadError(XCarbonError, OSError):
+    """A file cannot be downloaded, or the downloaded file is not the expected one."""
+
+
 class LeakageError(XCarbonError, ValueError):
     """A tower is in the training set and in an evaluation set, or two such towers are too close."""
 

@@ -243,6 +243,7 @@ _UNREAD = (
     (r".*\.zip", "damaged or encrypted archive", False),
     (r".*\.(7z|rar|tar|tgz|tar\.\w+|bz2|xz)", "archive of another kind than zip; unpack it", False),
     (r".*_(ERAI|ERA5)_(HH|HR|DD|WW|MM|YY)_.*\.csv(\.gz)?", "reanalysis beside a tower", True),
+    (r"CITATIONS\.csv|fluxnet_shuttle_snapshot_.*\.csv", "table of downloads", True),
     (
         r".*_(AUX[A-Z]+|BIFVARINFO|VARINFO|ANCILLARY|METEO|METEOSENS|FLUXES)(_.*)?\.csv(\.gz)?",
         "auxiliary file of a network",
