@@ -24,7 +24,9 @@ from xcarbon.models.registry import KINDS, resolve
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
 VARIABLES = ("DOY", "TOD", "TA")
-SCALER = Scaler({"NEE": (-1.5, 6.0)}, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)}, spread=0.9)
+SCALER = Scaler(
+    {"NEE": (-1.5, 6.0)}, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)}, spread={"NEE": (0.9, 1.0)}
+)
 
 
 @pytest.fixture

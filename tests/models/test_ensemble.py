@@ -47,7 +47,7 @@ def test_mean_and_spread_are_those_of_the_mixture(members):
 def test_the_scaling_of_the_spread_is_that_of_the_whole(members):
     """The differences of the members included."""
     whole = ensemble(members)
-    doubled = dataclasses.replace(whole, scaler=dataclasses.replace(whole.scaler, spread=2.0))
+    doubled = dataclasses.replace(whole, scaler=dataclasses.replace(whole.scaler, spread={"NEE": (2.0, 1.0)}))
     mean, spread = whole.predict_series(*series())
     np.testing.assert_allclose(doubled.predict_series(*series()), [mean, 2 * spread], rtol=1e-6)
 

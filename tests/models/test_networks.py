@@ -180,7 +180,11 @@ def test_gaps_that_nobody_wants_have_no_influence(model):
 def uncertain() -> CarbonModel:
     """It predicts two fluxes, and how uncertain they are."""
     two = make(targets=("NEE", "GPP_NT"), spread=True)
-    scaler = dataclasses.replace(two.scaler, targets={"NEE": (-1.0, 5.0), "GPP_NT": (4.0, 7.0)}, spread=1.5)
+    scaler = dataclasses.replace(
+        two.scaler,
+        targets={"NEE": (-1.0, 5.0), "GPP_NT": (4.0, 7.0)},
+        spread={"NEE": (1.5, 1.0), "GPP_NT": (1.5, 1.0)},
+    )
     return dataclasses.replace(two, scaler=scaler)
 
 

@@ -98,10 +98,10 @@ def test_trees_of_an_ensemble_are_left_out_and_its_spread_is_kept(others, months
     towers = months.isel(site=slice(0, 2))
     trees = fit(towers, "xgboost", features="state", bands=[], n_estimators=2, run_dir=tmp_path / "trees")
     mixed = ensemble([*members(others), trees])
-    mixed.scaler = dataclasses.replace(mixed.scaler, spread=1.25)
+    mixed.scaler = dataclasses.replace(mixed.scaler, spread={"NEE": (1.25, 0.8)})
     tuned = fit(tower, "pretrained", start=mixed, run_dir=tmp_path / "run", **TUNING)
     assert [member.predictor.kind for member in members(tuned)] == ["streaming", "streaming"]
-    assert tuned.scaler.spread == 1.25
+    assert tuned.scaler.spread == {"NEE": (1.25, 0.8)}
     alone = fit(
         tower, "pretrained", start=ensemble([members(others)[0], trees]), run_dir=tmp_path / "one", **TUNING
     )

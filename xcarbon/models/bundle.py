@@ -118,9 +118,11 @@ class Scaler:
         Highest quality flag of the predictors and targets that were used.
     bounds : dict of str to (float, float)
         Scaling bounds of each predictor, in its units.
-    spread : float
-        Factor of the predicted standard deviation, chosen so that about 50 % and 90 % of the observations lie
-        within the intervals of these levels (:func:`xcarbon.prediction.calibration.calibrate`).
+    spread : dict of str to (float, float)
+        Calibration of the standard deviation of a target: the factor c and the exponent p of ``c s^p``, where
+        s is the network's standard deviation in units of the target. An exponent below 1 reduces the
+        differences between hours and towers. Targets that are absent have 1 and 1. See
+        :func:`xcarbon.prediction.calibration.calibrate`.
 
     Raises
     ------
@@ -131,7 +133,7 @@ class Scaler:
     targets: dict[str, tuple[float, float]]
     max_qc: int
     bounds: dict[str, tuple[float, float]]
-    spread: float = 1.0
+    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for code, (_, std) in self.targets.items():
@@ -143,7 +145,7 @@ class Scaler:
         """Create the scaler from the dictionary that ``dataclasses.asdict`` returns, also after JSON."""
         pairs = {
             name: {code: (first, second) for code, (first, second) in settings[name].items()}
-            for name in ("targets", "bounds")
+            for name in ("targets", "bounds", "spread")
         }
         return cls(**(settings | pairs))
 
@@ -233,7 +235,9 @@ class CarbonModel:
         mean, std = np.array(list(self.scaler.targets.values()), "float32").T[..., None]  # each (targets, 1)
         series[: len(std)] = series[: len(std)] * std + mean
         if self.has_spread:
-            series[len(std) :] *= std * np.float32(self.scaler.spread)
+            for code, scale, row in zip(self.targets, std, series[len(std) :], strict=True):
+                factor, exponent = self.scaler.spread.get(code, (1.0, 1.0))
+                row[:] = np.float32(factor) * (row * scale) ** np.float32(exponent)
         return series
 
     def begin(self, **place: Any) -> LiveState:

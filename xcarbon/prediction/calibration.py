@@ -61,7 +61,9 @@ def calibrate(model: CarbonModel, ds: xr.Dataset) -> CarbonModel:
         raise ModelError(f"none of {len(known)} towers has a measured {' and '.join(model.targets)}")
     factor = _factor(np.concatenate(known))
     calibration = {"sites": labels, "factor": factor, "coverage": _left_out(known)}
-    scaler = dataclasses.replace(model.scaler, spread=model.scaler.spread * factor)
+    before = {code: model.scaler.spread.get(code, (1.0, 1.0)) for code in model.targets}
+    spread = {code: (factor * scale, exponent) for code, (scale, exponent) in before.items()}
+    scaler = dataclasses.replace(model.scaler, spread=spread)
     provenance = model.provenance | {"calibration": calibration}
     return dataclasses.replace(model, scaler=scaler, provenance=provenance)
 

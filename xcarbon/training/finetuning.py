@@ -81,7 +81,8 @@ def fit(
     task = dataclasses.replace(task, variables=config.variables, bands=config.bands)
     tuned = train(task, RUNS[kind], config, training, networks)
     if model.predictor.kind == EnsemblePredictor.kind:  # its calibration includes that of its members
-        tuned.scaler = dataclasses.replace(tuned.scaler, spread=tuned.scaler.spread * model.scaler.spread)
+        spread = {code: model.scaler.spread[code] for code in task.targets if code in model.scaler.spread}
+        tuned.scaler = dataclasses.replace(tuned.scaler, spread=spread)
     tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
     tuned.save(RunFolder(task.run_dir).model)
     return tuned
