@@ -95,6 +95,13 @@ def test_values_and_units_by_hand(tmp_path):
     assert (ds["P"].attrs["units"], ds["P"].attrs["cell_methods"]) == ("mm year-1", "time: sum")
 
 
+def test_variable_that_was_never_measured_has_no_good_hours(tmp_path):
+    """Fifteen monthly files of FLUXNET2015 have G_F_MDS_QC = 3 in all months."""
+    path = write(tmp_path / name("MM"), {"TIMESTAMP": ["201101"]}, {"G_F_MDS": [5], "G_F_MDS_QC": [3]})
+    ds = open_fluxnet(path, resolution="MM", metadata=THARANDT).load()
+    assert (ds["G"].item(), ds["G_QC"].item()) == (5, 0)
+
+
 def test_archive_of_all_resolutions(write_tower, tmp_path):
     paths = [write_tower(resolution) for resolution in RESOLUTIONS]
     with zipfile.ZipFile(tmp_path / "FLX_DE-Tha_FLUXNET2015_FULLSET_2011-2012_1-4.zip", "w") as archive:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xcarbon.core.conventions import QC
-from xcarbon.core.errors import OptionError, TimestampError, VariableError
+from xcarbon.core.errors import OptionError, StoreError, TimestampError, VariableError
 from xcarbon.prep.aggregate import RESOLUTIONS, aggregate, period_edges
 from xcarbon.testing import raise_on_compute
 
@@ -162,3 +162,10 @@ def test_real_tower_agrees_with_pandas(real_towers, resolution, frequency):
     np.testing.assert_allclose(found["TA"], expected["TA"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found["NEE"], expected["NEE"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found["NEE_QC"], shares, rtol=1e-5)
+
+
+def test_periods_are_not_written_as_hours(towers, tmp_path):
+    daily = aggregate(towers[["TA"]], "DD")
+    for write in (daily.carbon.to_store, daily.carbon.to_netcdf, daily.carbon.to_sites):
+        with pytest.raises(StoreError, match="only hourly towers are written"):
+            write(tmp_path / "towers")

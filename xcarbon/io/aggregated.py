@@ -26,6 +26,8 @@ from xcarbon.prep.periods import Stamps
 
 #: Products whose coarser files have other units than those of FLUXNET2015, or units that are not documented.
 _OTHER_UNITS = ("FLUXNET-CH4", "AmeriFlux-BASE")
+#: Number in ``G_F_MDS_QC`` of towers that never measured G: the flag of poor gap-filling instead of a share.
+_NEVER_MEASURED = 3
 #: Digits of a time stamp, and length of the longest period [days], by resolution.
 _DIGITS = {"DD": 8, "WW": 8, "MM": 6, "YY": 4}
 _LONGEST = {"DD": 1, "WW": 9, "MM": 31, "YY": 366}
@@ -176,6 +178,7 @@ def _read_record(record: Record) -> dict[str, NDArray[np.float32]]:
         share = np.full_like(values, np.nan)
         if column in record.flags:
             share = without_missing(table[record.flags[column]])
+            share = np.where(share == _NEVER_MEASURED, 0, share)
             _check_share(share, record.flags[column], source)
         found[code] = np.stack([values, share]).astype("float32")
     return found

@@ -127,7 +127,7 @@ def open_fluxnet(
     ``time`` is the first day of each period, and ``time_bnds`` its start and its end. Of several columns of a
     variable the first one is read. Newer releases replace the values of older ones, and there is no
     ``release``. Files of AmeriFlux BASE and FLUXNET-CH4 are read at hourly resolution only.
-    :func:`xcarbon.prep.aggregate.aggregate` computes the same values from hours.
+    :func:`xcarbon.prep.aggregate.aggregate` computes such values from hours.
 
     Examples
     --------
