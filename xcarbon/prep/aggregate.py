@@ -76,11 +76,11 @@ def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     the period are in such days. Soil heat flux needs every hour, too; ONEFlux averages the hours that exist.
 
     Means of TA, SW_IN and VPD agree with the monthly files of nine towers of FLUXNET2015 within 0.0005 degC,
-    0.004 W m-2 and 0.0005 hPa, and the same months are missing. Carbon fluxes may differ from the files of the networks, because the networks choose the
-    reference flux (``_REF``) among 40 thresholds of friction velocity anew for each resolution; the monthly
-    NEE of AU-Tum is equal, that of DE-Tha differs by 0.02 g m-2 d-1 (median) and at most by 0.32 g m-2 d-1.
-    Shares differ by up to 0.05 where records are half-hourly, because an hour has the worse flag of its
-    half-hours.
+    0.004 W m-2 and 0.0005 hPa, and the same months are missing. Carbon fluxes may differ from the files of
+    the networks, because the networks choose the reference flux (``_REF``) among 40 thresholds of friction
+    velocity anew for each resolution: the monthly NEE of AU-Tum is equal, and that of DE-Tha differs by
+    0.02 g m-2 d-1 (median), at most by 0.32 g m-2 d-1. Shares differ by up to 0.05 where records are
+    half-hourly and the reference is the same, because an hour has the worse flag of its half-hours.
 
     The mass of carbon is 12.011 g mol-1, as everywhere in the package; ONEFlux uses 12.01, which is 0.01 %
     less. Values beyond the plausibility limits are missing.
