@@ -11,6 +11,7 @@ import xarray as xr
 from xcarbon.evaluation.scores import score
 from xcarbon.io.store import to_store
 from xcarbon.plotting import CarbonPlot
+from xcarbon.prep.aggregate import aggregate
 from xcarbon.prep.satellite import join_satellite
 from xcarbon.prep.spikes import despike
 from xcarbon.prep.split import Split, split
@@ -45,6 +46,10 @@ class CarbonAccessor:
     def despike(self, target: str = "NEE", **settings: Any) -> xr.Dataset:
         """Flag spikes of a flux; see :func:`xcarbon.prep.spikes.despike`."""
         return despike(self._ds, target, **settings)
+
+    def aggregate(self, resolution: str) -> xr.Dataset:
+        """Aggregate hours to days, weeks, months or years; see :func:`xcarbon.prep.aggregate.aggregate`."""
+        return aggregate(self._ds, resolution)
 
     def fit(self, model: str = "ecoperceiver", **settings: Any) -> CarbonModel:
         """Train a model on these towers; see :func:`xcarbon.training.fit`."""

@@ -1,4 +1,4 @@
-"""Reader for the half-hourly and hourly tower files of the flux networks."""
+"""Reader for the tower files of the flux networks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from xcarbon.core.conventions import HOUR
 from xcarbon.core.errors import FileFormatError, MetadataError, XCarbonError
 from xcarbon.core.notices import warn
 from xcarbon.io import badm
+from xcarbon.io.aggregated import label_periods, survey_periods
 from xcarbon.io.badm import Metadata, SiteMetadata
 from xcarbon.io.columns import Source, is_archive
 from xcarbon.io.networks import (
@@ -35,6 +36,7 @@ from xcarbon.io.networks import (
 )
 from xcarbon.io.records import Record, has_records, survey
 from xcarbon.io.towers import Tower, group_towers, label, labels, read_tower, replaced_records, terms
+from xcarbon.prep.aggregate import check_resolution, describe
 
 PathLike = str | os.PathLike[str]
 _LOG = logging.getLogger(__name__)
@@ -43,10 +45,11 @@ _LOG = logging.getLogger(__name__)
 def open_fluxnet(
     path_or_paths: PathLike | Iterable[PathLike],
     *,
+    resolution: str | None = None,
     metadata: Metadata | None = None,
     uncertainty: bool = False,
 ) -> xr.Dataset:
-    r"""Open tower files of the flux networks as one lazy, hourly, CF-compliant Dataset.
+    r"""Open tower files of the flux networks as one lazy, CF-compliant Dataset, which is hourly by default.
 
     The header and the time stamps of each file are read and checked immediately. The values are read
     when they are computed, all variables of a file in one task. Each computation therefore reads the
@@ -62,6 +65,8 @@ def open_fluxnet(
         archives. Cells are separated by commas, semicolons or tabs and may be quoted, and a row of units
         may follow the header. Other files in folders and archives are passed over: if they are usual there,
         their numbers are logged to ``xcarbon.io.fluxnet`` (level INFO), otherwise a warning lists them.
+    resolution : {"DD", "WW", "MM", "YY"}, optional
+        Read the daily, weekly, monthly or yearly files instead. See the notes for their values.
     metadata : path-like, SiteMetadata or mapping, optional
         Site metadata: a table or BADM file (see :func:`xcarbon.io.badm.read_metadata`), the fields of
         one tower such as ``dict(site="DE-Tha", lat=50.96, lon=13.57, igbp="ENF")``, or a mapping from
@@ -93,8 +98,10 @@ def open_fluxnet(
     FileNotFoundError
         If a file does not exist.
     FileFormatError
-        If a file is empty, truncated, daily or coarser, or not a FLUXNET file. When values are
+        If a file is empty, truncated, of another resolution, or not a FLUXNET file. When values are
         computed: if a cell is not a number or the file has been replaced.
+    OptionError
+        If ``resolution`` is unknown.
     TimestampError
         If time stamps are absent, repeated, unsorted or irregular.
     MetadataError
@@ -112,6 +119,15 @@ def open_fluxnet(
 
     Half-hours are averaged to clock hours if both exist; precipitation is summed, and wind directions are
     averaged on the circle. The flag of an hour is the worse flag of its two half-hours.
+
+    With ``resolution``, values have the units of the networks' files in their CF spelling: carbon fluxes
+    [g m-2 d-1] as mass of carbon, and precipitation [mm d-1]; in yearly files [g m-2 year-1] and
+    [mm year-1]. The attribute ``network_units`` has the spelling of the networks, such as gC m-2 d-1.
+    ``<code>_QC`` is float32: the share of hours [1] that are measured or gap-filled with good quality.
+    ``time`` is the first day of each period, and ``time_bnds`` its start and its end. Of several columns of a
+    variable the first one is read. Newer releases replace the values of older ones, and there is no
+    ``release``. Files of AmeriFlux BASE and FLUXNET-CH4 are read at hourly resolution only.
+    :func:`xcarbon.prep.aggregate.aggregate` computes such values from hours.
 
     Examples
     --------
@@ -131,13 +147,18 @@ def open_fluxnet(
     (array([[3.]], dtype=float32), array([[1]], dtype=int8))
     >>> folder.cleanup()
     """
+    if resolution is not None:
+        check_resolution(resolution)
     given = badm.given_fields(metadata)
-    towers, found = _find_towers(path_or_paths, given, uncertainty)
+    towers, found = _find_towers(path_or_paths, given, uncertainty, resolution)
     sites = _complete(towers, given, found)
     found.report()
-    ds = label(towers, sites)
     names = ", ".join(source.name for tower in towers for source in tower.sources)
-    return conventions.apply(ds, history="xcarbon.open_fluxnet", source=f"files {names}", **terms(towers))
+    history, root = "xcarbon.open_fluxnet", {"source": f"files {names}", **terms(towers)}
+    if resolution is None:
+        return conventions.apply(label(towers, sites), history=history, **root)
+    ds, edges = label_periods(towers, sites, resolution)
+    return describe(ds, edges, resolution, history, **root)
 
 
 def audit_fluxnet(
@@ -188,12 +209,15 @@ def audit_fluxnet(
 
 
 def _find_towers(
-    path_or_paths: PathLike | Iterable[PathLike], given: badm.Fields, uncertainty: bool
+    path_or_paths: PathLike | Iterable[PathLike],
+    given: badm.Fields,
+    uncertainty: bool,
+    resolution: str | None = None,
 ) -> tuple[list[Tower], _Found]:
     """Survey files, and group them by tower."""
     single = isinstance(path_or_paths, str | os.PathLike)
     paths = list(map(Path, [path_or_paths] if single else path_or_paths))  # type: ignore[arg-type]
-    found = _Found(next(iter(given)) if len(given) == 1 else "")
+    found = _Found(next(iter(given)) if len(given) == 1 else "", resolution)
     for path in paths:
         found.add_folder(path) if path.is_dir() else found.add_file(path)
     if not found.releases:
@@ -201,7 +225,7 @@ def _find_towers(
         if not found.skipped:
             raise FileNotFoundError(f"{where} is empty: it contains no file to open")
         reasons = "; ".join(map(str, found.skipped[:5]))
-        raise FileNotFoundError(f"{where}: no half-hourly (HH) or hourly (HR) tower file; found {reasons}")
+        raise FileNotFoundError(f"{where}: no {found.kind} tower file; found {reasons}")
     releases = newest_first(found.releases)
     found.skipped += replaced(found.releases, releases)
     records = found.survey(releases, uncertainty=uncertainty)
@@ -214,15 +238,23 @@ class _Found:
     """Tower files and tables at the paths that a user passes, and the files that are passed over.
 
     Files that a user names must be readable; in folders, other files are passed over. ``site`` is the tower
-    of the files whose names do not contain one.
+    of the files whose names do not contain one. ``resolution`` is that of the files to read; None stands for
+    half-hours and hours.
     """
 
-    def __init__(self, site: str) -> None:
+    def __init__(self, site: str, resolution: str | None = None) -> None:
         self.site = site
+        self.resolution = resolution
+        self.readable = READABLE if resolution is None else (resolution,)
         self.releases: list[Release] = []
         self.tables: list[Source] = []
         self.skipped: list[Skipped] = []
         self.named: set[str] = set()
+
+    @property
+    def kind(self) -> str:
+        """Resolution of the files to read, in words."""
+        return self.resolution or "half-hourly (HH) or hourly (HR)"
 
     def add_file(self, path: Path) -> None:
         """Add a file or archive that a user names."""
@@ -242,7 +274,7 @@ class _Found:
             self.releases.append(release or self._unnamed(sources[0]))
         elif not self._add(sources):
             raise FileFormatError(
-                f"{path}: the archive contains no half-hourly (HH) or hourly (HR) tower file, only "
+                f"{path}: the archive contains no {self.kind} tower file, only "
                 f"{[source.member for source in sources]}"
             )
 
@@ -257,11 +289,13 @@ class _Found:
         self._add(sources)
 
     def _unnamed(self, source: Source) -> Release:
-        return Release(source, self.site, UNNAMED, READABLE[0])
+        return Release(source, self.site, UNNAMED, self.readable[0])
 
     def _add(self, sources: list[Source]) -> list[Release]:
         """Add files of a folder or archive; if no name contains a tower, those that have its columns."""
-        named = [release for release in map(recognise, sources) if release and release.resolution in READABLE]
+        named = [
+            release for release in map(recognise, sources) if release and release.resolution in self.readable
+        ]
         read = {release.source for release in named}
         others = [source for source in sources if source not in read]
         tables = [source for source in others if badm.is_table(source)]
@@ -271,15 +305,19 @@ class _Found:
             others = [source for source in others if source not in {release.source for release in named}]
         self.releases += named
         self.tables += tables
-        self.skipped += map(why_skipped, others)
+        self.skipped += [why_skipped(source, self.readable) for source in others]
         return named
 
     def survey(self, releases: list[Release], *, uncertainty: bool) -> list[Record]:
         """Survey the files; damaged ones in folders are passed over unless nothing else is there."""
-        records, errors = [], []
+        records: list[Record] = []
+        errors = []
         for release in releases:
             try:
-                records.append(survey(release, uncertainty=uncertainty))
+                if self.resolution is None:
+                    records.append(survey(release, uncertainty=uncertainty))
+                else:
+                    records.append(survey_periods(release, self.resolution, uncertainty=uncertainty))
             except (FileFormatError, OSError) as error:
                 if release.source.path in self.named:
                     raise

@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -260,8 +260,8 @@ _UNREAD = (
 )
 
 
-def why_skipped(source: Source) -> Skipped:
-    """Find the reason why a file that is not a half-hourly or hourly tower file is not read.
+def why_skipped(source: Source, readable: Sequence[str] = READABLE) -> Skipped:
+    """Find the reason why a file that is not a tower file of the resolutions to read is not read.
 
     Examples
     --------
@@ -269,7 +269,8 @@ def why_skipped(source: Source) -> Skipped:
     'daily or coarser'
     """
     if recognise(source):
-        return Skipped(str(source), "daily or coarser")
+        other = f"of another resolution than {', '.join(readable)}"
+        return Skipped(str(source), "daily or coarser" if tuple(readable) == READABLE else other)
     name = source.member if "__MACOSX/" in source.member else source.name
     for pattern, reason, is_expected in _UNREAD:
         if re.fullmatch(pattern, name, re.IGNORECASE):

@@ -392,7 +392,7 @@ def _count_beyond(
     found: dict[str, dict[str, dict[str, int]]] = {}
     for code, columns in choices.items():
         for column in columns:
-            counts = count_beyond(_values(table[column]), VARIABLES[code].limits)
+            counts = count_beyond(without_missing(table[column]), VARIABLES[code].limits)
             if any(counts):
                 found.setdefault(code, {})[column] = {k: n for k, n in counts._asdict().items() if n}
     return found
@@ -400,12 +400,12 @@ def _count_beyond(
 
 def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Option:
     """Convert one column and its quality flags to clock hours."""
-    values = apply_limits_to_column(_values(table[column]), VARIABLES[code].limits)
+    values = apply_limits_to_column(without_missing(table[column]), VARIABLES[code].limits)
     default = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
     flags = np.where(np.isnan(values), MISSING_FLAG, np.int8(default))
     if column in record.flags:
         name = record.flags[column]
-        found = _flags(_values(table[name]), name, record.release.source)
+        found = _flags(without_missing(table[name]), name, record.release.source)
         flags = np.where(np.isnan(values) | (found == MISSING_FLAG), flags, found)
     if record.step == 60:
         return Option(values, flags)
@@ -429,13 +429,13 @@ def _equal_halves(table: pa.Table, record: Record) -> float:
     if record.step == 60 or code is None:
         return np.nan
     column = record.columns[code][0]
-    values = apply_limits_to_column(_values(table[column]), VARIABLES[code].limits)
+    values = apply_limits_to_column(without_missing(table[column]), VARIABLES[code].limits)
     if column in record.flags:
-        values = np.where(_values(table[record.flags[column]]) == 0, values, np.nan)
+        values = np.where(without_missing(table[record.flags[column]]) == 0, values, np.nan)
     return clock.equal_halves(values, half_past=record.half_past)
 
 
-def _values(column: pa.ChunkedArray) -> NDArray[np.float32]:
+def without_missing(column: pa.ChunkedArray) -> NDArray[np.float32]:
     """Replace missing values by NaN, including -9999 in spellings that :data:`MISSING_CELLS` lacks."""
     values = column.to_numpy()
     return np.where(values == MISSING, np.float32(np.nan), values)

@@ -125,10 +125,16 @@ def to_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
 
 
 def check_towers(ds: xr.Dataset) -> None:
-    """Raise a StoreError if a Dataset to write lacks the dimensions of towers."""
+    """Raise a StoreError if a Dataset to write lacks the dimensions of towers, or is not hourly."""
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(
             f"towers need dims site and time, found {tuple(ds.dims)}; add one with ds.expand_dims('site')"
+        )
+    steps = np.diff(ds["time"].values)
+    if steps.size and steps.min() >= np.timedelta64(1, "D"):
+        raise StoreError(
+            "only hourly towers are written, but time has steps of a day or longer: use ds.to_zarr or "
+            "ds.to_netcdf"
         )
 
 
