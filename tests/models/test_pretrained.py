@@ -98,7 +98,7 @@ def test_predicts_from_any_of_its_inputs(tower, kept):
 
 def test_absurd_inputs_have_bounded_predictions_outside_the_area(tower):
     """A class without training towers, a heat wave that lasts for months, and leaves beyond any limit."""
-    days = np.arange("2010-01-01", "2011-01-01", 8, "M8[ns]")
+    days = np.arange("2010-01-01", "2011-01-01", 8, "M8[D]").astype("M8[ns]")
     absurd = tower.assign(TA=tower["TA"] * 0 + 60, VPD=tower["VPD"] * 0 + 90, SW_IN=tower["SW_IN"] * 0 + 1400)
     absurd = absurd.assign_coords(igbp=("site", ["BSV"]), day=days)
     absurd["LAI"] = (("site", "day"), np.full((1, days.size), 10.0), {"units": "1", "composite_days": 8.0})
