@@ -103,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     for name, (removed, features) in CASES.items():
         left = val.drop_vars(removed)
-        found = [evaluate(each, left, features) for each in (model, trees)]
+        compared = [model, trees] if name in ("all inputs", *SPECIALISTS) else [model]
+        found = [evaluate(each, left, features) for each in compared]
         if name in SPECIALISTS:
             state = tuple(feature for feature in trees.config.state if feature not in features)
             variables = [code for code in VARIABLES if code not in removed]
