@@ -65,7 +65,8 @@ class Without:
 def evaluate(model: CarbonModel, val: xr.Dataset, features: Sequence[str], causal: bool = False) -> Scores:
     """Score the NEE of a model that lacks some state features."""
     poor = dataclasses.replace(model, predictor=Without(model.predictor, features))
-    prediction = val.carbon.predict("NEE", poor, causal=causal)
+    with xcarbon.set_options(progress=False):  # the table is printed, notes are not
+        prediction = val.carbon.predict("NEE", poor, causal=causal)
     towers = []
     for site in val["site"].values:
         observed = mask_quality(val.sel(site=site), ["NEE"])["NEE"].values
