@@ -180,6 +180,8 @@ def by_class(towers: Sequence[Tower]) -> list[str]:
         chosen = [each for each in towers if name in (each.igbp, "all")]
         error = np.concatenate([_error(each) for each in chosen])
         observed = np.concatenate([each.observed[:, 0] for each in chosen])
+        known = np.isfinite(error)  # hours without a usable predictor are not predicted
+        error, observed = error[known], observed[known]
         nse = 1 - np.mean(error**2) / observed.var()
         rows.append(
             f"| {name} | {len(chosen)} | {error.size:,} | {nse:.2f} | {np.sqrt(np.mean(error**2)):.2f} | "
