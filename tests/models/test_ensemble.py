@@ -112,7 +112,11 @@ def mixed() -> list[CarbonModel]:
     for number, predictor in enumerate(predictors):
         std = 1.0 if predictor.kind == "xgboost" else 5.0 + number
         bounds = {code: scaling_bounds(code) for code in predictor.config.variables}
-        models.append(CarbonModel(predictor, Scaler({"NEE": (-number, std)}, 1, bounds, 0.9), provenance))
+        models.append(
+            CarbonModel(
+                predictor, Scaler({"NEE": (-number, std)}, 1, bounds, {"NEE": (0.9, 1.0)}), provenance
+            )
+        )
     return models
 
 

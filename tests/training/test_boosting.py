@@ -142,7 +142,7 @@ def test_seeds_reproduce(sets, model, tmp_path):
 
 
 def test_only_targets_are_read_to_find_hours(sets):
-    train, _ = sets
+    train = sets[0].chunk(site=1)  # another test may have loaded them
 
     def fail(values):
         raise AssertionError("predictors were read")

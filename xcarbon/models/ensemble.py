@@ -227,7 +227,7 @@ def members(model: CarbonModel) -> list[CarbonModel]:
     --------
     >>> import xcarbon
     >>> sorted({member.predictor.kind for member in members(xcarbon.load("nee-fluxnet2015"))})
-    ['streaming', 'xgboost']
+    ['hourly', 'xgboost']
     """
     if not isinstance(model.predictor, EnsemblePredictor):
         return [model]
