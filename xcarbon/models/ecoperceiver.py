@@ -226,14 +226,8 @@ class InputEmbedding(nn.Module):
         present = ~torch.isnan(hourly)  # (B, T, V)
         observations = self.observations(hourly.masked_fill(~present, 0.0))  # (B, T, V, Hi)
         embedded = self.without_patch(observations)  # (B, T, V, Hi)
-        state, known = embedded[:, :, :0], present[:, :, :0]  # (B, T, 0, Hi), (B, T, 0)
-        if self.state is not None and self.norm_state is not None:
-            state = self.norm_state(self.state(inputs.state, hourly))[:, :, None]  # (B, T, 1, Hi)
-            known = torch.zeros_like(present[:, :, :1])  # (B, T, 1)
-            if inputs.state is not None:
-                known = inputs.state.isfinite().any(-1, keepdim=True)  # (B, T, 1)
         if patches is None or patch_index is None:
-            return torch.cat([embedded, state], dim=2), torch.cat([present, known], dim=2)
+            return self._append_state(embedded, present, inputs)
         images = self.images(patches)  # (P, C, Hi)
         has_patch = patch_index >= 0  # (B, T)
         # Most hours have no patch: their C band inputs stay zero and are marked as not present.
@@ -242,7 +236,19 @@ class InputEmbedding(nn.Module):
         both = torch.cat([observations[hours], images[patch_index[hours]]], dim=1)  # (hours, V + C, Hi)
         embedded = embedded.index_put(hours, self.with_patch(both).to(embedded.dtype))  # (B, T, V + C, Hi)
         bands_present = has_patch[:, :, None].expand(-1, -1, images.shape[1])  # (B, T, C)
-        return torch.cat([embedded, state], dim=2), torch.cat([present, bands_present, known], dim=2)
+        return self._append_state(embedded, torch.cat([present, bands_present], dim=2), inputs)
+
+    def _append_state(
+        self, embedded: Tensor, present: Tensor, inputs: ModelInputs[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Append the state as one more input, ``(B, T, N, Hi), (B, T, N)``, if the model reads it."""
+        if self.state is None or self.norm_state is None:
+            return embedded, present
+        state = self.norm_state(self.state(inputs.state, inputs.hourly))[:, :, None]  # (B, T, 1, Hi)
+        known = torch.zeros_like(present[:, :, :1])  # (B, T, 1)
+        if inputs.state is not None:
+            known = inputs.state.isfinite().any(-1, keepdim=True)  # (B, T, 1)
+        return torch.cat([embedded, state], dim=2), torch.cat([present, known], dim=2)
 
     def drop(self, hourly: Tensor, chance: Tensor) -> Tensor:
         """Mask the observations whose ``chance`` in [0, 1) is below the dropout, except time features."""

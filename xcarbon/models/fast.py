@@ -175,17 +175,13 @@ class _Step:
         """Predict the windows of S hours, ``(S, V) -> (W,)``."""
         network, context, blocks = self.network, self.config.context, self.config.cross_blocks
         patches, patch_index = inputs.patches, inputs.patch_index
-        observations, patched = self.encode(ModelInputs(inputs.hourly, state=inputs.state)), None
+        every_hour = ModelInputs(inputs.hourly, state=inputs.state)
+        observations, patched = self.encode(every_hour), None
         if patches is not None and patch_index is not None:
             hours = torch.nonzero(patch_index >= 0).squeeze(1)  # (Sp,)
-            state = None if inputs.state is None else inputs.state[hours]
-            index = torch.arange(len(hours), device=hours.device)
-            patched = (
-                hours,
-                self.encode(
-                    ModelInputs(inputs.hourly[hours], patches[patch_index[hours]], index, state=state)
-                ),
-            )
+            more = every_hour.map(lambda field: field[hours])
+            more.patches, more.patch_index = patches[patch_index[hours]], torch.arange(len(hours)).to(hours)
+            patched = hours, self.encode(more)
         self.x.view(self.windows, context, -1).copy_(network.latents)
         every, last = slice(None), slice(context - 1, None, context)
         layers = [*repeat(network.mix, blocks), *network.layers]

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.validation import check_range
-from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, VARIABLES, memory_code
-from xcarbon.models.inputs import ModelInputs
+from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, VARIABLES
+from xcarbon.models.inputs import ModelInputs, check_codes
 from xcarbon.models.state import LIMIT
 from xcarbon.models.streaming import LEAST_LOG_SCALE, Prediction
 
@@ -78,13 +78,9 @@ class HourlyConfig:
     min_context: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not self.variables or not self.targets or set(self.variables) & set(self.targets):
-            found = f"{self.variables} and {self.targets}"
-            raise ModelError(f"a model needs variables, and targets that are not among them, found {found}")
+        check_codes(self)
         if self.statics not in ((), ("igbp",)):
             raise ModelError(f"an hourly network reads the static igbp or none, found {self.statics}")
-        for feature in self.state:
-            memory_code(feature)
         check_range(self, "width", "layers", ge=1)
         check_range(self, "dropout", "variable_dropout", "static_dropout", "group_dropout", ge=0, lt=1)
 

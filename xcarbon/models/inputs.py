@@ -11,11 +11,29 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from xcarbon.core.errors import ModelError
-from xcarbon.core.variables import PATCH_PIXELS, TIME_FEATURES
+from xcarbon.core.variables import PATCH_PIXELS, TIME_FEATURES, memory_code
 
 #: numpy.ndarray or torch.Tensor; torch is not imported here.
 Array = TypeVar("Array", bound=Any)
 Other = TypeVar("Other", bound=Any)
+
+
+def check_codes(config: Any) -> None:
+    """Check ``variables``, ``targets`` and ``state`` of the settings of a model.
+
+    Raises
+    ------
+    ModelError
+        If there are no variables or targets, or a target is also an input.
+    VariableError
+        If a state feature is unknown.
+    """
+    variables, targets = config.variables, config.targets
+    if not variables or not targets or set(variables) & set(targets):
+        found = f"{variables} and {targets}"
+        raise ModelError(f"a model needs variables, and targets that are not among them, found {found}")
+    for feature in config.state:
+        memory_code(feature)
 
 
 @dataclass(eq=False)  # not frozen: Lightning Fabric writes to the fields of a copy

@@ -91,7 +91,20 @@ class EcoPerceiverPredictor(TorchPredictor):
         return EcoPerceiver(EcoPerceiverConfig(**config))
 
 
-class StreamingPredictor(TorchPredictor):
+class SpreadPredictor(TorchPredictor):
+    """Base class of the networks that predict a mean and, if they were trained to, a standard deviation."""
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether it was trained to predict its uncertainty."""
+        return bool(self.config.spread)
+
+    def _output(self, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Missing outputs ``(outputs, hours)``."""
+        return np.full((len(self.config.targets) * (1 + self.has_spread), len(wanted)), np.nan, np.float32)
+
+
+class StreamingPredictor(SpreadPredictor):
     """A streaming EcoPerceiver with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
@@ -103,11 +116,6 @@ class StreamingPredictor(TorchPredictor):
     kind: ClassVar[str] = "streaming"
     name: ClassVar[str] = "streaming EcoPerceiver"
 
-    @property
-    def has_spread(self) -> bool:
-        """Whether it was trained to predict its uncertainty."""
-        return bool(self.config.spread)
-
     def predict_series(
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
@@ -115,8 +123,7 @@ class StreamingPredictor(TorchPredictor):
 
         One pass computes all hours from the first wanted one to the last.
         """
-        outputs = len(self.config.targets) * (1 + self.has_spread)
-        output = np.full((outputs, len(wanted)), np.nan, np.float32)
+        output = self._output(wanted)
         if not wanted.any():
             return output
         hours = np.flatnonzero(wanted) + len(inputs.hourly) - len(wanted)  # their positions in hourly
@@ -133,7 +140,7 @@ class StreamingPredictor(TorchPredictor):
         return StreamingEcoPerceiver(StreamingConfig(**config))
 
 
-class HourlyPredictor(TorchPredictor):
+class HourlyPredictor(SpreadPredictor):
     """An hourly network with the interface of :class:`~xcarbon.models.bundle.Predictor`.
 
     Parameters
@@ -145,16 +152,11 @@ class HourlyPredictor(TorchPredictor):
     kind: ClassVar[str] = "hourly"
     name: ClassVar[str] = "hourly network"
 
-    @property
-    def has_spread(self) -> bool:
-        """Whether it was trained to predict its uncertainty."""
-        return bool(self.config.spread)
-
     def predict_series(
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predict in standardised units; see :meth:`xcarbon.models.bundle.CarbonModel.predict_series`."""
-        output = np.full((len(self.config.targets) * (1 + self.has_spread), len(wanted)), np.nan, np.float32)
+        output = self._output(wanted)
         hours = np.flatnonzero(wanted) + len(inputs.hourly) - len(wanted)
         state = None if inputs.state is None else inputs.state[hours]
         chosen = ModelInputs(inputs.hourly[hours], statics=inputs.statics, state=state)

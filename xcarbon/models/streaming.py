@@ -38,9 +38,9 @@ from torch import Tensor, nn
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.validation import check_range
-from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS, memory_code
+from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, PATCH_BANDS, STATICS
 from xcarbon.models.ecoperceiver import EPS, MLP, EcoPerceiverConfig, InputEmbedding, initialize
-from xcarbon.models.inputs import ModelInputs
+from xcarbon.models.inputs import ModelInputs, check_codes
 from xcarbon.models.state import StateEmbedding
 
 #: Octaves of the position of a tower. More octaves would let the network memorise single towers.
@@ -115,9 +115,7 @@ class StreamingConfig:
     group_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.variables or not self.targets or set(self.variables) & set(self.targets):
-            found = f"{self.variables} and {self.targets}"
-            raise ModelError(f"a model needs variables, and targets that are not among them, found {found}")
+        check_codes(self)
         if set(self.statics) - set(STATICS):
             raise ModelError(f"statics must be out of {list(STATICS)}, found {self.statics}")
         check_range(self, "window", ge=1)
@@ -125,8 +123,6 @@ class StreamingConfig:
         if self.width % (2 * self.heads):
             raise ModelError(f"width must be a multiple of 2 x {self.heads} heads, found {self.width}")
         check_range(self, "dropout", "variable_dropout", "static_dropout", "group_dropout", ge=0, le=1)
-        for feature in self.state:
-            memory_code(feature)
 
     @property
     def parts(self) -> EcoPerceiverConfig:

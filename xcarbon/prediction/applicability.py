@@ -58,6 +58,12 @@ def with_applicability(
     The dissimilarity index of Meyer and Pebesma (2021, doi:10.1111/2041-210X.13650) is computed from the slow
     features, the state and the class, since the weather of single hours occurs at most towers:
     :class:`xcarbon.models.applicability.Applicability`.
+
+    Examples
+    --------
+    >>> import xcarbon
+    >>> xcarbon.load("nee-fluxnet2015").area.names[-1]
+    'igbp'
     """
     names = _features(model)
     inputs = model_inputs(

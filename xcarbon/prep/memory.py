@@ -183,6 +183,8 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
 
 def past(ds: xr.Dataset, history: xr.Dataset) -> xr.Dataset:
     """Return the history of the places of ``ds`` up to the hour before it; missing hours fill a gap."""
+    if not history.sizes["time"]:
+        raise TimestampError("the history has no hours: omit it, or select hours before the Dataset")
     first, last = ds["time"].values[0], history["time"].values[-1]
     if last >= first:
         raise TimestampError(
