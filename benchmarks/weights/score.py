@@ -20,20 +20,29 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import xcarbon
-from benchmarks.weights.train import FOLDS, MEMBERS, SEEDS, TARGETS, open_towers, parts, train
+from benchmarks.weights import calibration
+from benchmarks.weights.train import FOLDS, MEMBERS, SEEDS, TARGETS, VARIABLES, open_towers, parts, train
+from xcarbon.core.variables import IGBP_CLASSES, SATELLITE, memory_features
 from xcarbon.evaluation import carbonfluxbench
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.calibration import SpreadCalibration
 from xcarbon.models.ensemble import members
+from xcarbon.models.inputs import ModelInputs
 from xcarbon.prediction.applicability import with_applicability
 from xcarbon.prediction.calibration import LIMITS
+from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.quality import mask_quality
 
 NAME = "nee-fluxnet2015"
-#: Exponent of the spread, chosen by the folds: with 1, the share of towers with a coverage between 80 and
-#: 97 % is lower, because the errors of towers differ less than their spreads.
-EXPONENT = 0.8
 HERE = Path(__file__).parent
+FEATURES = memory_features(VARIABLES) + tuple(SATELLITE)
 Array = NDArray[np.float64]
+
+
+class StateOnly:
+    """Inputs of the calibration."""
+
+    statics, state = ("igbp",), FEATURES
 
 
 class Tower(NamedTuple):
@@ -44,6 +53,8 @@ class Tower(NamedTuple):
     observed: Array  # (n, targets)
     means: dict[str, Array]  # for each kind of member (seeds, n, targets)
     spreads: Array  # of the networks, (seeds, n, targets)
+    state: Array  # (n, features)
+    fold: str
 
     def mean(self, kinds: Sequence[str], seeds: Sequence[int]) -> Array:
         """Mean of the members of these kinds and seeds, ``(n, targets)``."""
@@ -78,7 +89,9 @@ def read(ds: xr.Dataset, out: Path, names: Sequence[str]) -> list[Tower]:
             networks = [file.sel(site=site) for file in files["hourly"]]
             spreads = np.stack([_stack(each, [f"{code}_SE" for code in TARGETS])[known] for each in networks])
             igbp = str(tower["igbp"].values)
-            found.append(Tower(str(site), igbp, observed[known].astype(float), means, spreads))
+            inputs = model_inputs(tower.chunk(time=-1), VARIABLES, state=FEATURES)
+            state = inputs["state"].values[0, known]
+            found.append(Tower(str(site), igbp, observed[known].astype(float), means, spreads, state, name))
     return found
 
 
@@ -195,31 +208,47 @@ def _error(tower: Tower) -> Array:
     return np.asarray(tower.mean(list(MEMBERS), range(SEEDS))[:, 0] - tower.observed[:, 0])
 
 
-def factor(towers: Sequence[Tower], target: int) -> float:
-    """Factor of the spread with which the 90 % interval contains 90 % of all hours."""
-    pooled = np.concatenate([_standardised(each, target) for each in towers])
-    return float(np.quantile(pooled, 0.9) / LIMITS[1])
-
-
-def _standardised(tower: Tower, target: int) -> Array:
-    """Absolute error divided by a power of the spread, of the hours with an observation."""
-    error = abs(tower.mean(list(MEMBERS), range(SEEDS))[:, target] - tower.observed[:, target])
-    error = error / tower.spread()[:, target] ** EXPONENT
-    return np.asarray(error[np.isfinite(error)])
-
-
-def coverage(towers: Sequence[Tower], target: int = 0) -> dict[str, float]:
-    """Coverage of the 90 % interval, each tower with the factor from all others."""
-    inside, hours, shares = 0.0, 0, []
-    pooled = [_standardised(each, target) for each in towers]
-    for number, own in enumerate(pooled):
-        others = np.concatenate(pooled[:number] + pooled[number + 1 :])
-        own_factor = np.quantile(others, 0.9) / LIMITS[1]
-        within = float((own <= own_factor * LIMITS[1]).sum())
-        inside, hours = inside + within, hours + own.size
-        shares.append(within / own.size)
+def calibrations(towers: Sequence[Tower], target: int) -> tuple[SpreadCalibration, dict[str, float]]:
+    """Fit the calibration to all towers, and compute its coverage when each fold uses that of the others."""
+    errors = [
+        abs(each.mean(list(MEMBERS), range(SEEDS))[:, target] - each.observed[:, target]) for each in towers
+    ]
+    spreads = [each.spread()[:, target] for each in towers]
+    shares, inside, hours = [], 0, 0
+    for fold in sorted({each.fold for each in towers}):
+        left_out = [number for number, each in enumerate(towers) if each.fold == fold]
+        others = [number for number, each in enumerate(towers) if each.fold != fold]
+        fitted = _calibration(towers, errors, spreads, others)
+        for number in left_out:
+            found = _standardised(fitted, towers[number], errors[number], spreads[number])
+            within = int((found <= LIMITS[1]).sum())
+            inside, hours = inside + within, hours + found.size
+            shares.append(within / found.size)
     found = np.array(shares)
-    return {"hours": inside / hours, "towers": float(((found >= 0.8) & (found <= 0.97)).mean())}
+    covered = {"hours": inside / hours, "towers": float(((found >= 0.8) & (found <= 0.97)).mean())}
+    return _calibration(towers, errors, spreads, range(len(towers))), covered
+
+
+def _calibration(
+    towers: Sequence[Tower], errors: Sequence[Array], spreads: Sequence[Array], chosen: Sequence[int]
+) -> SpreadCalibration:
+    """Fit the calibration to the errors and spreads of some towers."""
+    fitted = calibration.fit(
+        [spreads[number] for number in chosen],
+        [towers[number].igbp for number in chosen],
+        [towers[number].state for number in chosen],
+        FEATURES,
+    )
+    scaled = [_standardised(fitted, towers[n], errors[n], spreads[n]) for n in chosen]
+    return dataclasses.replace(fitted, factor=calibration.factor(scaled))
+
+
+def _standardised(fitted: SpreadCalibration, tower: Tower, error: Array, spread: Array) -> Array:
+    """Absolute errors divided by the calibrated spread, in the hours with both."""
+    statics = np.array([list(IGBP_CLASSES).index(tower.igbp)], float)
+    inputs = ModelInputs(np.empty((len(spread), 0)), statics=statics, state=tower.state)
+    found = error / fitted.apply(spread, StateOnly(), inputs)
+    return np.asarray(found[np.isfinite(found)])
 
 
 def daily(ds: xr.Dataset, out: Path) -> float:
@@ -243,12 +272,14 @@ def speed(model: CarbonModel, ds: xr.Dataset) -> float:
 
 
 def calibrated(model: CarbonModel, towers: Sequence[Tower]) -> CarbonModel:
-    """Set the factor of the spread from the towers of all folds, with the coverage in the provenance."""
-    covered = {code: coverage(towers, number) for number, code in enumerate(TARGETS)}
-    spread = {code: (factor(towers, number), EXPONENT) for number, code in enumerate(TARGETS)}
-    scaler = dataclasses.replace(model.scaler, spread=spread)
-    calibration = {"towers": len(towers), "spread": spread, "coverage": covered}
-    provenance = model.provenance | {"name": NAME, "calibration": calibration}
+    """Calibrate the spread at the towers of all folds; the provenance contains the coverage."""
+    fitted = {code: calibrations(towers, number) for number, code in enumerate(TARGETS)}
+    scaler = dataclasses.replace(model.scaler, spread={code: each for code, (each, _) in fitted.items()})
+    covered = {code: shares for code, (_, shares) in fitted.items()}
+    provenance = model.provenance | {
+        "name": NAME,
+        "calibration": {"towers": len(towers), "coverage": covered},
+    }
     return dataclasses.replace(model, scaler=scaler, provenance=provenance)
 
 
@@ -269,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     (folder / "card.md").write_text(card(model, left_out, val))
     lines = ["## Out of fold", *compare(left_out), "", *by_class(left_out), "", "## val", *compare(val)]
     lines += ["", *by_class(val), "", "## Coverage of the 90 % interval, out of fold", ""]
-    lines += [f"{code}: {coverage(left_out, number)}" for number, code in enumerate(TARGETS)]
+    lines += [f"{code}: {shares}" for code, shares in model.provenance["calibration"]["coverage"].items()]
     lines += ["", f"Daily NEE out of fold: median R2 {daily(ds, out):.3f}"]
     lines += [f"{speed(model, ds):,.0f} hours per second on two threads"]
     (out / "report.md").write_text("\n".join(lines) + "\n")

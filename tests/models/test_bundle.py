@@ -17,6 +17,7 @@ from tests.models.test_boosting import grow
 from xcarbon.core.errors import ModelError
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import SETTINGS, CarbonModel, Scaler, _checksum
+from xcarbon.models.calibration import SpreadCalibration
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor, StreamingPredictor
@@ -25,7 +26,10 @@ from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
 
 VARIABLES = ("DOY", "TOD", "TA")
 SCALER = Scaler(
-    {"NEE": (-1.5, 6.0)}, 1, {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)}, spread={"NEE": (0.9, 1.0)}
+    {"NEE": (-1.5, 6.0)},
+    1,
+    {"DOY": (1, 367), "TOD": (0, 24), "TA": (-80, 80)},
+    spread={"NEE": SpreadCalibration(0.9)},
 )
 
 

@@ -16,6 +16,7 @@ from tests.models.test_bundle import SCALER, VARIABLES, edit, series
 from xcarbon.core.errors import ModelError
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel, Scaler, scaling_bounds
+from xcarbon.models.calibration import SpreadCalibration
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.ensemble import members as take_apart
@@ -47,7 +48,9 @@ def test_mean_and_spread_are_those_of_the_mixture(members):
 def test_the_scaling_of_the_spread_is_that_of_the_whole(members):
     """The differences of the members included."""
     whole = ensemble(members)
-    doubled = dataclasses.replace(whole, scaler=dataclasses.replace(whole.scaler, spread={"NEE": (2.0, 1.0)}))
+    doubled = dataclasses.replace(
+        whole, scaler=dataclasses.replace(whole.scaler, spread={"NEE": SpreadCalibration(2.0)})
+    )
     mean, spread = whole.predict_series(*series())
     np.testing.assert_allclose(doubled.predict_series(*series()), [mean, 2 * spread], rtol=1e-6)
 
@@ -114,7 +117,9 @@ def mixed() -> list[CarbonModel]:
         bounds = {code: scaling_bounds(code) for code in predictor.config.variables}
         models.append(
             CarbonModel(
-                predictor, Scaler({"NEE": (-number, std)}, 1, bounds, {"NEE": (0.9, 1.0)}), provenance
+                predictor,
+                Scaler({"NEE": (-number, std)}, 1, bounds, {"NEE": SpreadCalibration(0.9)}),
+                provenance,
             )
         )
     return models

@@ -14,6 +14,7 @@ from tests.training.test_streaming import QUICK
 from xcarbon.core.errors import ModelError
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.calibration import SpreadCalibration
 from xcarbon.models.ensemble import ensemble, members
 from xcarbon.training import fit
 
@@ -98,10 +99,10 @@ def test_trees_of_an_ensemble_are_left_out_and_its_spread_is_kept(others, months
     towers = months.isel(site=slice(0, 2))
     trees = fit(towers, "xgboost", features="state", bands=[], n_estimators=2, run_dir=tmp_path / "trees")
     mixed = ensemble([*members(others), trees])
-    mixed.scaler = dataclasses.replace(mixed.scaler, spread={"NEE": (1.25, 0.8)})
+    mixed.scaler = dataclasses.replace(mixed.scaler, spread={"NEE": SpreadCalibration(1.25, 0.8)})
     tuned = fit(tower, "pretrained", start=mixed, run_dir=tmp_path / "run", **TUNING)
     assert [member.predictor.kind for member in members(tuned)] == ["streaming", "streaming"]
-    assert tuned.scaler.spread == {"NEE": (1.25, 0.8)}
+    assert tuned.scaler.spread == {"NEE": SpreadCalibration(1.25, 0.8)}
     alone = fit(
         tower, "pretrained", start=ensemble([members(others)[0], trees]), run_dir=tmp_path / "one", **TUNING
     )

@@ -21,6 +21,7 @@ from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import SPREAD, SUMS, variable
 from xcarbon.models import live
 from xcarbon.models.applicability import Applicability
+from xcarbon.models.calibration import SpreadCalibration
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.live import LiveState
 from xcarbon.models.registry import KINDS, resolve
@@ -30,7 +31,7 @@ SETTINGS = "model.json"
 #: File of the area of applicability, if the model has one.
 AREA = "area.safetensors"
 #: Number of the layout of the folder; it is increased when the layout changes.
-FORMAT = 4
+FORMAT = 5
 
 
 class ModelConfig(Protocol):
@@ -118,11 +119,9 @@ class Scaler:
         Highest quality flag of the predictors and targets that were used.
     bounds : dict of str to (float, float)
         Scaling bounds of each predictor, in its units.
-    spread : dict of str to (float, float)
-        Calibration of the standard deviation of a target: the factor c and the exponent p of ``c s^p``, where
-        s is the network's standard deviation in units of the target. An exponent below 1 reduces the
-        differences between hours and towers. Targets that are absent have 1 and 1. See
-        :func:`xcarbon.prediction.calibration.calibrate`.
+    spread : dict of str to SpreadCalibration
+        Calibration of the standard deviation of a target. The deviation of a target that is absent is not
+        changed. See :func:`xcarbon.prediction.calibration.calibrate`.
 
     Raises
     ------
@@ -133,7 +132,7 @@ class Scaler:
     targets: dict[str, tuple[float, float]]
     max_qc: int
     bounds: dict[str, tuple[float, float]]
-    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+    spread: dict[str, SpreadCalibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for code, (_, std) in self.targets.items():
@@ -145,9 +144,10 @@ class Scaler:
         """Create the scaler from the dictionary that ``dataclasses.asdict`` returns, also after JSON."""
         pairs = {
             name: {code: (first, second) for code, (first, second) in settings[name].items()}
-            for name in ("targets", "bounds", "spread")
+            for name in ("targets", "bounds")
         }
-        return cls(**(settings | pairs))
+        spread = {code: SpreadCalibration.from_dict(each) for code, each in settings["spread"].items()}
+        return cls(**(settings | pairs | {"spread": spread}))
 
 
 @dataclass
@@ -236,8 +236,8 @@ class CarbonModel:
         series[: len(std)] = series[: len(std)] * std + mean
         if self.has_spread:
             for code, scale, row in zip(self.targets, std, series[len(std) :], strict=True):
-                factor, exponent = self.scaler.spread.get(code, (1.0, 1.0))
-                row[:] = np.float32(factor) * (row * scale) ** np.float32(exponent)
+                calibration = self.scaler.spread.get(code, SpreadCalibration())
+                row[:] = calibration.apply(row * scale, self.config, inputs)
         return series
 
     def begin(self, **place: Any) -> LiveState:

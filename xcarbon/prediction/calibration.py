@@ -13,6 +13,7 @@ from xcarbon.core.errors import ModelError
 from xcarbon.core.options import progress_bar
 from xcarbon.evaluation.coverage import LEVELS, standardised_error
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.calibration import SpreadCalibration
 from xcarbon.prediction.predict import predict
 
 #: Half width of the central interval of each level, in standard deviations of a normal distribution [1].
@@ -61,8 +62,8 @@ def calibrate(model: CarbonModel, ds: xr.Dataset) -> CarbonModel:
         raise ModelError(f"none of {len(known)} towers has a measured {' and '.join(model.targets)}")
     factor = _factor(np.concatenate(known))
     calibration = {"sites": labels, "factor": factor, "coverage": _left_out(known)}
-    before = {code: model.scaler.spread.get(code, (1.0, 1.0)) for code in model.targets}
-    spread = {code: (factor * scale, exponent) for code, (scale, exponent) in before.items()}
+    before = {code: model.scaler.spread.get(code, SpreadCalibration()) for code in model.targets}
+    spread = {code: dataclasses.replace(each, factor=factor * each.factor) for code, each in before.items()}
     scaler = dataclasses.replace(model.scaler, spread=spread)
     provenance = model.provenance | {"calibration": calibration}
     return dataclasses.replace(model, scaler=scaler, provenance=provenance)
