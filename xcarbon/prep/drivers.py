@@ -362,6 +362,8 @@ def _around_towers(era5: xr.Dataset, towers: xr.Dataset) -> tuple[xr.Dataset, xr
         boxes, order = _boxes(era5, towers)
         bare = era5.drop_vars([name for name in era5.coords if name != "time"])
         cut = [bare.isel(lat=rows, lon=columns) for rows, columns in boxes]
+        # Chunks are merged before towers are joined, because the join takes time for each chunk.
+        cut = [part.chunk(time=-1, lat=-1, lon=-1) if _is_lazy(part) else part for part in cut]
         fields = xr.concat(cut, "site").rename(lat="row", lon="column")
     else:
         fields = _series_of_towers(era5, towers).expand_dims(["row", "column"])
