@@ -203,6 +203,20 @@ def test_gaps_are_filled_without_bias_and_measurements_are_kept(truth, gappy):
     xr.testing.assert_identical(filled["NEE"], gappy["NEE"])
 
 
+def test_filled_hours_are_not_fitted_again(truth, gappy):
+    era5 = biased(truth)
+    first = fill_drivers(gappy, era5[["TA", "WS"]].where(era5["time"].dt.dayofyear < 150))
+    again = fill_drivers(first, era5)
+    assert (first["TA"][:, GAP].isnull().sum() > 0) and again["TA"].notnull().all()
+    assert (again["era5_hours"].sel(driver="TA") == 7760).all()
+
+
+def test_the_order_of_dims_is_kept(truth, gappy):
+    filled = fill_drivers(gappy.transpose("time", ...), biased(truth))
+    assert filled["TA"].dims == filled["TA_QC"].dims == ("time", "site")
+    np.testing.assert_array_equal(filled["TA"].T, fill_drivers(gappy, biased(truth))["TA"])
+
+
 def test_flags_above_the_tolerance_are_replaced_on_request(truth, gappy):
     flagged = truth.assign(TA_QC=truth["TA_QC"].copy(data=np.tile([0, 0, 0, 1, 2], (2, 1752))))
     era5 = biased(truth)[["TA"]]

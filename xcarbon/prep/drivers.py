@@ -16,8 +16,8 @@ from xcarbon.core import conventions
 from xcarbon.core.conventions import HOUR, MISSING_FLAG, QC
 from xcarbon.core.errors import MetadataError, OptionError, TimestampError, VariableError
 from xcarbon.core.notices import warn
-from xcarbon.core.validation import check_hourly, check_units
-from xcarbon.core.variables import CONSOLIDATED, VARIABLES
+from xcarbon.core.validation import check_hourly, check_units, suggestion
+from xcarbon.core.variables import CONSOLIDATED, TIME_FEATURES, VARIABLES
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.quality import mask_quality
@@ -128,11 +128,11 @@ def fill_drivers(
     slope that is not positive is not used: the gaps are left, and a warning names tower and variable. FLUXNET
     uses unadjusted reanalysis where there is no measurement.
 
-    An hour of the tower begins at ``utc_offset`` before its label in UTC. If that is not a full hour, the
+    In UTC, an hour of the tower begins ``utc_offset`` hours before its label. If that is not a full hour, the
     two hours of reanalysis that it overlaps are averaged, weighted by the overlap.
 
     Hours before the first and after the last value of any variable of a tower are not part of its record and
-    are not filled.
+    are not filled, nor are hours without reanalysis.
 
     References
     ----------
@@ -173,7 +173,7 @@ def fill_drivers(
     filled = ds.drop_dims("driver", errors="ignore").assign(series).assign(_describe(table))
     if "acknowledgement" in era5.attrs:
         thanks = dict.fromkeys([ds.attrs.get("acknowledgement", ""), era5.attrs["acknowledgement"]])
-        filled.attrs["acknowledgement"] = "; ".join(filter(None, thanks))
+        filled = filled.assign_attrs(acknowledgement="; ".join(filter(None, thanks)))
     settings = f"max_qc={max_qc}, min_hours={min_hours}"
     return conventions.apply(filled, history=f"xcarbon.prep.drivers.fill_drivers({codes}, {settings})")
 
@@ -339,8 +339,8 @@ def _bare(array: xr.DataArray) -> xr.DataArray:
 def _record(towers: xr.Dataset) -> xr.DataArray:
     """Return lazily which hours belong to the record of each tower, ``(site, time)``."""
     there: Any = False
-    for array in towers.data_vars.values():
-        if {"site", "time"} <= set(array.dims):
+    for name, array in towers.data_vars.items():
+        if {"site", "time"} <= set(array.dims) and name not in TIME_FEATURES:
             bare = array.variable
             has_value = bare.notnull() if array.dtype.kind == "f" else bare != MISSING_FLAG
             there = has_value.any([dim for dim in array.dims if dim not in ("site", "time")]) | there
@@ -497,7 +497,8 @@ def _shared_codes(ds: xr.Dataset, era5: xr.Dataset) -> list[str]:
     if not codes:
         raise VariableError(
             f"towers and reanalysis have no variable in common that can be filled: {', '.join(RULES)}; "
-            f"reanalysis has {list(era5.data_vars)}, and the towers {list(ds.data_vars)}"
+            f"the towers have {list(ds.data_vars)}, and reanalysis has {list(era5.data_vars)}"
+            f"{suggestion(era5)}"
         )
     if absent := [code for code in offered if code not in codes]:
         warn(
