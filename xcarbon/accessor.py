@@ -12,6 +12,7 @@ from xcarbon.evaluation.scores import score
 from xcarbon.io.store import to_store
 from xcarbon.plotting import CarbonPlot
 from xcarbon.prep.aggregate import aggregate
+from xcarbon.prep.drivers import fill_drivers
 from xcarbon.prep.satellite import join_satellite
 from xcarbon.prep.spikes import despike
 from xcarbon.prep.split import Split, split
@@ -122,6 +123,10 @@ class CarbonAccessor:
         from xcarbon.budget import gapfill
 
         return gapfill(self._ds, target, model, **settings)
+
+    def fill_drivers(self, era5: xr.Dataset, **settings: Any) -> xr.Dataset:
+        """Fill gaps in the meteorology with ERA5; see :func:`xcarbon.prep.drivers.fill_drivers`."""
+        return fill_drivers(self._ds, era5, **settings)
 
     def score(self, prediction: xr.DataArray, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
         """Score a prediction against the observations; see :func:`xcarbon.evaluation.scores.score`."""

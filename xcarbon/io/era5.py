@@ -33,7 +33,11 @@ from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io.accumulation import Accumulated, find_period
 from xcarbon.io.handles import open_file
-from xcarbon.prep.humidity import saturation_vapour_pressure
+from xcarbon.prep.humidity import (
+    relative_humidity,
+    saturation_vapour_pressure,
+    vapour_pressure_deficit,
+)
 from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.scale import mean_solar_time, time_features
 
@@ -149,13 +153,11 @@ def _vapour_pressures(temperature: Array, dew_point: Array) -> tuple[Array, Arra
 
 
 def _relative_humidity(temperature: Array, dew_point: Array) -> Array:
-    vapour, saturated = _vapour_pressures(temperature, dew_point)
-    return np.clip(100 * vapour / saturated, 0, 100)
+    return relative_humidity(*_vapour_pressures(temperature, dew_point))
 
 
 def _vapour_pressure_deficit(temperature: Array, dew_point: Array) -> Array:
-    vapour, saturated = _vapour_pressures(temperature, dew_point)
-    return np.maximum(saturated - vapour, 0)
+    return vapour_pressure_deficit(*_vapour_pressures(temperature, dew_point))
 
 
 def _kilopascals(pressure: Array) -> Array:
