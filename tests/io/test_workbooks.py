@@ -157,7 +157,8 @@ def test_workbooks_in_folders_archives_and_builds(tmp_path):
 
 
 def test_text_file_is_preferred_to_a_workbook_with_its_name(tmp_path):
-    workbook(tmp_path / f"{NAME}.xlsx", data=rows(values=(7, 7)))
+    (tmp_path / "a").mkdir()
+    workbook(tmp_path / "a" / f"{NAME}.xlsx", data=rows(values=(7, 7)))
     (tmp_path / f"{NAME}.csv").write_text("TIMESTAMP_START,TA_F\n199603310000,1\n199603310030,1\n")
     assert read(tmp_path)["TA"].item() == 1
 

@@ -102,7 +102,10 @@ def mds(ds: xr.Dataset, target: str = "NEE", *, max_qc: int = 0) -> xr.Dataset:
     series = [array.reset_coords(drop=True) for array in (flux, *weather.data_vars.values())]
     sizes = {"part": 3, "time": ds.sizes["time"]}
     parts = map_towers(
-        lambda *arrays: np.stack(sample(*arrays, per_day=per_day)), *series, sizes=sizes, dtype=np.float32
+        lambda y, sw_in, ta, vpd: np.stack(sample(y, sw_in, ta, vpd, per_day)),
+        *series,
+        sizes=sizes,
+        dtype=np.float32,
     )
     mean, std, quality = (parts.isel(part=part).transpose(*flux.dims) for part in range(3))
     estimate = xr.Dataset({target: mean, f"{target}_SE": std, f"{target}_QC": quality.astype("int8")})

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from xcarbon.core.errors import FileFormatError
 from xcarbon.io.columns import Source, is_archive
+from xcarbon.io.workbooks import is_workbook
 
 _FLUXNET2015 = "Pastorello et al. 2020, Scientific Data 7, 225, doi:10.1038/s41597-020-0534-3"
 
@@ -162,7 +163,7 @@ def recognise(source: Source) -> Release | None:
 def newest_first(releases: Iterable[Release]) -> list[Release]:
     """Sort releases by site and from new to old, and drop those that another release contains.
 
-    An unpacked file replaces its packed copy, and FULLSET replaces SUBSET, whose columns it contains. Files
+    A text file replaces a workbook with its name, an unpacked file its packed copy, and FULLSET replaces SUBSET, whose columns it contains. Files
     of ICOS L2 have the same name every year, so all of them are kept.
 
     Examples
@@ -171,8 +172,17 @@ def newest_first(releases: Iterable[Release]) -> list[Release]:
     >>> [release.label for release in newest_first(recognise(Source(name)) for name in names)]
     ['ICOS-L2', 'FLUXNET2015_1-4']
     """
-    # Among copies the best comes first: FULLSET before SUBSET, unpacked (no member) before packed.
-    found = sorted(releases, key=lambda of: (of.subset != "FULLSET", of.source.member != "", str(of.source)))
+    # Among copies the best comes first: FULLSET before SUBSET, text before workbooks, which may have been
+    # edited, and unpacked (no member) before packed.
+    found = sorted(
+        releases,
+        key=lambda of: (
+            of.subset != "FULLSET",
+            is_workbook(of.source.name),
+            of.source.member != "",
+            str(of.source),
+        ),
+    )
     best = list({release.identity: release for release in reversed(found)}.values())[::-1]
     return sorted(sorted(best, key=lambda of: (of.rank, of.stem), reverse=True), key=lambda of: of.site)
 

@@ -209,7 +209,7 @@ def season_of_sun(values: Array, time: Times, lat: float) -> tuple[float, float]
     >>> time = np.arange("2010-01-01", "2011-01-01", dtype="datetime64[h]")
     >>> light = sunlight(time, lat=51.0, lon=0.0, utc_offset=0.0).mean
     >>> np.round(season_of_sun(light, time, lat=-51.0), 2).tolist()
-    [-0.98, 1.0]
+    [-1.0, 1.0]
     """
     day = time.astype("datetime64[D]").astype(int)
     day, known = day - day[0], ~np.isnan(values)

@@ -47,7 +47,7 @@ CLOCK_OFF_LONGITUDE = 3.2
 DAYLIGHT_SAVING = 0.7
 #: Correlation of the seasonal cycle with that of the sun [1]: the sign of the latitude is wrong if it is
 #: negative at the latitude, and above this limit at the opposite one. With the right sign, the second one is
-#: at most -0.29 (ZM-Mon) outside the inner tropics, where seasons do not follow the sun (GH-Ank: 0.47).
+#: at most -0.24 (TA of ZM-Mon) outside the inner tropics, where seasons do not follow the sun (GH-Ank: 0.46).
 OTHER_SEASON = 0.5
 #: Absolute latitude from which the season is checked [degree].
 INNER_TROPICS = 10.0
@@ -397,9 +397,10 @@ def radiation(tower: TowerRecord) -> Iterator[Finding]:
 
     The check finds years with more than 10 W m-2 in over 2 % of the hours of deep night, with at least ten
     hours of more radiation than above the atmosphere, or with less than 20 % of potential radiation. Values
-    with quality flags above 1 are compared separately and yield notes.
+    with quality flags above 1 are compared separately and yield notes. Towers with a wrong latitude are not
+    checked.
     """
-    if tower.sun is None or "SW_IN" not in tower.values:
+    if tower.sun is None or "SW_IN" not in tower.values or any(latitude(tower)):
         return
     good = tower.read("SW_IN")
     rest = np.where(np.isnan(good), tower.read("SW_IN", max_qc=_ANY_FLAG), np.nan)
