@@ -163,8 +163,9 @@ def recognise(source: Source) -> Release | None:
 def newest_first(releases: Iterable[Release]) -> list[Release]:
     """Sort releases by site and from new to old, and drop those that another release contains.
 
-    A text file replaces a workbook with its name, an unpacked file its packed copy, and FULLSET replaces SUBSET, whose columns it contains. Files
-    of ICOS L2 have the same name every year, so all of them are kept.
+    A text file replaces a workbook with its name, an unpacked file its packed copy, and FULLSET replaces
+    SUBSET, whose columns it contains. Files of ICOS L2 have the same name every year, so all of them are
+    kept.
 
     Examples
     --------

@@ -13,6 +13,8 @@ from xcarbon.core.errors import FileFormatError
 
 #: Columns that show that a worksheet contains a table: of a tower in hours, in coarser steps, or of metadata.
 MARKERS = ("TIMESTAMP_START", "TIMESTAMP", "SITE_ID")
+#: Number of rows at the start of a worksheet that must contain the names of the columns.
+_START = 100
 #: First bytes of old Excel files (.xls) and of workbooks that are encrypted with a password.
 _OLD_OR_LOCKED = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 #: Name of a part of an encrypted workbook.
@@ -44,13 +46,14 @@ def worksheet_as_csv(content: bytes, where: str) -> bytes:
         raise FileFormatError(f"{where}: the workbook {locked if _LOCKED in content else old}")
     try:
         with CalamineWorkbook.from_filelike(io.BytesIO(content)) as workbook:
-            sheets = {
-                name: workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-                for name in workbook.sheet_names
+            sheets = {name: workbook.get_sheet_by_name(name) for name in workbook.sheet_names}
+            starts = {
+                name: sheet.to_python(skip_empty_area=False, nrows=_START) for name, sheet in sheets.items()
             }
+            table = _find_table(starts, where)
+            rows = sheets[table].to_python(skip_empty_area=False)
     except CalamineError as error:
         raise FileFormatError(f"{where}: the file is truncated or not an Excel file ({error})") from error
-    rows = sheets[_find_table(sheets, where)] if sheets else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     width = max((place for place, cell in enumerate(_header(rows), start=1) if cell != ""), default=0)
@@ -61,7 +64,7 @@ def worksheet_as_csv(content: bytes, where: str) -> bytes:
 
 
 def _find_table(sheets: dict[str, list[Row]], where: str) -> str:
-    """Return the name of the worksheet that contains a table."""
+    """Return the name of the worksheet that contains a table, from the first rows of each worksheet."""
     if len(sheets) == 1:
         return next(iter(sheets))
     for marker in MARKERS:
