@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, ModelError, OptionError, TimestampError, VariableError
-from xcarbon.core.validation import check_hourly, check_igbp, check_range, check_variables
+from xcarbon.core.validation import check_hourly, check_igbp, check_range, check_variables, steps_per_day
 from xcarbon.testing import synthetic_towers
 
 
@@ -72,3 +72,13 @@ def test_settings_within_their_limits_pass():
     check_range(settings, "dropout", ge=0, lt=1)
     with pytest.raises(OptionError):
         check_range(settings, "share", lt=1, error=OptionError)
+
+
+def test_one_short_step_does_not_make_an_axis_half_hourly():
+    time = xr.DataArray(
+        np.array(["2010-01-01T00", "2010-01-01T01", "2010-01-01T01:30"], "M8[ns]"), dims="time"
+    )
+    for check in (check_hourly, steps_per_day):
+        with pytest.raises(TimestampError, match="01:00:00 is followed by 2010-01-01 01:30:00; ds"):
+            check(time, "DE-Tha")
+    assert steps_per_day(time[:2], "DE-Tha") == 24 and steps_per_day(time[1:], "DE-Tha") == 48

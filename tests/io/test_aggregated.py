@@ -155,7 +155,9 @@ def test_wrong_stamps_are_named(tmp_path, resolution, times, message):
 
 def test_wrong_files_are_named(tmp_path, write_tower):
     path = write_tower("DD")
-    with pytest.raises(OptionError, match="one of DD, WW, MM, YY"):
+    with pytest.raises(OptionError, match="one of HH, DD, WW, MM, YY"):
+        open_fluxnet(path, resolution="HR", metadata=THARANDT)
+    with pytest.raises(FileFormatError, match=r"daily or coarser \(DD\)"):
         open_fluxnet(path, resolution="HH", metadata=THARANDT)
     with pytest.raises(FileFormatError, match="states the resolution DD, not MM"):
         open_fluxnet(path, resolution="MM", metadata=THARANDT)

@@ -17,6 +17,7 @@ from xcarbon.core.variables import VARIABLES
 from xcarbon.io import records
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.columns import Source
+from xcarbon.io.fluxnet import audit_fluxnet
 from xcarbon.io.networks import newest_first, recognise
 from xcarbon.io.records import read_hours, survey
 from xcarbon.io.towers import fuse_records, group_towers, labels, read_tower
@@ -151,6 +152,27 @@ def test_replaced_columns_are_stated(write):
     assert (ds["NEE"].item(), ds["NEE"].attrs["source_column"]) == (2, "FC + SC, FC")
     ds = read(write(table({"NEE_CUT_REF": [1, 1], "NEE_CUT_REF_QC": [1, 1]}, steps=2)))
     assert (ds["NEE_QC"].item(), ds["NEE"].attrs["source_column"]) == (1, "NEE_CUT_REF")
+
+
+def test_constant_threshold_replaces_the_variable_one_that_is_empty(write):
+    columns = {"NEE_VUT_REF": "-9999", "NEE_VUT_REF_QC": "-9999", "NEE_CUT_REF": 2, "NEE_CUT_REF_QC": 1}
+    columns |= {"GPP_DT_VUT_REF": ["-9999", "NaN", "", "-6999"] * 25, "GPP_DT_CUT_REF": 5}
+    columns |= {"GPP_NT_VUT_REF": [-9999] * 60 + [3] * 40, "GPP_NT_CUT_REF": 5}  # not empty
+    columns |= {"RECO_DT_VUT_REF": -9999, "RECO_DT_CUT_REF": "NaN"}  # both are empty
+    columns = {name: [cell] * 100 if not isinstance(cell, list) else cell for name, cell in columns.items()}
+    path = write(table(columns, steps=100))
+    ds = read(path)
+    assert {code: ds[code].attrs["source_column"] for code in ("NEE", "GPP_DT", "GPP_NT", "RECO_DT")} == {
+        "NEE": "NEE_CUT_REF",
+        "GPP_DT": "GPP_DT_CUT_REF",
+        "GPP_NT": "GPP_NT_VUT_REF",
+        "RECO_DT": "RECO_DT_VUT_REF",
+    }
+    assert (ds["NEE"] == 2).all() and (ds["NEE_QC"] == 1).all() and (ds["GPP_DT"] == 5).all()
+    assert int(ds["GPP_NT"].count()) == 20
+    assert audit_fluxnet(path, metadata={"site": "DE-Tha"})["DE-Tha"][0]["columns"]["NEE"] == {
+        "NEE_CUT_REF": 50
+    }
 
 
 def test_best_column_is_chosen(write):
@@ -771,9 +793,6 @@ def test_folder_without_a_tower_is_an_error_with_reasons(tmp_path):
     (tmp_path / name(resolution="DD")).touch()
     with pytest.raises(FileNotFoundError, match=r"no half-hourly \(HH\) .*1-4.csv: daily or coarser"):
         open_fluxnet(tmp_path)
-    with pytest.raises(FileFormatError, match=r"spreadsheet; save a tower file as .csv"):
-        (tmp_path / "tower.xlsx").touch()
-        read(tmp_path / "tower.xlsx", site="DE-Tha")
 
 
 def test_files_with_any_names_belong_to_the_site_that_is_given(write, tmp_path):

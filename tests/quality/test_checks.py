@@ -402,3 +402,34 @@ def test_wrong_longitude_is_given_with_the_one_that_fits(tharandt):
     text = message(wrong, "clock")
     fitting = float(text.split("near ")[1].split(",")[0])
     assert abs(fitting - tharandt["lon"].item()) < 6
+
+
+@pytest.mark.parametrize("site", ["DE-Tha", "AU-Tum", "ZM-Mon", "SD-Dem"])
+@pytest.mark.parametrize("codes", [["SW_IN"], ["TA"]])
+def test_latitude_with_a_lost_sign_is_named(real_towers, site, codes):
+    tower = real_towers.sel(site=[site])[[*codes, f"{codes[0]}_QC"]].load()
+    assert "latitude" not in by_site(check(tower))[site]
+    lat = float(tower["lat"][0])
+    wrong = by_site(check(tower.assign_coords(lat=-tower["lat"])))[site]
+    if (site, codes) == ("ZM-Mon", ["TA"]):  # warmest in October, before the rain
+        assert "latitude" not in wrong
+    else:
+        assert f"is that of the latitude {lat:g}" in wrong["latitude"]
+        assert "Change the sign of the latitude" in wrong["latitude"]
+
+
+@pytest.mark.parametrize("site", ["BR-Sa3", "GH-Ank"])
+def test_season_of_the_inner_tropics_is_not_compared_with_the_sun(real_towers, site):
+    tower = real_towers.sel(site=[site])[["SW_IN", "SW_IN_QC"]].load()
+    for lat in (tower["lat"], -tower["lat"]):
+        assert "latitude" not in by_site(check(tower.assign_coords(lat=lat)))[site]
+
+
+@pytest.mark.parametrize("site", ["DE-Tha", "CG-Tch", "ES-LgS"])
+def test_swapped_coordinates_are_named(real_towers, site):
+    tower = real_towers.sel(site=[site], time=slice("2002", "2009"))[["SW_IN", "SW_IN_QC"]].load()
+    lat, lon = tower["lat"], tower["lon"]
+    assert "clock" not in by_site(check(tower))[site]
+    found = message(tower.assign_coords(lat=lon, lon=lat), "clock")
+    assert f"utc_offset fits a longitude of {float(lon[0]):g}, which is the latitude" in found
+    assert f"The tower is then at {float(lat[0]):g} N, {float(lon[0]):g} E" in found

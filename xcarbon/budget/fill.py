@@ -17,7 +17,7 @@ from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.errors import ModelError, OptionError, VariableError
 from xcarbon.core.options import OPTIONS
-from xcarbon.core.validation import check_hourly, check_units, check_variables
+from xcarbon.core.validation import check_hourly, check_units, check_variables, steps_per_day
 from xcarbon.core.variables import MDS, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
@@ -102,7 +102,7 @@ def gapfill(
     MetadataError
         If the units of the target differ from those of the vocabulary.
     TimestampError
-        If the time axis is not hourly.
+        If the time axis is not hourly; it may be half-hourly for ``"mds"``.
     ModelError
         If a model cannot be trained (the message contains the tower), or does not predict the target.
     OptionError
@@ -125,7 +125,8 @@ def gapfill(
     check_variables(ds, (target,), "filling gaps")
     ds = read_labels(ds)
     check_units(ds, (target,))
-    check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
+    check = steps_per_day if isinstance(model, str) and model == "mds" else check_hourly
+    check(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     if model is not None and (settings or run_dir is not None):
         given = sorted([*settings, *(["run_dir"] if run_dir is not None else [])])
         raise OptionError(

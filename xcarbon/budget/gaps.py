@@ -7,7 +7,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xcarbon.core.errors import OptionError
-from xcarbon.core.validation import check_variables
+from xcarbon.core.validation import check_variables, steps_per_day
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import map_towers
 from xcarbon.prep.quality import mask_quality
 
@@ -31,7 +32,7 @@ def artificial_gaps(
     Parameters
     ----------
     ds : xarray.Dataset
-        Towers on ``(site, time)``, or a single one on ``(time,)``.
+        Towers on ``(site, time)``, or a single one on ``(time,)``, hourly or half-hourly.
     kind : {"short", "day", "week", "month"}
         Length of the gaps: 1 to 4 hours, 1.5 days or 12 days as in [1]_, or 30 days as the long gaps in [2]_.
     target : str
@@ -57,6 +58,8 @@ def artificial_gaps(
         If the kind does not exist, or the share is not between 0 and 1.
     VariableError
         If the target is absent.
+    TimestampError
+        If the time axis is not hourly or half-hourly.
 
     References
     ----------
@@ -81,9 +84,11 @@ def artificial_gaps(
     if not 0 < share < 1:
         raise OptionError(f"share must be between 0 and 1, found {share}")
     check_variables(ds, (target,), "the choice of artificial gaps")
+    ds = read_labels(ds)
+    per_hour = steps_per_day(ds["time"], str(ds.encoding.get("source", "the Dataset"))) // 24
     measured = mask_quality(ds, [target], max_qc)[target].notnull()
     hidden = map_towers(
-        lambda hours: plant(hours, kind, share, seed),
+        lambda hours: plant(hours, kind, share, seed, per_hour),
         measured.reset_coords(drop=True),
         sizes={"time": ds.sizes["time"]},
         dtype=np.bool_,
@@ -92,10 +97,13 @@ def artificial_gaps(
     return hidden.rename("hidden").assign_attrs(long_name=f"whether the hour of {target} is hidden")
 
 
-def plant(measured: Mask, kind: str, share: float, seed: int) -> Mask:
-    """Choose the measured hours of one tower to hide: bool ``(hours,)`` to bool ``(hours,)``."""
+def plant(measured: Mask, kind: str, share: float, seed: int, per_hour: int = 1) -> Mask:
+    """Choose the measured hours of one tower to hide: bool ``(hours,)`` to bool ``(hours,)``.
+
+    ``per_hour`` is 2 for half-hours in place of hours.
+    """
     rng = np.random.default_rng(seed)
-    shortest, longest = KINDS[kind]
+    shortest, longest = (hours * per_hour for hours in KINDS[kind])
     wanted = share * measured.sum()
     in_gap = np.zeros(measured.size, bool)
     hidden = 0

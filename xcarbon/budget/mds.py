@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xcarbon._version import __version__
 from xcarbon.core import conventions
-from xcarbon.core.validation import check_hourly, check_units, check_variables
+from xcarbon.core.validation import check_units, check_variables, steps_per_day
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import Array, map_towers
 from xcarbon.prep.quality import mask_quality
@@ -84,7 +84,7 @@ def mds(ds: xr.Dataset, target: str = "NEE", *, max_qc: int = 0) -> xr.Dataset:
     MetadataError
         If the units of one of them differ from those of the vocabulary.
     TimestampError
-        If the time axis is not hourly.
+        If the time axis is not hourly or half-hourly.
 
     Examples
     --------
@@ -97,11 +97,16 @@ def mds(ds: xr.Dataset, target: str = "NEE", *, max_qc: int = 0) -> xr.Dataset:
     check_variables(ds, (target, *codes), "marginal distribution sampling")
     ds = read_labels(ds)
     check_units(ds, (target, *codes))
-    check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
+    per_day = steps_per_day(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     flux, weather = mask_quality(ds, [target], max_qc)[target], mask_quality(ds, codes)
     series = [array.reset_coords(drop=True) for array in (flux, *weather.data_vars.values())]
     sizes = {"part": 3, "time": ds.sizes["time"]}
-    parts = map_towers(lambda *arrays: np.stack(sample(*arrays)), *series, sizes=sizes, dtype=np.float32)
+    parts = map_towers(
+        lambda y, sw_in, ta, vpd: np.stack(sample(y, sw_in, ta, vpd, per_day)),
+        *series,
+        sizes=sizes,
+        dtype=np.float32,
+    )
     mean, std, quality = (parts.isel(part=part).transpose(*flux.dims) for part in range(3))
     estimate = xr.Dataset({target: mean, f"{target}_SE": std, f"{target}_QC": quality.astype("int8")})
     estimate[target].attrs = conventions.variable_attrs(target) | {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -9,12 +11,15 @@ from numpy.typing import NDArray
 from xcarbon.budget.fill import FILLED, MODEL
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.validation import steps_per_day
 from xcarbon.core.variables import SPREAD, variable
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Stamps, map_towers, periods
 
 #: Amount of carbon in the unit of a flux [mol].
 MOLES = {"umol m-2 s-1": 1e-6, "nmol m-2 s-1": 1e-9}
+#: Longest lag of correlated errors [hours]: 15 days.
+LONGEST_LAG = 15 * 24
 
 Flags = NDArray[np.int8]
 
@@ -25,7 +30,7 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
     Parameters
     ----------
     filled : xarray.Dataset
-        Filled flux from :func:`~xcarbon.budget.gapfill`.
+        Filled flux from :func:`~xcarbon.budget.gapfill`, hourly or half-hourly.
     target : str
         Code of the flux.
     trial : xarray.Dataset, optional
@@ -112,14 +117,16 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
     ]
     series = [array.reset_coords(drop=True) for array in series]
     stamps = filled["time"].values
+    per_hour = steps_per_day(filled["time"], "the filled flux") // 24
     calendar = periods(stamps, "Y").start.astype("datetime64[Y]").astype(int) + 1970
     parts = map_towers(
-        _tower_sums,
+        partial(_tower_sums, per_hour=per_hour),
         *series,
         xr.DataArray(stamps, dims="time"),
         sizes={"part": 4, "year": calendar.size},
     )
-    mass = 3600 * MOLES[variable(target).units] * 12.011  # 3600 s per hour, 12.011 g of carbon per mol
+    seconds = 3600 / per_hour
+    mass = seconds * MOLES[variable(target).units] * 12.011  # 12.011 g of carbon per mol
     total, error, share_filled, share_missing = (parts.isel(part=part) for part in range(4))
     sums = xr.Dataset(
         {
@@ -143,7 +150,7 @@ def lagged_products(series: Array, longest: int) -> Array:
     return np.fft.irfft(spectrum, size)[: longest + 1]
 
 
-def error_correlation(error: Array, spread: Array, longest: int = 15 * 24) -> Array:
+def error_correlation(error: Array, spread: Array, longest: int = LONGEST_LAG) -> Array:
     """Estimate gamma of :func:`annual_sums`, ``(hours,)`` to ``(longest + 1,)``: 0 at lags without a pair."""
     known = np.isfinite(error) & (spread > 0)
     if not known.any():
@@ -163,13 +170,18 @@ def variance_of_sum(spread: Array, correlation: Array) -> float:
     return float(max(terms[0] + 2 * terms[1:].sum(), terms[0]))  # at least that of independent errors
 
 
-def _tower_sums(flux: Array, flag: Flags, se: Array, error: Array, error_se: Array, stamps: Stamps) -> Array:
-    """Compute sum, standard error, share filled and share missing of each year of a tower: ``(4, years)``."""
-    correlation = error_correlation(error.astype(float), error_se.astype(float))
+def _tower_sums(
+    flux: Array, flag: Flags, se: Array, error: Array, error_se: Array, stamps: Stamps, *, per_hour: int = 1
+) -> Array:
+    """Compute sum, standard error, share filled and share missing of each year of a tower: ``(4, years)``.
+
+    ``per_hour`` is 2 for half-hours in place of hours.
+    """
+    correlation = error_correlation(error.astype(float), error_se.astype(float), LONGEST_LAG * per_hour)
     calendar = periods(stamps, "Y")
     edges = np.searchsorted(calendar.number, np.arange(calendar.hours.size + 1))
     parts = np.full((4, calendar.hours.size), np.nan)
-    for year, hours in enumerate(calendar.hours):
+    for year, hours in enumerate(calendar.hours * per_hour):
         of = slice(edges[year], edges[year + 1])
         is_filled, is_measured = flag[of] == 1, flag[of] == 0
         filled, measured = is_filled.sum(), is_measured.sum()

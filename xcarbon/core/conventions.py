@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xcarbon.core.validation import check_units
+from xcarbon.core.validation import check_units, is_half_hourly
 from xcarbon.core.variables import (
     IGBP_CLASSES,
     MDS,
@@ -29,10 +29,11 @@ CONVENTIONS = "CF-1.11"
 QC = "_QC"
 #: Suffix of the length of each composite [days], where composites of several lengths make one series.
 LENGTH = "_DAYS"
-HOUR = np.timedelta64(1, "h")
+HOUR, HALF_HOUR = np.timedelta64(1, "h"), np.timedelta64(30, "m")
 #: Value of a missing integer, in quality flags and in snow and water flags.
 MISSING_FLAG = np.int8(-1)
 TIME_UNITS = "hours since 1970-01-01 00:00:00"
+HALF_HOUR_UNITS = "minutes since 1970-01-01 00:00:00"
 DAY_UNITS = "days since 1970-01-01"
 #: Packing of surface reflectance: int16 times 0.0001, as in the MODIS products. The factor has single
 #: precision so that unpacked values have single precision.
@@ -41,6 +42,9 @@ REFLECTANCE_ENCODING = {
     "scale_factor": np.float32(1e-4),
     "_FillValue": np.int16(-32768),
 }
+
+#: Comment of the quality flags of hours.
+_WORSE_HALF = "the larger (worse) flag of the two half-hours if the source is half-hourly"
 
 _COORDINATES: dict[str, dict[str, str]] = {
     "site": {"cf_role": "timeseries_id", "long_name": "tower identifier"},
@@ -203,7 +207,7 @@ def quality_attrs(code: str, scheme: QualityScheme = MDS) -> dict[str, Any]:
         "standard_name": "quality_flag",
         "flag_values": np.array([MISSING_FLAG, *scheme.flag_values], "int8"),
         "flag_meanings": " ".join(["missing", *scheme.flag_meanings]),
-        "comment": "the larger (worse) flag of the two half-hours if the source is half-hourly",
+        "comment": _WORSE_HALF,
     }
 
 
@@ -266,13 +270,25 @@ def is_utc(ds: xr.Dataset | xr.DataArray) -> bool:
     return bool(place - {"site", "time"}) or "UTC" in str(ds["time"].attrs.get("long_name", ""))
 
 
-def time_bounds(time: xr.DataArray) -> xr.DataArray:
-    """Compute the start and the end of each hour.
+def time_step(ds: xr.Dataset) -> np.timedelta64:
+    """Return half an hour if the stamps or else the bounds of a Dataset are so far apart; else an hour."""
+    if is_half_hourly(ds["time"]):
+        return HALF_HOUR
+    bounds = ds.coords.get("time_bnds")
+    if bounds is None or bounds.dims != ("time", "bnds") or bounds.chunks or bounds.dtype.kind != "M":
+        return HOUR
+    return HALF_HOUR if (np.diff(bounds.values) == HALF_HOUR).any() else HOUR
+
+
+def time_bounds(time: xr.DataArray, step: np.timedelta64 = HOUR) -> xr.DataArray:
+    """Compute the start and the end of each time step.
 
     Parameters
     ----------
     time : xarray.DataArray
-        Hourly labels at the start of the hour, dims ``(time,)``.
+        Labels at the start of the time step, dims ``(time,)``.
+    step : numpy.timedelta64
+        Length of the time step, an hour by default.
 
     Returns
     -------
@@ -286,7 +302,7 @@ def time_bounds(time: xr.DataArray) -> xr.DataArray:
     [['2010-01-01T05', '2010-01-01T06']]
     """
     start = time.values
-    return xr.DataArray(np.stack([start, start + HOUR], axis=1), dims=("time", "bnds"))
+    return xr.DataArray(np.stack([start, start + step], axis=1), dims=("time", "bnds"))
 
 
 def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Dataset:
@@ -322,10 +338,13 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
     ('degC', 'time_bnds')
     """
     ds = ds.set_coords([name for name in ("time_bnds", "spatial_ref") if name in ds])
+    step = time_step(ds) if "time" in ds.indexes else HOUR
     if "time" in ds.indexes:
-        ds = ds.assign_coords(time_bnds=time_bounds(ds["time"]))
+        ds = ds.assign_coords(time_bnds=time_bounds(ds["time"], step))
     for name in [*ds.data_vars, *ds.coords]:
         _describe(ds, name)
+    if step == HALF_HOUR:
+        _describe_half_hours(ds)
     kind = {} if is_grid(ds) else {"featureType": "timeSeries"}
     ds.attrs = {"Conventions": CONVENTIONS, **kind, **root, **ds.attrs}
     ds.attrs["Conventions"] = CONVENTIONS
@@ -377,6 +396,17 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
         # rioxarray reads it from the encoding, too, and xarray then leaves it out of "coordinates".
         array.attrs.pop("grid_mapping", None)
         array.encoding["grid_mapping"] = "spatial_ref"
+
+
+def _describe_half_hours(ds: xr.Dataset) -> None:
+    """Change the attributes and encodings that state hours, in place."""
+    name = str(ds["time"].attrs.get("long_name", ""))
+    ds["time"].attrs["long_name"] = name.replace("averaging hour", "averaging half-hour")
+    for axis in ("time", "time_bnds"):
+        ds[axis].encoding["units"] = HALF_HOUR_UNITS
+    for key in [f"{code}{QC}" for code in VARIABLES if f"{code}{QC}" in ds]:
+        if ds[key].attrs.get("comment") == _WORSE_HALF:
+            del ds[key].attrs["comment"]
 
 
 def _link_ancillary(ds: xr.Dataset, array: xr.DataArray) -> None:

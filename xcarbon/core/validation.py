@@ -13,6 +13,7 @@ import xarray as xr
 from xcarbon.core.errors import MetadataError, ModelError, TimestampError, VariableError, XCarbonError
 from xcarbon.core.variables import IGBP_CLASSES, SATELLITE, VARIABLES
 
+_HOUR = np.timedelta64(60, "m")
 _LIMITS = {
     "ge": ("at least", operator.ge),
     "gt": ("greater than", operator.gt),
@@ -42,13 +43,45 @@ def check_range(
 def check_hourly(time: xr.DataArray, where: str) -> None:
     """Raise a TimestampError that names the data (``where``) unless its time axis is hourly without gaps."""
     check_stamps(time, where)
-    steps = np.diff(time.values)
-    wrong = np.flatnonzero(steps != np.timedelta64(1, "h"))
-    if wrong.size:
-        first = wrong[0]
+    check_no_half_hours(time, where)
+    _check_steps(time, where, _HOUR, "hourly")
+
+
+def check_no_half_hours(time: xr.DataArray, where: str) -> None:
+    """Raise a TimestampError that names the data (``where``) if its time axis is half-hourly."""
+    if is_half_hourly(time):
+        first = int(np.flatnonzero(np.diff(time.values) == _HOUR / 2)[0])
+        before, after = map(pd.Timestamp, time.values[first : first + 2])
         raise TimestampError(
-            f"{where}: the time axis must be hourly without gaps, but {pd.Timestamp(time.values[first])} is "
-            f"followed by {pd.Timestamp(time.values[first + 1])}; ds.resample(time='1h').asfreq() fills gaps"
+            f"{where}: the values are half-hourly ({before} is followed by {after}), but hours are needed; "
+            "open the tower's files without resolution='HH', which combines half-hours to clock hours. For "
+            "other data use ds.resample(time='1h').mean(), and .sum() for precipitation"
+        )
+
+
+def steps_per_day(time: xr.DataArray, where: str) -> int:
+    """Return the number of time steps per day, 24 or 48; raise a TimestampError if the axis is another."""
+    check_stamps(time, where)
+    step = _HOUR / 2 if is_half_hourly(time) else _HOUR
+    _check_steps(time, where, step, "hourly or half-hourly")
+    return int(np.timedelta64(1, "D") / step)
+
+
+def is_half_hourly(time: xr.DataArray) -> bool:
+    """Return whether most time stamps (datetime64) are half an hour after the one before."""
+    steps = np.diff(time.values) if time.dtype.kind == "M" else np.array([])
+    return bool(steps.size and np.mean(steps == _HOUR / 2) > 0.5)
+
+
+def _check_steps(time: xr.DataArray, where: str, step: np.timedelta64, kind: str) -> None:
+    """Raise a TimestampError at the first step of a time axis that has another length."""
+    wrong = np.flatnonzero(np.diff(time.values) != step)
+    if wrong.size:
+        unit = "1h" if step == _HOUR else "30min"
+        before, after = map(pd.Timestamp, time.values[wrong[0] : wrong[0] + 2])
+        raise TimestampError(
+            f"{where}: the time axis must be {kind} without gaps, but {before} is followed by {after}; "
+            f"ds.resample(time='{unit}').asfreq() fills gaps"
         )
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xcarbon.core.errors import VariableError
+from xcarbon.core.validation import check_no_half_hours
 from xcarbon.core.variables import PAPER_INPUTS, TIME_FEATURES, present
 from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.prep.labels import read_labels
@@ -96,6 +97,7 @@ def conditions(ds: xr.Dataset, *, max_qc: int = MAX_QC) -> xr.DataArray:
            [0.12, 0.12]])
     """
     ds = read_labels(ds)
+    check_no_half_hours(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     predictors = [code for code in present(PAPER_INPUTS, ds) if code not in TIME_FEATURES]
     if not predictors:
         raise VariableError(f"conditions need at least one predictor, but the Dataset contains {list(ds)}")

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xcarbon.core.errors import OptionError, VariableError
-from xcarbon.core.validation import check_variables
+from xcarbon.core.validation import check_no_half_hours, check_variables
 from xcarbon.core.variables import SPREAD, VARIABLES
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import map_towers
@@ -49,6 +49,8 @@ def score(
     ------
     VariableError
         If the prediction has no name, or ``ds`` does not contain the observations.
+    TimestampError
+        If the observations are half-hourly.
     OptionError
         If ``by`` is not a coordinate on ``site``.
 
@@ -206,6 +208,7 @@ def pair(
     target = str(prediction.name)
     check_variables(ds, (target,), "scoring")
     ds = read_labels(ds)
+    check_no_half_hours(ds["time"], str(ds.encoding.get("source", "the observations")))
     observed = mask_quality(ds, [target], max_qc)[target]
     if "site" not in observed.dims:
         observed, prediction = _with_site(observed), _with_site(prediction)

@@ -18,7 +18,7 @@ from xcarbon.io import badm
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.columns import MISSING_CELLS, TIMESTAMP, Source, find_line, read_columns
 from xcarbon.io.networks import Release
-from xcarbon.io.records import Record, choose_columns, without_missing
+from xcarbon.io.records import Record, choose_columns, without_empty, without_missing
 from xcarbon.io.towers import Tower
 from xcarbon.prep.aggregate import RESOLUTIONS, has_hourly_units, period_attrs, period_edges, share_attrs
 from xcarbon.prep.limits import apply_limits_to_column
@@ -66,7 +66,7 @@ def survey_periods(release: Release, resolution: str, *, uncertainty: bool = Fal
         )
     with source.lines() as lines:
         _, header = next(lines, (0, []))
-    columns = choose_columns(header, uncertainty=uncertainty)
+    columns = choose_columns(without_empty(header, source), uncertainty=uncertainty)
     stamp = _stamp_column(resolution)
     if not columns or stamp not in header:
         raise FileFormatError(

@@ -7,7 +7,6 @@ import io
 import math
 import os
 import re
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from xcarbon.core.errors import FileFormatError, MetadataError
 from xcarbon.core.notices import warn
@@ -329,8 +327,6 @@ def _read_rows(path: str | os.PathLike[str] | Source) -> tuple[set[str], list[di
     source = path if isinstance(path, Source) else Source(os.fspath(path))
     with source.open() as stream:
         content = stream.read()
-    if source.name.lower().endswith(".xlsx"):
-        return _read_sheet(content, source)
     text = _decode(content, source)
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
@@ -352,16 +348,6 @@ def _decode(content: bytes, source: Source) -> str:
         found = max(texts, key=lambda name: sum(1 + letter.islower() for letter in letters[name]))
         warn(f"{source}: the table is not UTF-8 text and was read as {found}; check the accented letters")
         return texts[found]
-
-
-def _read_sheet(content: bytes, source: Source) -> tuple[set[str], list[dict[str, str]]]:
-    """Read the header and the rows of the first sheet of an Excel file."""
-    try:
-        sheet = pd.read_excel(io.BytesIO(content), dtype=str, keep_default_na=False, engine="openpyxl")
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"{source}: the file is truncated or not an Excel file ({error})") from error
-    names = [str(name).strip() for name in sheet.columns]
-    return set(names), [dict(zip(names, row, strict=True)) for row in sheet.values]
 
 
 def _fields_of_table(rows: list[dict[str, str]], path: object) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,17 @@
-"""Reading of columns from text files, which may be gzipped or inside zip archives.
+"""Reading of columns from text files and workbooks, which may be gzipped or inside zip archives.
 
-Only the requested columns are parsed. Errors state the file, the line and the column.
+A worksheet is converted to text with one line for each row. Only the requested columns are parsed. Errors
+state the file, the line and the column.
 """
 
 from __future__ import annotations
 
 import csv
 import datetime as dt
+import functools
 import io
 import itertools
+import os
 import re
 import zipfile
 import zlib
@@ -23,6 +26,7 @@ import pyarrow.compute
 import pyarrow.csv
 
 from xcarbon.core.errors import FileFormatError, TimestampError
+from xcarbon.io.workbooks import is_workbook, worksheet_as_csv
 
 TIMESTAMP = "TIMESTAMP_START"
 #: Joins two columns whose sum is read, as in "FC + SC".
@@ -39,7 +43,10 @@ NO_STAMP = "not YYYYMMDDHHMM: a time stamp looks like 201006010030, in local sta
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file on disk, plain or gzipped, or a member of a zip archive, which may be inside another one."""
+    """A file on disk, plain or gzipped, or a member of a zip archive, which may be inside another one.
+
+    Of a workbook, the worksheet that contains a table is read as CSV.
+    """
 
     path: str
     member: str = ""
@@ -54,7 +61,17 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[Any]:
-        """Open the decompressed bytes; errors while they are read are raised as FileFormatError."""
+        """Open the decompressed text; errors while it is read are raised as FileFormatError."""
+        if is_workbook(self.name):
+            stat = os.stat(self.path)
+            yield io.BytesIO(_worksheet(self, stat.st_mtime_ns, stat.st_size))
+            return
+        with self.open_bytes() as stream:
+            yield stream
+
+    @contextmanager
+    def open_bytes(self) -> Iterator[Any]:
+        """Open the decompressed bytes, also those of a workbook."""
         try:
             if self.member:
                 with _open_member(self.path, self.member) as stream:
@@ -85,6 +102,13 @@ class Source:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
             numbered = ((number, line.strip(_BLANKS)) for number, line in enumerate(text, start=1))
             yield ((number, line) for number, line in numbered if line and line[0] != "#")
+
+
+@functools.lru_cache(maxsize=4)  # a table is read several times: its header, its stamps and its values
+def _worksheet(source: Source, modified: int, size: int) -> bytes:
+    """Read a workbook as CSV; time of modification and size are those of the file on disk."""
+    with source.open_bytes() as stream:
+        return worksheet_as_csv(stream.read(), str(source))
 
 
 def is_archive(name: str) -> bool:
@@ -353,7 +377,7 @@ def read_last_line(source: Source, separator: str = ",") -> list[str]:
     end = b""
     with source.open() as stream:
         if stream.seekable() and not source.member:
-            stream.seek(max(0, stream.size() - _BLOCK))
+            stream.seek(max(0, stream.seek(0, io.SEEK_END) - _BLOCK))
         while block := stream.read(_BLOCK):
             end = (end + block)[-_BLOCK:]
     line = end.decode("utf-8", "replace").rstrip(_BLANKS).rpartition("\n")[2].strip(_BLANKS)

@@ -14,8 +14,7 @@ from typing import Any
 import xarray as xr
 
 from xcarbon.core import conventions
-from xcarbon.core.conventions import HOUR
-from xcarbon.core.errors import FileFormatError, MetadataError, XCarbonError
+from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, XCarbonError
 from xcarbon.core.notices import warn
 from xcarbon.io import badm
 from xcarbon.io.aggregated import label_periods, survey_periods
@@ -23,6 +22,7 @@ from xcarbon.io.badm import Metadata, SiteMetadata
 from xcarbon.io.columns import Source, is_archive
 from xcarbon.io.networks import (
     EXAMPLE,
+    HALF_HOURLY,
     READABLE,
     UNNAMED,
     Release,
@@ -34,8 +34,9 @@ from xcarbon.io.networks import (
     walk,
     why_skipped,
 )
-from xcarbon.io.records import Record, has_records, survey
+from xcarbon.io.records import Record, read_header, survey
 from xcarbon.io.towers import Tower, group_towers, label, labels, read_tower, replaced_records, terms
+from xcarbon.io.workbooks import is_workbook
 from xcarbon.prep.aggregate import check_resolution, describe
 
 PathLike = str | os.PathLike[str]
@@ -58,15 +59,20 @@ def open_fluxnet(
     Parameters
     ----------
     path_or_paths : path-like or iterable of path-like
-        Half-hourly (HH) or hourly (HR) files, or folders that contain them. Files of FLUXNET2015,
-        AmeriFlux FLUXNET, AmeriFlux BASE, ICOS L2, ICOS Warm Winter 2020, FLUXNET-CH4 and the current
-        FLUXNET product are recognised by their names (see :mod:`xcarbon.io.networks`); other files must
-        have the same columns. Formats are ``.csv``, ``.csv.gz`` and ``.zip`` archives, also inside other
-        archives. Cells are separated by commas, semicolons or tabs and may be quoted, and a row of units
-        may follow the header. Other files in folders and archives are passed over: if they are usual there,
-        their numbers are logged to ``xcarbon.io.fluxnet`` (level INFO), otherwise a warning lists them.
-    resolution : {"DD", "WW", "MM", "YY"}, optional
-        Read the daily, weekly, monthly or yearly files instead. See the notes for their values.
+        Half-hourly (HH) or hourly (HR) files, or folders that contain them. Files of FLUXNET2015, AmeriFlux
+        FLUXNET, AmeriFlux BASE, ICOS L2, ICOS Warm Winter 2020, FLUXNET-CH4 and the current FLUXNET product
+        are recognised by their names (see :mod:`xcarbon.io.networks`); other files must have the same
+        columns. Formats are ``.csv``, ``.csv.gz``, Excel workbooks (``.xlsx``) and ``.zip`` archives, also
+        inside other archives. Of a workbook, the worksheet with a tower's table is read, in which time stamps
+        may be numbers, text or dates. Cells of text files are separated by commas, semicolons or tabs and may
+        be quoted, and a row of units may follow the header. Other files in folders and archives are passed
+        over: if they are usual there, their numbers are logged to ``xcarbon.io.fluxnet`` (level INFO),
+        otherwise a warning lists them.
+    resolution : {"HH", "DD", "WW", "MM", "YY"}, optional
+        ``"HH"`` keeps the half-hours of half-hourly files. Models and stores need hours, whereas
+        ``aggregate``, ``despike``, ``gapfill(model="mds")``, ``artificial_gaps``, ``annual_sums`` and
+        ``to_netcdf`` accept half-hours, too. The others read the daily, weekly, monthly or yearly files
+        instead; see the notes for their values.
     metadata : path-like, SiteMetadata or mapping, optional
         Site metadata: a table or BADM file (see :func:`xcarbon.io.badm.read_metadata`), the fields of
         one tower such as ``dict(site="DE-Tha", lat=50.96, lon=13.57, igbp="ENF")``, or a mapping from
@@ -86,7 +92,8 @@ def open_fluxnet(
         - Int8 quality flags ``<code>_QC`` of variables that can be gap-filled, -1 where missing.
         - If any tower has several releases, int8 ``release (site, code, time)``, the release of each
           value.
-        - ``time`` is the start of the hour in local standard time and covers the records of all towers.
+        - ``time`` is the start of the hour (or half-hour) in local standard time and covers the records of
+          all towers. ``time_bnds`` is its start and its end.
         - Coordinates along ``site``, which is sorted: ``lat`` [degrees_north], ``lon`` [degrees_east],
           ``elevation`` [m], ``utc_offset`` [hours], ``igbp`` and, if any tower has them, ``site_name``,
           ``citation`` and ``doi``.
@@ -98,7 +105,8 @@ def open_fluxnet(
     FileNotFoundError
         If a file does not exist.
     FileFormatError
-        If a file is empty, truncated, of another resolution, or not a FLUXNET file. When values are
+        If a file is empty, truncated, protected by a password, of another resolution, or not a FLUXNET
+        file, or if several worksheets of a workbook contain a table. When values are
         computed: if a cell is not a number or the file has been replaced.
     OptionError
         If ``resolution`` is unknown.
@@ -118,11 +126,12 @@ def open_fluxnet(
     slightly beyond a limit are clipped to it. :func:`xcarbon.io.fluxnet.audit_fluxnet` counts these values.
 
     Half-hours are averaged to clock hours if both exist; precipitation is summed, and wind directions are
-    averaged on the circle. The flag of an hour is the worse flag of its two half-hours.
+    averaged on the circle. The flag of an hour is the worse flag of its two half-hours. With
+    ``resolution="HH"``, values and flags are those of the files.
 
-    With ``resolution``, values have the units of the networks' files in their CF spelling: carbon fluxes
-    [g m-2 d-1] as mass of carbon, and precipitation [mm d-1]; in yearly files [g m-2 year-1] and
-    [mm year-1]. The attribute ``network_units`` has the spelling of the networks, such as gC m-2 d-1.
+    With a daily or coarser ``resolution``, values have the units of the networks' files in their CF spelling:
+    carbon fluxes [g m-2 d-1] as mass of carbon, and precipitation [mm d-1]; in yearly files [g m-2 year-1]
+    and [mm year-1]. The attribute ``network_units`` has the spelling of the networks, such as gC m-2 d-1.
     ``<code>_QC`` is float32: the share of hours [1] that are measured or gap-filled with good quality.
     ``time`` is the first day of each period, and ``time_bnds`` its start and its end. Of several columns of a
     variable the first one is read. Newer releases replace the values of older ones, and there is no
@@ -148,14 +157,14 @@ def open_fluxnet(
     >>> folder.cleanup()
     """
     if resolution is not None:
-        check_resolution(resolution)
+        check_resolution(resolution, HALF_HOURLY)
     given = badm.given_fields(metadata)
     towers, found = _find_towers(path_or_paths, given, uncertainty, resolution)
     sites = _complete(towers, given, found)
     found.report()
     names = ", ".join(source.name for tower in towers for source in tower.sources)
     history, root = "xcarbon.open_fluxnet", {"source": f"files {names}", **terms(towers)}
-    if resolution is None:
+    if resolution in (None, HALF_HOURLY):
         return conventions.apply(label(towers, sites), history=history, **root)
     ds, edges = label_periods(towers, sites, resolution)
     return describe(ds, edges, resolution, history, **root)
@@ -164,6 +173,7 @@ def open_fluxnet(
 def audit_fluxnet(
     path_or_paths: PathLike | Iterable[PathLike],
     *,
+    resolution: str | None = None,
     metadata: Metadata | None = None,
     uncertainty: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
@@ -173,6 +183,8 @@ def audit_fluxnet(
     ----------
     path_or_paths, metadata, uncertainty
         As for :func:`open_fluxnet`. Of the metadata, only ``site`` is used.
+    resolution : {"HH"}, optional
+        Count half-hours instead of hours.
 
     Returns
     -------
@@ -186,7 +198,7 @@ def audit_fluxnet(
 
     Raises
     ------
-    FileNotFoundError, FileFormatError, TimestampError, MetadataError
+    FileNotFoundError, FileFormatError, OptionError, TimestampError, MetadataError
         As :func:`open_fluxnet` raises them.
 
     Examples
@@ -199,12 +211,15 @@ def audit_fluxnet(
     >>> audit["DE-Tha"][0]["beyond_limits"]
     {'SW_IN': {'SW_IN_F': {'codes': 1, 'clipped': 1}}}
     """
-    towers, _ = _find_towers(path_or_paths, badm.given_fields(metadata), uncertainty)
+    if resolution not in (None, HALF_HOURLY):
+        raise OptionError(f"resolution must be {HALF_HOURLY} or None, found {resolution!r}")
+    towers, _ = _find_towers(path_or_paths, badm.given_fields(metadata), uncertainty, resolution)
     audits = {}
     for tower in towers:
         start = min(record.start for record in tower.records)
         end = max(record.end for record in tower.records)
-        audits[tower.site] = read_tower(tower, start, int((end - start) / HOUR), labels([tower])).audit
+        total = int((end - start) / tower.records[0].unit)
+        audits[tower.site] = read_tower(tower, start, total, labels([tower])).audit
     return audits
 
 
@@ -264,7 +279,7 @@ class _Found:
         self.named.add(str(path.absolute()))
         if not is_archive(path.name):
             release = recognise(sources[0])
-            if path.suffix.lower() in (".xlsx", ".xls", ".7z", ".rar", ".tar"):
+            if path.suffix.lower() in (".xls", ".xlsb", ".ods", ".7z", ".rar", ".tar"):
                 raise FileFormatError(str(why_skipped(sources[0])))
             if release is None and not self.site:
                 raise MetadataError(
@@ -300,12 +315,20 @@ class _Found:
         others = [source for source in sources if source not in read]
         tables = [source for source in others if badm.is_table(source)]
         others = [source for source in others if source not in tables]
+        reasons = {source: why_skipped(source, self.readable) for source in others}
         if not named and self.site:
-            named = [self._unnamed(source) for source in others if _may_be_tower(source)]
-            others = [source for source in others if source not in {release.source for release in named}]
+            for source in filter(_may_be_tower, others):
+                try:
+                    read_header(source)
+                except (FileFormatError, OSError) as error:
+                    if is_workbook(source.name):  # the error names its worksheets
+                        reasons[source] = Skipped(str(source), str(error), False)
+                else:
+                    named.append(self._unnamed(source))
+                    del reasons[source]
         self.releases += named
         self.tables += tables
-        self.skipped += [why_skipped(source, self.readable) for source in others]
+        self.skipped += reasons.values()
         return named
 
     def survey(self, releases: list[Release], *, uncertainty: bool) -> list[Record]:
@@ -314,8 +337,9 @@ class _Found:
         errors = []
         for release in releases:
             try:
-                if self.resolution is None:
-                    records.append(survey(release, uncertainty=uncertainty))
+                if self.resolution in (None, HALF_HOURLY):
+                    halves = self.resolution == HALF_HOURLY
+                    records.append(survey(release, uncertainty=uncertainty, halves=halves))
                 else:
                     records.append(survey_periods(release, self.resolution, uncertainty=uncertainty))
             except (FileFormatError, OSError) as error:
@@ -347,11 +371,11 @@ class _Found:
 
 
 def _may_be_tower(source: Source) -> bool:
-    """Check whether a file without the name of a network has the columns of a tower file."""
-    if not re.fullmatch(r".+\.(csv|txt|dat|tsv)(\.gz)?", source.name, re.IGNORECASE):
+    """Check whether the ending of a file without the name of a network is that of a table."""
+    if not re.fullmatch(r".+\.((csv|txt|dat|tsv)(\.gz)?|xls[xm])", source.name, re.IGNORECASE):
         return False
     skip = why_skipped(source)
-    return (not skip.is_expected or skip.reason == "document") and has_records(source)
+    return not skip.is_expected or skip.reason == "document"
 
 
 def _complete(towers: list[Tower], given: badm.Fields, found: _Found) -> list[SiteMetadata]:

@@ -22,7 +22,7 @@ from xcarbon.core.atomic import check_free, replacing
 from xcarbon.core.conventions import HOUR, MISSING_FLAG
 from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError
 from xcarbon.core.options import progress_bar
-from xcarbon.core.validation import check_hourly, check_stamps
+from xcarbon.core.validation import check_stamps, steps_per_day
 from xcarbon.core.variables import LIMITS
 from xcarbon.io.store import CHUNK, check_towers
 from xcarbon.prep.limits import apply_limits_to_column
@@ -179,13 +179,17 @@ def _trim(tower: xr.Dataset) -> xr.Dataset:
 def _to_utc(tower: xr.Dataset) -> xr.Dataset:
     """Convert the time of a tower to UTC, if its offset is known, and set the attributes of time."""
     offset = tower["utc_offset"].item() if "utc_offset" in tower.coords else np.nan
-    attrs, units, time = _UNKNOWN_ATTRS, conventions.TIME_UNITS, tower["time"].values
+    step = conventions.time_step(tower)
+    whole = conventions.TIME_UNITS if step == HOUR else conventions.HALF_HOUR_UNITS
+    attrs, units, time = _UNKNOWN_ATTRS, whole, tower["time"].values
     if np.isfinite(offset):
         # Offsets are not always whole hours.
         units = "seconds since 1970-01-01 00:00:00"
         attrs, time = _UTC_ATTRS, time - _offset(offset)
+    if step != HOUR:
+        attrs = attrs | {"long_name": attrs["long_name"].replace("averaging hour", "averaging half-hour")}
     tower = tower.assign_coords(time=("time", time, tower["time"].attrs | attrs))
-    tower = tower.assign_coords(time_bnds=conventions.time_bounds(tower["time"]))
+    tower = tower.assign_coords(time_bnds=conventions.time_bounds(tower["time"], step))
     for name in ("time", "time_bnds"):
         tower[name].encoding = {"units": units, "calendar": "standard", "dtype": "int64"}
     return tower
@@ -211,10 +215,10 @@ def open_netcdf(path_or_paths: PathLike | Iterable[PathLike]) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Variables ``(site, time)`` as from :func:`xcarbon.open_store`. Time is hourly, in local standard time,
-        from the first hour of any tower to the last hour of any tower. Sites are sorted. A chunk holds one
-        tower and about one year. Variables, days and hours that a tower lacks are missing values. Texts in
-        attributes that differ between files are joined.
+        Variables ``(site, time)`` as from :func:`xcarbon.open_store`. Time is hourly (half-hourly, if the
+        files are), in local standard time, from the first hour of any tower to the last hour of any tower.
+        Sites are sorted. A chunk holds one tower and about one year. Variables, days and hours that a tower
+        lacks are missing values. Texts in attributes that differ between files are joined.
 
     Raises
     ------
@@ -222,11 +226,12 @@ def open_netcdf(path_or_paths: PathLike | Iterable[PathLike]) -> xr.Dataset:
         If ``path_or_paths`` is empty, or a file does not exist.
     FileFormatError
         If a file is not in the data model or does not state whether its time is UTC, or if files contain the
-        same tower, different pixels or bands, or a variable with different units or flags.
+        same tower, different time steps, pixels or bands, or a variable with different units or flags.
     MetadataError
         If a variable has other units than the vocabulary.
     TimestampError
-        If time is not hourly, or its labels are not full hours in local standard time.
+        If time is not hourly or half-hourly, or its labels are not full hours (or half-hours) in local
+        standard time.
 
     Examples
     --------
@@ -258,12 +263,14 @@ def _open(path: PathLike) -> xr.Dataset:
     lacks = [name for name in ("site", "time") if name not in ds.variables]
     if lacks or ds["time"].dims != ("time",):
         raise FileFormatError(f"{path} is not in the data model: it lacks {lacks or ['a dimension time']}")
+    check_stamps(ds["time"], str(path))
+    step = conventions.time_step(ds)
     ds = ds.drop_vars("time_bnds", errors="ignore")
     ds = ds.set_coords([name for name in ("site", "spatial_ref") if name in ds])
     ds = ds.assign_coords(ds.coords.to_dataset().load().coords)
-    ds = ds.assign_coords(time=_local_time(ds, path))
-    check_hourly(ds["time"], str(path))
-    ds.encoding["source"] = os.fspath(path)
+    ds = ds.assign_coords(time=_local_time(ds, path, step))
+    steps_per_day(ds["time"], str(path))
+    ds.encoding |= {"source": os.fspath(path), "step": step}
     if "site" not in ds.dims:
         own = [name for name in ds.coords if name not in (*ds.dims, "spatial_ref")]
         ds = ds.assign_coords(
@@ -272,7 +279,7 @@ def _open(path: PathLike) -> xr.Dataset:
     return ds
 
 
-def _local_time(ds: xr.Dataset, path: PathLike) -> NDArray[np.datetime64]:
+def _local_time(ds: xr.Dataset, path: PathLike, step: np.timedelta64) -> NDArray[np.datetime64]:
     """Read time, and convert it to local standard time if its ``long_name`` states that it is UTC."""
     long_name = str(ds["time"].attrs.get("long_name", ""))
     if (LOCAL in long_name) == (UTC in long_name):
@@ -280,23 +287,28 @@ def _local_time(ds: xr.Dataset, path: PathLike) -> NDArray[np.datetime64]:
             f"{path} is not in the data model: the long_name of time must contain either {LOCAL!r} or "
             f"{UTC!r}, found {long_name!r}"
         )
-    check_stamps(ds["time"], str(path))
     time = ds["time"].values
     if UTC in long_name:
         offsets = np.unique(ds["utc_offset"]) if "utc_offset" in ds else np.array([np.nan])
         if offsets.size != 1 or not np.isfinite(offsets[0]):
             raise FileFormatError(f"{path}: time in UTC needs one utc_offset, found {offsets}")
         time = time + _offset(float(offsets[0]))
-    if (time != time.astype("M8[h]")).any():
-        raise TimestampError(f"{path}: {time[0]} is not a full hour in {LOCAL}; check utc_offset")
+    if ((time - time.astype("M8[D]")) % step != np.timedelta64(0)).any():
+        unit = "a full hour" if step == HOUR else "the start of a half-hour"
+        raise TimestampError(f"{path}: {time[0]} is not {unit} in {LOCAL}; check utc_offset")
     return time.astype("M8[ns]")
 
 
 def _check_together(files: list[xr.Dataset]) -> None:
-    """Check that each tower is in one file only, and that patches have the same pixels and bands."""
+    """Check the time steps, that each tower is in one file only, and the pixels and bands of patches."""
     where: dict[str, str] = {}
     for file in files:
         source = file.encoding["source"]
+        if file.encoding["step"] != files[0].encoding["step"]:
+            raise FileFormatError(
+                f"{files[0].encoding['source']} and {source} have different time steps, of an hour and of "
+                "half an hour: open them one by one"
+            )
         for site in map(str, file["site"].values):
             if site in where:
                 raise FileFormatError(
@@ -317,7 +329,9 @@ def _join(files: list[xr.Dataset]) -> xr.Dataset:
     axes = {name: array for name, array in coords if "site" not in array.dims}
     first = min(file["time"].values[0] for file in files)
     last = max(file["time"].values[-1] for file in files)
-    axes["time"] = xr.Variable("time", np.arange(first, last + HOUR, HOUR), axes["time"].attrs)
+    step = files[0].encoding["step"]
+    axes["time"] = xr.Variable("time", np.arange(first, last + step, step), axes["time"].attrs)
+    axes["time_bnds"] = conventions.time_bounds(xr.DataArray(axes["time"]), step).variable
     if "day" in axes:
         days = np.concatenate([file["day"].values for file in files if "day" in file])
         axes["day"] = xr.Variable("day", np.unique(days), axes["day"].attrs)
@@ -354,7 +368,8 @@ def _absent(dtype: np.dtype[Any], shape: dict[str, int], *, lazy: bool) -> xr.Va
 
 def _place(array: xr.DataArray, shape: dict[str, int], axes: dict[str, xr.Variable]) -> xr.Variable:
     """Place a variable of one file on the hours and days of all files, lazily; one task reads one chunk."""
-    before = int((array["time"].values[0] - axes["time"].values[0]) / HOUR) if "time" in shape else 0
+    start = array["time"].values[0] if "time" in shape else axes["time"].values[0]
+    before = int(np.searchsorted(axes["time"].values, start))
     if "day" in shape:
         shape = shape | {"day": array.sizes["day"]}
     data = da.map_blocks(

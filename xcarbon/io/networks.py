@@ -17,6 +17,7 @@ from pathlib import Path
 
 from xcarbon.core.errors import FileFormatError
 from xcarbon.io.columns import Source, is_archive
+from xcarbon.io.workbooks import is_workbook
 
 _FLUXNET2015 = "Pastorello et al. 2020, Scientific Data 7, 225, doi:10.1038/s41597-020-0534-3"
 
@@ -76,11 +77,14 @@ PRODUCTS = (
 UNNAMED = Product("unnamed", r"(?!)")
 #: Ending that browsers and file managers add to the name of a second copy.
 COPY = r"( ?\(\d+\)| - Copy( \(\d+\))?| copy( \d+)?)?"
-_EXTENSION = rf"{COPY}(?i:\.csv(\.gz)?)"
+_ENDING = r"(?i:\.(csv(\.gz)?|xls[xm]))"
+_EXTENSION = rf"{COPY}{_ENDING}"
 _PATTERNS = tuple(re.compile(f"{product.pattern}{_EXTENSION}") for product in PRODUCTS)
 
 #: Resolutions that xcarbon reads: half-hourly and hourly.
 READABLE = ("HH", "HR")
+#: Resolution whose half-hours can be kept.
+HALF_HOURLY = "HH"
 EXAMPLE = "FLX_DE-Tha_FLUXNET2015_FULLSET_HH_1996-2014_1-4.csv"
 
 
@@ -128,7 +132,7 @@ class Release:
 
         A second copy such as "name (1)" is not equal to the first one, which may be incomplete.
         """
-        stem = re.sub(r"(?i:\.csv(\.gz)?)$", "", self.source.name).replace(f"_{self.subset}_", "_")
+        stem = re.sub(f"{_ENDING}$", "", self.source.name).replace(f"_{self.subset}_", "_")
         is_unique = self.product in PRODUCTS and re.search(r"\d-\d", stem)
         return stem, "" if is_unique else str(self.source)
 
@@ -159,8 +163,9 @@ def recognise(source: Source) -> Release | None:
 def newest_first(releases: Iterable[Release]) -> list[Release]:
     """Sort releases by site and from new to old, and drop those that another release contains.
 
-    An unpacked file replaces its packed copy, and FULLSET replaces SUBSET, whose columns it contains. Files
-    of ICOS L2 have the same name every year, so all of them are kept.
+    A text file replaces a workbook with its name, an unpacked file its packed copy, and FULLSET replaces
+    SUBSET, whose columns it contains. Files of ICOS L2 have the same name every year, so all of them are
+    kept.
 
     Examples
     --------
@@ -168,8 +173,17 @@ def newest_first(releases: Iterable[Release]) -> list[Release]:
     >>> [release.label for release in newest_first(recognise(Source(name)) for name in names)]
     ['ICOS-L2', 'FLUXNET2015_1-4']
     """
-    # Among copies the best comes first: FULLSET before SUBSET, unpacked (no member) before packed.
-    found = sorted(releases, key=lambda of: (of.subset != "FULLSET", of.source.member != "", str(of.source)))
+    # Among copies the best comes first: FULLSET before SUBSET, text before workbooks, which may have been
+    # edited, and unpacked (no member) before packed.
+    found = sorted(
+        releases,
+        key=lambda of: (
+            of.subset != "FULLSET",
+            is_workbook(of.source.name),
+            of.source.member != "",
+            str(of.source),
+        ),
+    )
     best = list({release.identity: release for release in reversed(found)}.values())[::-1]
     return sorted(sorted(best, key=lambda of: (of.rank, of.stem), reverse=True), key=lambda of: of.site)
 
@@ -255,8 +269,8 @@ _UNREAD = (
         True,
     ),
     (r".*\.(nc|nc4|hdf|h5|he5|tiff?|png|jpe?g)|.*\.zarr/.*", _IMAGE, True),
-    (r".*\.xlsx?", "spreadsheet; save a tower file as .csv", False),
-    (r".*\.(csv|dat|tsv)(\.gz)?", "table whose name contains no tower", False),
+    (r".*\.(xls|xlsb|ods)", "spreadsheet in a format that is not read; save it as .xlsx or .csv", False),
+    (r".*\.((csv|dat|tsv)(\.gz)?|xls[xm])", "table whose name contains no tower", False),
 )
 
 
@@ -268,7 +282,10 @@ def why_skipped(source: Source, readable: Sequence[str] = READABLE) -> Skipped:
     >>> why_skipped(Source("FLX_DE-Tha_FLUXNET2015_FULLSET_DD_1996-2014_1-4.csv")).reason
     'daily or coarser'
     """
-    if recognise(source):
+    release = recognise(source)
+    if release and tuple(readable) == (HALF_HOURLY,) and release.resolution == "HR":
+        return Skipped(str(source), "hourly, without half-hours", False)
+    if release:
         other = f"of another resolution than {', '.join(readable)}"
         return Skipped(str(source), "daily or coarser" if tuple(readable) == READABLE else other)
     name = source.member if "__MACOSX/" in source.member else source.name

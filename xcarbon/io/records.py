@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from xcarbon.core.conventions import MISSING_FLAG
+from xcarbon.core.conventions import HALF_HOUR, HOUR, MISSING_FLAG
 from xcarbon.core.errors import FileFormatError, TimestampError
 from xcarbon.core.variables import (
     MDS,
@@ -36,10 +36,12 @@ from xcarbon.io.columns import (
 from xcarbon.io.networks import READABLE, Release
 from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse
-from xcarbon.prep.limits import CODES, apply_limits_to_column, count_beyond
+from xcarbon.prep.limits import CODES, apply_limits_to_column, count_beyond, is_code
 
 #: Number that marks a missing value.
 MISSING = -9999
+#: Fluxes filtered by a variable, and by a constant threshold of friction velocity.
+_VUT, _CUT = "_VUT_REF", "_CUT_REF"
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
 #: Position that AmeriFlux BASE appends to a code: horizontal, vertical and replicate, or the layer.
 _POSITION = r"_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)|_(?P<layer>\d+)"
@@ -93,6 +95,11 @@ class Record:
         return self.start + self.hours
 
     @property
+    def unit(self) -> np.timedelta64:
+        """Length of the time steps that are read from the file."""
+        return HOUR
+
+    @property
     def flagged(self) -> list[str]:
         """Variables that can be gap-filled and therefore have quality flags."""
         return [
@@ -102,9 +109,33 @@ class Record:
         ]
 
 
+class HalfHourRecord(Record):
+    """Header and time axis of a half-hourly file whose half-hours are kept; each counts as a step."""
+
+    @property
+    def start(self) -> np.datetime64:
+        """Start of the first half-hour."""
+        return self.first
+
+    @property
+    def hours(self) -> int:
+        """Number of half-hours."""
+        return self.rows
+
+    @property
+    def end(self) -> np.datetime64:
+        """End of the last half-hour."""
+        return self.first + self.rows * HALF_HOUR
+
+    @property
+    def unit(self) -> np.timedelta64:
+        """Length of the time steps that are read from the file."""
+        return HALF_HOUR
+
+
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Hourly values of a file.
+    """Values of a file in hours, or in half-hours where the record keeps these.
 
     Attributes
     ----------
@@ -128,31 +159,30 @@ class Hours:
 # Headers
 
 
-def survey(release: Release, *, whole: bool = True, uncertainty: bool = False) -> Record:
-    """Read and check the header and the time stamps of a file.
+def survey(
+    release: Release, *, whole: bool = True, uncertainty: bool = False, halves: bool = False
+) -> Record:
+    """Read and check the header and the time stamps of a file, of which ``halves`` keeps the half-hours.
 
     Unless ``whole``, only the first two stamps and the last one are checked; :func:`read_hours` checks all.
     """
     source = release.source
     if release.resolution not in READABLE:
         raise FileFormatError(f"{source}: the file is daily or coarser ({release.resolution}); {_WANTED}")
-    header = _read_header(source)
-    columns = choose_columns(header, uncertainty=uncertainty)
+    header = read_header(source)
+    columns = choose_columns(without_empty(header, source), uncertainty=uncertainty)
     flags = {column: quality_column(column) for names in columns.values() for column in names}
     flags = {column: name for column, name in flags.items() if name in header}
     first, rows, step = _survey_stamps(source) if whole else _survey_ends(source, header)
-    return Record(release, columns, flags, np.datetime64(first, "m"), rows, step)
+    if halves and step == 60:
+        raise FileFormatError(
+            f"{source}: the file is hourly and has no half-hours; open it without resolution='HH'"
+        )
+    kind = HalfHourRecord if halves else Record
+    return kind(release, columns, flags, np.datetime64(first, "m"), rows, step)
 
 
-def has_records(source: Source) -> bool:
-    """Check whether a file has time stamps and columns as a half-hourly or hourly tower file."""
-    try:
-        return bool(_read_header(source))
-    except (FileFormatError, OSError):
-        return False
-
-
-def _read_header(source: Source) -> list[str]:
+def read_header(source: Source) -> list[str]:
     """Read the column names and check that they belong to a half-hourly or hourly file."""
     with source.lines() as lines:
         _, header = next(lines, (0, []))
@@ -181,10 +211,10 @@ def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str,
     sensors by their position, the highest (in the soil: the shallowest) first. In the soil the vertical
     position is the depth. Means over a layer (``_1``) follow the sensors.
 
-    Some columns replace others that a file lacks: fluxes filtered by a constant threshold of friction
-    velocity (``_CUT_REF``) those with a variable one (``_VUT_REF``), and the flux at the sensor plus the
-    storage below it (FC + SC), or FC where storage is missing, the NEE of the site team. NEE that the team
-    has filled (``NEE_PI_F``) is the last choice.
+    Some columns replace others that a file lacks (or that are empty, see :func:`without_empty`): fluxes
+    filtered by a constant threshold of friction velocity (``_CUT_REF``) those with a variable one
+    (``_VUT_REF``), and the flux at the sensor plus the storage below it (FC + SC), or FC where storage is
+    missing, the NEE of the site team. NEE that the team has filled (``NEE_PI_F``) is the last choice.
 
     Examples
     --------
@@ -201,6 +231,43 @@ def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str,
     return {code: columns for code, columns in found.items() if columns}
 
 
+def without_empty(header: list[str], source: Source) -> list[str]:
+    """Leave out columns with a variable threshold (``_VUT_REF``) that are empty and can be replaced.
+
+    A file can have these columns without a value where only a constant threshold (``_CUT_REF``) was found.
+    """
+    known = {column for variable in VARIABLES.values() for column in variable.columns if _VUT in column}
+    places = {
+        column: place
+        for place, column in enumerate(header)
+        if column in known and column.replace(_VUT, _CUT) in header
+    }
+    with source.lines() as lines:  # few files are read to the end, because most have values from the start
+        rows = [cells for _, cells in itertools.islice(lines, 1, 49) if len(cells) == len(header)]
+    doubtful = [column for column, place in places.items() if all(_marks_missing(row[place]) for row in rows)]
+    empty = _empty(doubtful, source)
+    also_empty = _empty([column.replace(_VUT, _CUT) for column in empty], source)
+    replaced = {column for column in empty if column.replace(_VUT, _CUT) not in also_empty}
+    return [column for column in header if column not in replaced]
+
+
+def _marks_missing(cell: str) -> bool:
+    """Check whether a cell stands for a missing value."""
+    try:
+        return cell.strip() in MISSING_CELLS or float(cell.replace(",", ".")) in CODES
+    except ValueError:
+        return False
+
+
+def _empty(columns: list[str], source: Source) -> list[str]:
+    """Select the columns in which every value is missing."""
+    if not columns:
+        return []
+    table = read_columns(source, dict.fromkeys(columns, pa.float32()), MISSING_CELLS)
+    values = {column: without_missing(table[column]) for column in columns}
+    return [column for column in columns if np.all(np.isnan(values[column]) | is_code(values[column]))]
+
+
 def _columns_of(variable: Variable, header: list[str]) -> list[str]:
     """Columns of a variable in a header, best first; see :func:`choose_columns`."""
     code, depth = _split_depth(variable.code)
@@ -208,9 +275,7 @@ def _columns_of(variable: Variable, header: list[str]) -> list[str]:
     columns = [column for column in own if column in header]
     columns += _positioned(f"{code}(_PI)?", depth, header)
     if not columns:
-        constant = [
-            column.replace("_VUT_REF", "_CUT_REF") for column in variable.columns if "_VUT_REF" in column
-        ]
+        constant = [column.replace(_VUT, _CUT) for column in variable.columns if _VUT in column]
         columns = [column for column in constant if column in header]
     if variable.code == "NEE" and not columns:
         columns = _fluxes_at_sensor(header)
@@ -359,7 +424,7 @@ def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source)
 
 
 def read_hours(record: Record) -> Hours:
-    """Read all values of a file and convert them to clock hours.
+    """Read all values of a file and convert them to clock hours, unless the record keeps half-hours.
 
     Where a variable has several columns, the lowest quality flag wins in each hour, and ties go to the
     first column. Measured values have flag 0; gap-filled values without a flag get the worst flag of
@@ -407,7 +472,7 @@ def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Opt
         name = record.flags[column]
         found = _flags(without_missing(table[name]), name, record.release.source)
         flags = np.where(np.isnan(values) | (found == MISSING_FLAG), flags, found)
-    if record.step == 60:
+    if record.step == 60 or record.unit == HALF_HOUR:
         return Option(values, flags)
     hours = clock.to_hours(values, _method(VARIABLES[code]), half_past=record.half_past)
     if VARIABLES[code].cell_method == "sum":  # two plausible half-hours can be too much for an hour

@@ -15,6 +15,7 @@ from xcarbon.core import conventions
 from xcarbon.core.atomic import check_free
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import StoreError
+from xcarbon.core.validation import check_no_half_hours
 from xcarbon.io.regions import in_regions, write_store
 
 #: Chunk sizes of a store: one year of hours, one year of days.
@@ -99,6 +100,8 @@ def to_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
         lacks the dimensions ``site`` or ``time``.
     MetadataError
         If a variable has other units than the vocabulary.
+    TimestampError
+        If the values are half-hourly.
 
     Notes
     -----
@@ -116,6 +119,7 @@ def to_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
     """
     path = Path(path)
     check_towers(ds)
+    check_no_half_hours(ds["time"], "the Dataset to write")
     check_free(path, overwrite=overwrite)
     if path.exists() and not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
         raise StoreError(f"{path} is not a Zarr store and is not replaced: remove it, or choose another path")

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xcarbon.core import conventions
-from xcarbon.core.conventions import HOUR, MISSING_FLAG, QC
+from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.variables import VARIABLES, common_scheme
 from xcarbon.io import badm
 from xcarbon.io.badm import SiteMetadata
@@ -123,7 +123,7 @@ def fuse_records(
     in ``releases``.
     """
     hours = list(hours)
-    befores = [int((record.start - start) / HOUR) for record in records]
+    befores = [int((record.start - start) / record.unit) for record in records]
     release_flags = np.array([releases.index(record.release.label) for record in records], np.int8)
     arrays: dict[str, NDArray[Any]] = {}
     kept: list[dict[str, int]] = [{} for _ in hours]
@@ -163,16 +163,16 @@ def _audit(record: Record, hours: Hours, kept: dict[str, int]) -> dict[str, Any]
 
 
 def time_axis(towers: Iterable[Tower]) -> NDArray[np.datetime64]:
-    """Return the hours from the first to the last hour of any tower, datetime64[ns]."""
+    """Return the hours (or half-hours) from the first to the last one of any tower, datetime64[ns]."""
     records = [record for tower in towers for record in tower.records]
     start, end = min(record.start for record in records), max(record.end for record in records)
-    return np.arange(start, end).astype("M8[ns]")
+    return np.arange(start, end, records[0].unit).astype("M8[ns]")
 
 
 def label(towers: list[Tower], sites: list[SiteMetadata]) -> xr.Dataset:
     """Build the lazy Dataset ``(site, time)`` of all towers, with one task per tower."""
     time, releases = time_axis(towers), labels(towers)
-    start = time[0].astype("M8[h]")
+    start = time[0].astype("M8[m]")
     series = [dask.delayed(read_tower)(tower, start, time.size, releases) for tower in towers]
     variables: dict[str, Any] = {}
     for code in VARIABLES:

@@ -45,7 +45,7 @@ from xcarbon.io.towers import Tower, group_towers, replaced_records, time_axis
 PathLike = str | os.PathLike[str]
 
 #: Version of the build; it is increased when the same input gives other values.
-FORMAT = 2
+FORMAT = 3
 #: Errors that are caused by a file and not by the program.
 BAD = (XCarbonError, OSError)
 #: Days before the first and after the last hour of the towers from which composites are kept: four months.

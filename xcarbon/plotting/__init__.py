@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xcarbon.core.errors import OptionError
-from xcarbon.core.validation import check_variables
+from xcarbon.core.errors import OptionError, TimestampError
+from xcarbon.core.validation import check_variables, is_half_hourly
 from xcarbon.plotting.importance import MEASURES, draw_importance
 from xcarbon.plotting.style import OBSERVED, axes, coord_label, strip, style
 from xcarbon.plotting.towers import draw_land, scatter_classes
@@ -69,6 +69,8 @@ class CarbonPlot:
             If ``prediction`` is not named by a known variable, or the Dataset does not contain it.
         OptionError
             If the tower or the period is not in the data.
+        TimestampError
+            If only one of the Dataset and ``prediction`` is half-hourly.
 
         Examples
         --------
@@ -82,6 +84,11 @@ class CarbonPlot:
         check_variables(self._ds, (target,), "the figure")
         site = site or first_site(predicted, self._ds)
         observed = one_tower(mask_quality(self._ds, [target])[target], site)
+        if is_half_hourly(observed["time"]) != is_half_hourly(predicted["time"]):
+            raise TimestampError(
+                "of observations and prediction one is half-hourly and the other one is hourly; open the "
+                "files without resolution='HH', which combines half-hours to clock hours"
+            )
         observed, predicted = load_days(observed, one_tower(predicted, site), time)
         ax = axes(ax, (7.2, 2.8))
         draw_series(ax, target, observed, predicted)

@@ -80,7 +80,7 @@ def summer_week(observed: xr.DataArray) -> slice:
     merit = weekly.to_numpy() - distance / 366 - 10_000 * ((distance > 42) | (weekly == 0))
     middle = daily.index[int(np.argmax(merit))]
     half = pd.Timedelta(_WEEK // 2, "D")
-    return slice(middle - half, middle + half + pd.Timedelta(23, "h"))
+    return slice(middle - half, middle + half + pd.Timedelta("23:30:00"))
 
 
 def tower_title(tower: xr.DataArray) -> str:

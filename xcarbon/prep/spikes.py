@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import OptionError
-from xcarbon.core.validation import check_hourly, check_units, check_variables
+from xcarbon.core.validation import check_units, check_variables, steps_per_day
 from xcarbon.core.variables import VARIABLES
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import map_towers
@@ -22,8 +22,8 @@ Array = NDArray[np.floating[Any]]
 SPIKE = "_SPIKE"
 #: Global radiation above which an hour belongs to the day [W m-2].
 DAYLIGHT = 20.0
-#: Length of the windows in which the spread of differences is computed [hours]: 13 days.
-WINDOW = 13 * 24
+#: Length of the windows in which the spread of differences is computed [days].
+WINDOW = 13
 #: Minimum number of differences in a window.
 LEAST = 10
 #: Factor from the median absolute deviation to the standard deviation of normal errors.
@@ -63,7 +63,7 @@ def despike(
     MetadataError
         If one of them has other units than the vocabulary.
     TimestampError
-        If the time axis is not hourly.
+        If the time axis is not hourly or half-hourly.
     OptionError
         If the threshold is not positive.
 
@@ -99,13 +99,13 @@ def despike(
     check_variables(ds, (target, "SW_IN"), "finding spikes")
     ds = read_labels(ds)
     check_units(ds, (target, "SW_IN"))
-    check_hourly(ds["time"], str(ds.encoding.get("source", "the Dataset")))
+    per_day = steps_per_day(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     flux, light = mask_quality(ds, [target], max_qc)[target], mask_quality(ds, ["SW_IN"], 9)["SW_IN"]
     series = [array.reset_coords(drop=True) for array in (flux, light)]
     if any(array.chunks for array in series):
         series = [array.chunk(time=-1) for array in series]
     flags = map_towers(
-        lambda hours, sun: find_spikes(hours, ~(sun <= DAYLIGHT), threshold),
+        lambda hours, sun: find_spikes(hours, ~(sun <= DAYLIGHT), threshold, per_day),
         *series,
         sizes={"time": ds.sizes["time"]},
         dtype=np.int8,
@@ -125,7 +125,9 @@ def despike(
     return ds.assign({target: values, target + SPIKE: flags})
 
 
-def find_spikes(flux: Array, is_day: NDArray[np.bool_], threshold: float = 5.5) -> NDArray[np.int8]:
+def find_spikes(
+    flux: Array, is_day: NDArray[np.bool_], threshold: float = 5.5, per_day: int = 24
+) -> NDArray[np.int8]:
     """Find the spikes of one tower; the kernel of :func:`despike`.
 
     Parameters
@@ -136,6 +138,8 @@ def find_spikes(flux: Array, is_day: NDArray[np.bool_], threshold: float = 5.5) 
         Whether an hour belongs to the day, shape ``(hours,)``.
     threshold : float
         As for :func:`despike`.
+    per_day : int
+        Number of time steps per day: 24 for hours, 48 for half-hours.
 
     Returns
     -------
@@ -154,7 +158,7 @@ def find_spikes(flux: Array, is_day: NDArray[np.bool_], threshold: float = 5.5) 
         positions = np.flatnonzero(part)
         if positions.size < 3:
             continue
-        deviation = _deviations(flux[positions].astype(float), positions, flux.size)
+        deviation = _deviations(flux[positions].astype(float), positions, flux.size, per_day)
         size = np.where(deviation > threshold, deviation, 0)
         before, after = np.append(0, size[:-1]), np.append(size[1:], 0)
         spike = (size > 0) & (size >= before) & (size >= after)
@@ -162,20 +166,21 @@ def find_spikes(flux: Array, is_day: NDArray[np.bool_], threshold: float = 5.5) 
     return flags
 
 
-def _deviations(values: Array, positions: NDArray[np.intp], hours: int) -> Array:
+def _deviations(values: Array, positions: NDArray[np.intp], hours: int, per_day: int) -> Array:
     """Return double differences in standard deviations of their window, ``(values,)``; NaN where unknown.
 
     ``values`` are those of the days or of the nights of a record of ``hours``, at their ``positions`` in it.
     """
     inner = 2 * values[1:-1] - values[:-2] - values[2:]
-    near = (positions[2:] - positions[:-2]) <= 24  # others are separated by missing light
+    near = (positions[2:] - positions[:-2]) <= per_day  # others are separated by missing light
     difference = np.full(values.shape, np.nan)
     difference[1:-1] = np.where(near, inner, np.nan)
     deviation = np.full(values.shape, np.nan)
-    for start in range(0, hours, WINDOW):
-        own = slice(*np.searchsorted(positions, [start, start + WINDOW]))
+    window = WINDOW * per_day
+    for start in range(0, hours, window):
+        own = slice(*np.searchsorted(positions, [start, start + window]))
         # Half a window more on both sides, so that the first and last days of a window are not at an edge.
-        around = slice(*np.searchsorted(positions, [start - WINDOW // 2, start + 3 * WINDOW // 2]))
+        around = slice(*np.searchsorted(positions, [start - window // 2, start + 3 * window // 2]))
         known = difference[around][~np.isnan(difference[around])]
         if known.size < LEAST:
             continue

@@ -21,6 +21,8 @@ _MINUTES = np.arange(0, 61, 15).astype("timedelta64[m]")
 #: Quantile of radiation over the days of a month that represents a clear sky. The mean cannot be used for a
 #: clock, because afternoon clouds over mountains shift it by up to 25 minutes (US-NR1).
 _CLEAR = 0.9
+#: Minimum number of hours with a value in a day whose mean is used, and of months in a seasonal cycle.
+_WHOLE_DAY, _LEAST_MONTHS = 22, 6
 #: Minimum number of days in a month, so that a clear day is probably among them [days].
 _LEAST_DAYS = 10
 #: Minimum of a month's largest hourly potential radiation [W m-2]; the months of polar night have less.
@@ -192,6 +194,40 @@ def summer_time(months: Times, utc_offset: Array, lat: float) -> float:
         return float("nan")
     difference = np.median(utc_offset[warm]) - np.median(utc_offset[cold])
     return float(difference if lat >= 0 else -difference)
+
+
+def season_of_sun(values: Array, time: Times, lat: float) -> tuple[float, float]:
+    """Correlate the seasonal cycle of a variable with that of the sun at a latitude, and at its opposite.
+
+    ``values (hours,)`` are measured radiation or air temperature in any unit, NaN where missing, and ``time
+    (hours,)`` are starts of the hours. The seasonal cycle consists of the 90 % quantiles of the daily means
+    in each month of the year, which represent clear skies. The results are its correlations [1] with the
+    potential radiation at ``lat`` [degrees_north] and at ``-lat``; they are NaN with fewer than six months.
+
+    Examples
+    --------
+    >>> time = np.arange("2010-01-01", "2011-01-01", dtype="datetime64[h]")
+    >>> light = sunlight(time, lat=51.0, lon=0.0, utc_offset=0.0).mean
+    >>> np.round(season_of_sun(light, time, lat=-51.0), 2).tolist()
+    [-1.0, 1.0]
+    """
+    day = time.astype("datetime64[D]").astype(int)
+    day, known = day - day[0], ~np.isnan(values)
+    count = np.bincount(day[known], minlength=day[-1] + 1)
+    whole = np.flatnonzero(count >= _WHOLE_DAY)
+    daily = np.bincount(day[known], values[known], count.size)[whole] / count[whole]
+    month = (time[0].astype("datetime64[D]") + whole).astype("datetime64[M]").astype(int) % 12
+    months = np.flatnonzero(np.bincount(month, minlength=12) >= _LEAST_DAYS)
+    if months.size < _LEAST_MONTHS:
+        return float("nan"), float("nan")
+    cycle = np.array([np.quantile(daily[month == number], _CLEAR) for number in months])
+    middle = (months.astype("datetime64[M]").astype("datetime64[D]") + 14).astype("datetime64[h]")
+    hours = (middle[:, np.newaxis] + np.arange(24)).astype("datetime64[m]")
+    own, other = (
+        float(np.corrcoef(cycle, potential_radiation(hours, sign * lat, 0.0).mean(1))[0, 1])
+        for sign in (1, -1)
+    )
+    return own, other
 
 
 def hours_between(one: Any, other: Any) -> Any:

@@ -22,7 +22,7 @@ import xarray as xr
 from xcarbon.core.conventions import QC
 from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
-from xcarbon.core.validation import suggestion
+from xcarbon.core.validation import check_no_half_hours, suggestion
 from xcarbon.core.variables import SATELLITE, TARGETS, VARIABLES
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.split import distances
@@ -139,6 +139,8 @@ def check(ds: xr.Dataset) -> Report:
     ------
     VariableError
         If no variable of the vocabulary has the dimension ``time``.
+    TimestampError
+        If the values are half-hourly.
 
     Examples
     --------
@@ -157,6 +159,7 @@ def check(ds: xr.Dataset) -> Report:
             f"variables to the codes in xcarbon.core.variables.VARIABLES{suggestion(ds)}"
         )
     ds = read_labels(ds)
+    check_no_half_hours(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     if "site" not in ds.dims:
         ds = ds.expand_dims("site")
     time = dask.delayed(ds["time"].values)

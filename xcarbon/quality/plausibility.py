@@ -24,6 +24,7 @@ from xcarbon.prep.sun import (
     YearOfRadiation,
     clock_by_month,
     hours_between,
+    season_of_sun,
     summer_time,
     sunlight,
     years_of_radiation,
@@ -44,6 +45,12 @@ CLOCK_OFF_LONGITUDE = 3.2
 #: Hours by which a clock with daylight saving time is ahead in summer. Shade and gaps cause up to 0.58
 #: (IT-SRo).
 DAYLIGHT_SAVING = 0.7
+#: Correlation of the seasonal cycle with that of the sun [1]: the sign of the latitude is wrong if it is
+#: negative at the latitude, and above this limit at the opposite one. With the right sign, the second one is
+#: at most -0.24 (TA of ZM-Mon) outside the inner tropics, where seasons do not follow the sun (GH-Ank: 0.46).
+OTHER_SEASON = 0.5
+#: Absolute latitude from which the season is checked [degree].
+INNER_TROPICS = 10.0
 #: Share of a year's hours of deep night with radiation [1]; 0.02 are the nights of one week.
 LIT_NIGHTS = 0.02
 #: Hours of a year with more radiation than above the atmosphere. Reflection and wet sensors cause a few.
@@ -266,6 +273,11 @@ def _clock_advice(tower: TowerRecord) -> str:
     fits with its own other sign. If both fit, the country in the identifier decides where it can.
     """
     by_sun, stated, lon = tower.offset_by_sun, tower.utc_offset, tower.lon
+    if _is_swapped(tower):
+        return (
+            f"utc_offset fits a longitude of {tower.lat:g}, which is the latitude, so that the two are "
+            f"probably swapped. The tower is then at {lon:g} N, {tower.lat:g} E; check this on a map."
+        )
     other_offset = abs(hours_between(by_sun, -stated)) < CLOCK_WRONG
     other_longitude = abs(hours_between(by_sun - 2 * lon / 15, stated)) < CLOCK_OFF
     hemisphere = _hemisphere(tower.site)
@@ -342,6 +354,41 @@ def _utc(offset: float) -> str:
     return f"UTC{round(2 * offset) / 2:+g}"
 
 
+# --- Places ------------------------------------------------------------------------
+
+
+def latitude(tower: TowerRecord) -> Iterator[Finding]:
+    """Compare the season of radiation, or else of temperature, with that of the sun at the latitude.
+
+    The check finds a latitude with the wrong sign, except in the inner tropics. It needs measured values in
+    six months of the year.
+    """
+    if not abs(tower.lat) >= INNER_TROPICS or _is_swapped(tower):
+        return
+    for code in ("SW_IN", "PPFD_IN", "SW_IN_POT", "TA"):
+        own, other = season_of_sun(tower.read(code, max_qc=0), tower.time, tower.lat)
+        if np.isfinite(own):
+            if own < 0 and other > OTHER_SEASON:
+                message = (
+                    f"The season of {code} is that of the latitude {-tower.lat:g}: its correlation with the "
+                    f"sun is {other:.2f} there, and {own:.2f} at the latitude {tower.lat:g}. Change the sign "
+                    "of the latitude."
+                )
+                yield tower.finding("error", "latitude", message)
+            return
+
+
+def _is_swapped(tower: TowerRecord) -> bool:
+    """Return whether the clock fits the radiation only if latitude and longitude are swapped."""
+    if (
+        not abs(tower.lon) <= 90
+        or not abs(hours_between(tower.offset_by_sun, tower.utc_offset)) > CLOCK_WRONG
+    ):
+        return False
+    swapped = tower.offset_by_sun + (tower.lat - tower.lon) / 15
+    return abs(hours_between(swapped, tower.utc_offset)) < CLOCK_OFF
+
+
 # --- Radiation ---------------------------------------------------------------------
 
 
@@ -350,9 +397,10 @@ def radiation(tower: TowerRecord) -> Iterator[Finding]:
 
     The check finds years with more than 10 W m-2 in over 2 % of the hours of deep night, with at least ten
     hours of more radiation than above the atmosphere, or with less than 20 % of potential radiation. Values
-    with quality flags above 1 are compared separately and yield notes.
+    with quality flags above 1 are compared separately and yield notes. Towers with a wrong latitude are not
+    checked.
     """
-    if tower.sun is None or "SW_IN" not in tower.values:
+    if tower.sun is None or "SW_IN" not in tower.values or any(latitude(tower)):
         return
     good = tower.read("SW_IN")
     rest = np.where(np.isnan(good), tower.read("SW_IN", max_qc=_ANY_FLAG), np.nan)
@@ -588,6 +636,6 @@ def patches(tower: TowerRecord) -> Iterator[Finding]:
 
 #: All checks, in the order in which they run.
 CHECKS = (
-    clock, radiation, humidity, units, plausible, gap_filled, stuck, halves,
+    clock, latitude, radiation, humidity, units, plausible, gap_filled, stuck, halves,
     flipped_flux, elevation, patches,
 )  # fmt: skip

@@ -166,11 +166,10 @@ def read_coordinates(
 def _hours(ds: xr.Dataset, name: str) -> Any:
     """Return the start of each hour, from the bounds of the time if it has some."""
     where, time = str(ds.encoding.get("source", "the Dataset")), ds[name]
-    start = time.values
-    if bounds := bounds_name(ds, name):
+    start, bounds = time.values, bounds_name(ds, name)
+    end = start + conventions.HOUR
+    if bounds:
         start, end = ds[bounds].values.astype("M8[ns]").T
-        if start.size and (end - start != conventions.HOUR).any():
-            raise TimestampError(f"{where}: the bounds {bounds!r} of time must enclose one hour each")
     steps = np.diff(start)
     if steps.size and (steps > np.timedelta64(0)).all() and np.median(steps) < conventions.HOUR:
         raise TimestampError(
@@ -178,6 +177,8 @@ def _hours(ds: xr.Dataset, name: str) -> Any:
             "hours; combine steps first, as in ds.resample(time='1h').mean() for means and rates, and with "
             ".sum() for amounts"
         )
+    if (end - start != conventions.HOUR).any():
+        raise TimestampError(f"{where}: the bounds {bounds!r} of time must enclose one hour each")
     check_hourly(time.copy(data=start), where)
     return start
 
