@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 
 from xcarbon.core.atomic import replacing
 from xcarbon.core.options import OPTIONS, progress_bar
-from xcarbon.core.workers import connected_client
+from xcarbon.core.workers import connected_client, finished_threads
+from xcarbon.io import counts
 
 Arrays = Mapping[Hashable, tuple[tuple[Hashable, ...], NDArray[Any]]]
 
@@ -51,6 +52,7 @@ def write_template(ds: xr.Dataset, store: Path) -> None:
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
         ds.assign(empty).to_zarr(store, mode="w", zarr_format=3, consolidated=True, compute=False)
+    counts.create(ds[[name for name, array in ds.data_vars.items() if array.chunks]], store)
 
 
 def write_region(arrays: Arrays, store: Path, region: Mapping[Hashable, slice]) -> None:
@@ -58,9 +60,9 @@ def write_region(arrays: Arrays, store: Path, region: Mapping[Hashable, slice]) 
     # Attributes and coordinates are in the template; writing them here would be a race.
     values = xr.Dataset(arrays)
     whole = {str(dim): region.get(dim, slice(0, size)) for dim, size in values.sizes.items()}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
-        values.to_zarr(store, mode="r+", region=whole)
+    values.to_zarr(store, mode="r+", region=whole)
+    if counts.are_recorded(store):
+        counts.record(arrays, store, region["site"])
 
 
 def write_regions(ds: xr.Dataset, store: Path, what: str, done: Path | None = None) -> None:
@@ -68,8 +70,8 @@ def write_regions(ds: xr.Dataset, store: Path, what: str, done: Path | None = No
     tasks = list(_tasks(ds, store, done))
     client = connected_client()
     if client is None:
-        with progress_bar(what):
-            dask.compute(*tasks)
+        with progress_bar(what), finished_threads() as settings:
+            dask.compute(*tasks, **settings)
     else:
         _compute_on(client, tasks, what)
     remove_partial_files(store)
