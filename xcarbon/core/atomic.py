@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xcarbon.core.errors import StoreError
+from xcarbon.core.errors import StoreError, XCarbonError
+
+#: Bytes that must be free in a folder; otherwise errors of writing there are due to a full disk.
+_SPARE = 2**20
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -18,15 +22,51 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield an unused path beside ``path``, and move the file or folder there to ``path`` after the block."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
+    """Yield an unused path beside ``path``, and move the file or folder there to ``path`` after the block.
+
+    ``size`` is the number of bytes to write, before compression. It is only used in the error of a full disk.
+    """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        yield temporary
-        move_into_place(temporary, path)
+        with naming_full_disk(path, size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            move_into_place(temporary, path)
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def naming_full_disk(path: Path, size: int | None = None) -> Iterator[None]:
+    """Raise a StoreError that names ``path`` if the block fails because the disk is full."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, XCarbonError) or not is_full(error, path.parent):
+            raise
+        needed = "" if size is None else f"; it needs up to {size / 1e6:.1f} MB before compression"
+        raise StoreError(
+            f"{path} cannot be written because the disk is full{needed}: free some space, or write to another "
+            "disk"
+        ) from error
+
+
+def is_full(error: BaseException | None, folder: Path) -> bool:
+    """Return whether an error of writing is due to a full disk or quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    # NetCDF and torch do not report the cause, so this function tries to write there.
+    probe = folder / f".{secrets.token_hex(4)}-probe"
+    try:
+        probe.write_bytes(bytes(_SPARE))
+    except OSError as failed:
+        return failed.errno in (errno.ENOSPC, errno.EDQUOT)
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
 
 
 def move_into_place(temporary: Path, path: Path) -> None:

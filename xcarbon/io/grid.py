@@ -159,5 +159,5 @@ def write_file(ds: xr.Dataset, path: Path) -> None:
         for name, array in ds.data_vars.items()
         if array.chunks
     }
-    with replacing(path) as temporary, progress_bar("writing"):
+    with replacing(path, ds.nbytes) as temporary, progress_bar("writing"):
         handles.write_file(ds, temporary, encoding)

@@ -13,6 +13,8 @@ and the process crashes (seen with netCDF4 1.7.5). Files of the Climate Data Sto
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import threading
 from collections.abc import Hashable, Mapping
@@ -26,6 +28,7 @@ from xarray.backends.common import ArrayWriter
 from xarray.backends.locks import combine_locks, get_dask_scheduler, get_write_lock
 from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
+from xcarbon.core.atomic import is_full
 from xcarbon.core.workers import finished_threads
 from xcarbon.io.chunks import open_zarr
 
@@ -112,16 +115,21 @@ def write_file(ds: xr.Dataset, path: Path, encoding: Mapping[Hashable, Mapping[s
     writer = ArrayWriter()
     with LOCK:
         store = NetCDF4DataStore.open(os.fspath(path), mode="w", lock=lock, autoclose=autoclose)
-        try:
-            ds.dump_to_store(store, writer=writer, encoding=encoding)
-        except BaseException:
-            store.close()
-            raise
-        if autoclose:
-            store.close()
     try:
+        with LOCK:
+            ds.dump_to_store(store, writer=writer, encoding=encoding)
+            if autoclose:
+                store.close()
         with finished_threads() as settings:
             if (writes := writer.sync(compute=False)) is not None:
                 dask.compute(writes, **settings)
-    finally:
         store.close()
+    except BaseException as error:
+        full = is_full(error, path.parent)
+        # HDF5 cannot close a file on a full disk, and a file that is open occupies its space.
+        os.truncate(path, 0)
+        with contextlib.suppress(RuntimeError):
+            store.close()
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise

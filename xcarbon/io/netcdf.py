@@ -88,7 +88,7 @@ def write_netcdf(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> 
     ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.netcdf.write_netcdf")
     whole = {"site": 1, **{dim: -1 for dim in ds.dims if dim != "site"}}
     ds = ds.chunk(whole).assign_coords(ds.coords)
-    with replacing(path) as temporary, progress_bar("writing"):
+    with replacing(path, ds.nbytes) as temporary, progress_bar("writing"):
         write_file(ds, temporary, _encoding(ds))
     return path
 
@@ -140,7 +140,7 @@ def write_sites(ds: xr.Dataset, folder: PathLike, *, overwrite: bool = False) ->
     with progress_bar("writing"):
         for index, path in enumerate(paths):
             tower = _to_utc(_trim(ds.isel(site=index).load()))
-            with replacing(path) as temporary:
+            with replacing(path, tower.nbytes) as temporary:
                 write_file(tower, temporary, _encoding(tower))
     return paths
 

@@ -22,7 +22,7 @@ from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from xcarbon.core.atomic import replacing
+from xcarbon.core.atomic import naming_full_disk, replacing
 from xcarbon.core.options import OPTIONS, progress_bar
 from xcarbon.core.workers import connected_client, finished_threads
 from xcarbon.io import counts
@@ -122,7 +122,7 @@ def remove_partial_files(store: Path) -> None:
 
 def write_store(ds: xr.Dataset, path: Path) -> None:
     """Write template and regions to a hidden folder, and move it to ``path`` when it is complete."""
-    with replacing(path) as folder:
+    with replacing(path, ds.nbytes) as folder:
         write_template(ds, folder)
         write_regions(ds, folder, "writing")
 
@@ -135,9 +135,10 @@ def resume(ds: xr.Dataset, work: Path, name: str, what: str) -> Path:
         if other != here:
             shutil.rmtree(other, ignore_errors=True)
     store, done = here / "store", here / "done"  # ``done`` has an empty file for each complete region
-    if not store.exists():
-        with replacing(here) as folder:
-            write_template(ds, folder / store.name)
-            (folder / done.name).mkdir()
-    write_regions(ds, store, what, done)
+    with naming_full_disk(work, ds.nbytes):
+        if not store.exists():
+            with replacing(here) as folder:
+                write_template(ds, folder / store.name)
+                (folder / done.name).mkdir()
+        write_regions(ds, store, what, done)
     return store

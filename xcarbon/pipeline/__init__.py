@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from xcarbon.core.atomic import move_into_place
+from xcarbon.core.atomic import move_into_place, naming_full_disk
 from xcarbon.core.errors import FileFormatError, StoreError
 from xcarbon.core.workers import executor, map_unordered
 from xcarbon.io.badm import Metadata
@@ -158,7 +158,8 @@ def build(
             if not plan.towers:
                 reasons = "; ".join(str(problem) for problem in problems[:3])
                 raise StoreError(f"there is no tower to build in {raw}{reasons and f': {reasons}'}")
-            failed, wrong = _build_towers(plan, store, pool, built, strict=strict)
+            with naming_full_disk(store):
+                failed, wrong = _build_towers(plan, store, pool, built, strict=strict)
             problems += wrong
             is_complete = not failed
             plan = plan.without(failed)
