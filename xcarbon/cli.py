@@ -143,8 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         _check,
         help="check the quality of a store",
         description="Report violations of the CF conventions, the coverage of each variable, and the results "
-        "of the quality checks, for example clocks that disagree with the sun. The exit status is 1 if a "
-        "finding is an error.",
+        "of the quality checks, for example clocks that disagree with the sun, and find files of the store "
+        "that are damaged or lost. The exit status is 1 if a finding is an error.",
     )
     check.add_argument("store", type=Path, help="Zarr store of towers")
 

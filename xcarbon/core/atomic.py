@@ -22,14 +22,15 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
+def replacing(path: Path, size: int | None = None, named: Path | None = None) -> Iterator[Path]:
     """Yield an unused path beside ``path``, and move the file or folder there to ``path`` after the block.
 
-    ``size`` is the number of bytes to write, before compression. It is only used in the error of a full disk.
+    The error of a full disk names ``named`` (by default ``path``) and the ``size`` in bytes, before
+    compression.
     """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        with naming_full_disk(path, size):
+        with naming_full_disk(named or path, size):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             move_into_place(temporary, path)
@@ -38,18 +39,21 @@ def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def naming_full_disk(path: Path, size: int | None = None) -> Iterator[None]:
-    """Raise a StoreError that names ``path`` if the block fails because the disk is full."""
+def naming_full_disk(path: Path, size: int | None = None, kept: Path | None = None) -> Iterator[None]:
+    """Raise a StoreError that names ``path`` if the block fails because the disk is full.
+
+    ``kept`` is a folder from which the same call continues, if it exists.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
         if isinstance(error, XCarbonError) or not is_full(error, path.parent):
             raise
         needed = "" if size is None else f"; it needs up to {size / 1e6:.1f} MB before compression"
-        raise StoreError(
-            f"{path} cannot be written because the disk is full{needed}: free some space, or write to another "
-            "disk"
-        ) from error
+        advice = "free some space, or write to another disk"
+        if kept is not None and kept.exists():
+            advice = f"free some space and run the same command again, which continues from {kept}"
+        raise StoreError(f"{path} cannot be written because the disk is full{needed}: {advice}") from error
 
 
 def is_full(error: BaseException | None, folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.backends.zarr import ZarrBackendEntrypoint
@@ -37,25 +38,21 @@ class _ZarrBackend(ZarrBackendEntrypoint):
 
     def open_dataset(self, filename_or_obj: Any, **settings: Any) -> xr.Dataset:
         """Open a store; see :func:`xarray.open_dataset`."""
-        ds = super().open_dataset(filename_or_obj, **settings)
-        sites = ds.indexes["site"].to_numpy() if "site" in ds.indexes else None
-        lazy = {str(name): array for name, array in ds.variables.items() if name not in ds.indexes}
-        named = {name: _NamedArray(array, name, str(filename_or_obj), sites) for name, array in lazy.items()}
-        return ds.assign(
-            {
-                name: xr.Variable(
-                    array.dims, indexing.LazilyIndexedArray(named[name]), array.attrs, array.encoding
-                )
-                for name, array in lazy.items()
-            }
-        )
+        ds, path = super().open_dataset(filename_or_obj, **settings), str(filename_or_obj)
+        return ds.assign({name: _named(array, str(name), path) for name, array in ds.variables.items()})
+
+
+def _named(array: xr.Variable, name: str, path: str) -> xr.Variable:
+    """Wrap a lazy variable of a store."""
+    data = indexing.LazilyIndexedArray(_NamedArray(array, name, path))
+    return xr.Variable(array.dims, data, array.attrs, array.encoding)
 
 
 class _NamedArray(BackendArray):
     """A variable of a store that is read on indexing, and named in the error if it cannot be read."""
 
-    def __init__(self, array: xr.Variable, name: str, path: str, sites: NDArray[Any] | None) -> None:
-        self._array, self._name, self._path, self._sites = array, name, path, sites
+    def __init__(self, array: xr.Variable, name: str, path: str) -> None:
+        self._array, self._name, self._path = array, name, path
         self.dtype, self.shape = array.dtype, array.shape
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -76,8 +73,12 @@ class _NamedArray(BackendArray):
     def _place(self, key: tuple[Any, ...]) -> str:
         """Name the sites that a key selects, or else its indices along each dimension."""
         selected = dict(zip(map(str, self._array.dims), key, strict=True))
-        if self._sites is not None and "site" in selected:
-            found = np.atleast_1d(self._sites[selected["site"]])
+        if "site" in selected and self._name != "site":
+            try:
+                sites: Any = zarr.open_array(self._path, path="site", mode="r")[:]
+                found = np.atleast_1d(sites[selected["site"]])
+            except Exception:  # this must not hide the first error
+                return ""
             names = ", ".join(map(str, found[:3])) + (", ..." if found.size > 3 else "")
             return f" at the site{'s' * (found.size > 1)} {names}"
         parts = [

@@ -350,7 +350,7 @@ def _open(path: PathLike, chunks: Any, block: slice | None = None) -> xr.Dataset
         file = open_file(path, chunks=chunks, engine=engine)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path}: the file cannot be opened as NetCDF or Zarr ({error})") from error
     named = {
         short: file[name] for short, names in _SOURCES.items() for name in (names[0], short) if name in file

@@ -87,7 +87,7 @@ def open_lazily(path: PathLike, **settings: Any) -> xr.Dataset:
         return handles.open_file(path, **{"engine": engine, "chunks": {}, "decode_coords": "all"} | settings)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file or Zarr store {path}") from None
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path} cannot be opened as NetCDF or Zarr: {error}") from error
 
 

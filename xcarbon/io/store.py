@@ -53,7 +53,7 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     try:
         ds = open_zarr(path, decode_coords="all")
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(
