@@ -57,7 +57,7 @@ def write_template(ds: xr.Dataset, store: Path) -> None:
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
         template.to_zarr(store, mode="w", zarr_format=3, consolidated=True, compute=False)
-    counts.create(ds[[name for name, array in ds.data_vars.items() if array.chunks]], store)
+    counts.create(ds, store)
 
 
 def write_region(arrays: Arrays, store: Path, region: Mapping[Hashable, slice]) -> None:
