@@ -24,6 +24,7 @@ from xcarbon.core.errors import LeakageError, OptionError, VariableError, XCarbo
 from xcarbon.core.options import progress_bar
 from xcarbon.core.variables import TARGETS
 from xcarbon.io.formats import open_data
+from xcarbon.io.handles import write_file
 from xcarbon.models import registry
 
 #: Settings for minutes of training: a smaller batch and a higher learning rate than in the paper.
@@ -142,8 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         _check,
         help="check the quality of a store",
         description="Report violations of the CF conventions, the coverage of each variable, and the results "
-        "of the quality checks, for example clocks that disagree with the sun. The exit status is 1 if a "
-        "finding is an error.",
+        "of the quality checks, for example clocks that disagree with the sun, and find files of the store "
+        "that are damaged or lost. The exit status is 1 if a finding is an error.",
     )
     check.add_argument("store", type=Path, help="Zarr store of towers")
 
@@ -377,7 +378,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         nee = nee.compute()
     title = f"NEE predicted from: {towers.attrs.get('title', 'unnamed towers')}"
     with replacing(out / "nee.nc") as path:
-        conventions.apply(nee.to_dataset(), title=title).to_netcdf(path)
+        write_file(conventions.apply(nee.to_dataset(), title=title), path, {})
 
     _announce(4, f"scoring against the {'observations' if arguments.data else 'simulated fluxes'}")
     scores = test.carbon.score(nee).compute()

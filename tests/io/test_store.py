@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 import warnings
 
 import dask
 import numpy as np
 import pytest
 import xarray as xr
+from zarr.storage import LocalStore
 
 from xcarbon.core import conventions
 from xcarbon.core.errors import StoreError
@@ -152,6 +156,29 @@ def test_folders_above_are_made(ds, tmp_path):
 def test_failure_midway_leaves_nothing(failing, tmp_path):
     with pytest.raises(RuntimeError, match="a worker died"):
         to_store(failing, tmp_path / "towers.zarr")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tasks_that_run_during_a_failure_leave_nothing(failing, tmp_path, monkeypatch):
+    put, begun = LocalStore.set, threading.Event()
+
+    async def put_slowly(store, key, value):
+        if key.startswith(("TA/c/", "NEE/c/")):
+            begun.set()
+            await asyncio.sleep(0.5)  # the other task fails in the meantime
+        await put(store, key, value)
+
+    def fail(block, block_info=None):
+        if block_info[0]["chunk-location"] == (1, 0):
+            begun.wait(20)
+            raise RuntimeError("a worker died")
+        return block
+
+    monkeypatch.setattr(LocalStore, "set", put_slowly)
+    nee = failing["TA"].data.map_blocks(fail, dtype="float32")
+    with dask.config.set(num_workers=2), pytest.raises(RuntimeError, match="a worker died"):
+        to_store(failing.assign(NEE=failing["NEE"].copy(data=nee)), tmp_path / "towers.zarr")
+    time.sleep(1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,6 +7,9 @@ from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor, as_
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import dask
+from dask import threaded
+from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 
 from xcarbon.core import options
@@ -38,6 +41,24 @@ def executor() -> Iterator[Executor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)  # tasks that run are completed, also after Ctrl-C
+
+
+@contextmanager
+def finished_threads() -> Iterator[dict[str, Any]]:
+    """Yield settings for ``dask.compute`` whose threads have finished after the block, also after an error.
+
+    The threads that Dask uses by default continue with their tasks after an error in another task, and would
+    write to a folder while it is removed. The settings are empty if the scheduler is not that of threads.
+    """
+    is_default = get_scheduler() in (None, threaded.get)
+    if not is_default or dask.config.get("pool", None) is not None:
+        yield {}
+        return
+    pool = ThreadPoolExecutor(dask.config.get("num_workers", None) or CPU_COUNT)
+    try:
+        yield {"pool": pool}
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

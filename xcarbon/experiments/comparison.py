@@ -14,6 +14,7 @@ from xcarbon.experiments import results
 from xcarbon.experiments.config import Experiment
 from xcarbon.experiments.report import report
 from xcarbon.experiments.runs import RunList, perform, plan
+from xcarbon.io.handles import LOCK, open_netcdf_file, write_file
 from xcarbon.io.store import open_store
 
 
@@ -57,8 +58,9 @@ def run(experiment: Experiment) -> xr.Dataset:
     _perform_all(experiment, todo)
     if not results.is_current(experiment, todo):
         with replacing(experiment.results) as path:
-            results.collect(experiment, todo).to_netcdf(path)
-    found = xr.load_dataset(experiment.results)
+            write_file(results.collect(experiment, todo), path, {})
+    with LOCK, open_netcdf_file(experiment.results) as written:
+        found = written.load()
     report(experiment, todo, found).write(experiment.out)
     return found
 

@@ -19,6 +19,7 @@ from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.experiments import towers
 from xcarbon.experiments.config import Experiment
 from xcarbon.experiments.runs import INHERITED, RunList, prediction
+from xcarbon.io.handles import LOCK, open_netcdf_file
 
 #: Dimension and function of the additional scores.
 _FURTHER = {"extremes": ("condition", score_conditions), "time-scales": ("scale", score_time_scales)}
@@ -235,5 +236,5 @@ def is_current(experiment: Experiment, plan: RunList) -> bool:
     """Return whether the file of results is of these runs, hours and scores."""
     if not experiment.results.exists():
         return False
-    with xr.open_dataset(experiment.results) as results:
+    with LOCK, open_netcdf_file(experiment.results) as results:
         return bool(results.attrs.get("key") == _key(experiment, plan))

@@ -14,7 +14,6 @@ import functools
 import os
 import shutil
 import tempfile
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -349,14 +348,11 @@ def _open(path: PathLike, chunks: Any, block: slice | None = None) -> xr.Dataset
     With a ``block`` of stamps, read the sums of some cells at these stamps.
     """
     try:
-        with warnings.catch_warnings():
-            # Zarr stores from other software may have no consolidated metadata.
-            warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
-            engine = "zarr" if os.path.isdir(path) else None
-            file = open_file(path, chunks=chunks, engine=engine)
+        engine = "zarr" if os.path.isdir(path) else None
+        file = open_file(path, chunks=chunks, engine=engine)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path}: the file cannot be opened as NetCDF or Zarr ({error})") from error
     named = {
         short: file[name] for short, names in _SOURCES.items() for name in (names[0], short) if name in file

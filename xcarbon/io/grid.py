@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from xcarbon.core.errors import FileFormatError, StoreError, VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
-from xcarbon.io.handles import open_file
+from xcarbon.io import handles
 from xcarbon.io.regions import in_regions, write_store
 from xcarbon.io.store import as_opened
 
@@ -84,14 +83,11 @@ def open_grid(path: PathLike) -> xr.Dataset:
 def open_lazily(path: PathLike, **settings: Any) -> xr.Dataset:
     """Open any Zarr store or NetCDF file, by default in its own chunks."""
     try:
-        with warnings.catch_warnings():
-            # Stores of other software may lack the index that opens them in one read.
-            warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
-            engine = None if os.path.isfile(path) else "zarr"
-            return open_file(path, **{"engine": engine, "chunks": {}, "decode_coords": "all"} | settings)
+        engine = None if os.path.isfile(path) else "zarr"
+        return handles.open_file(path, **{"engine": engine, "chunks": {}, "decode_coords": "all"} | settings)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file or Zarr store {path}") from None
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path} cannot be opened as NetCDF or Zarr: {error}") from error
 
 
@@ -163,5 +159,5 @@ def write_file(ds: xr.Dataset, path: Path) -> None:
         for name, array in ds.data_vars.items()
         if array.chunks
     }
-    with replacing(path) as temporary, progress_bar("writing"):
-        ds.to_netcdf(temporary, encoding=encoding)
+    with replacing(path, ds.nbytes) as temporary, progress_bar("writing"):
+        handles.write_file(ds, temporary, encoding)

@@ -24,6 +24,7 @@ from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, Time
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_stamps, steps_per_day
 from xcarbon.core.variables import LIMITS
+from xcarbon.io.handles import LOCK, open_netcdf_file, write_file
 from xcarbon.io.store import CHUNK, check_towers
 from xcarbon.prep.limits import apply_limits_to_column
 
@@ -87,8 +88,8 @@ def write_netcdf(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> 
     ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.netcdf.write_netcdf")
     whole = {"site": 1, **{dim: -1 for dim in ds.dims if dim != "site"}}
     ds = ds.chunk(whole).assign_coords(ds.coords)
-    with replacing(path) as temporary, progress_bar("writing"):
-        ds.to_netcdf(temporary, encoding=_encoding(ds))
+    with replacing(path, ds.nbytes) as temporary, progress_bar("writing"):
+        write_file(ds, temporary, _encoding(ds))
     return path
 
 
@@ -139,8 +140,8 @@ def write_sites(ds: xr.Dataset, folder: PathLike, *, overwrite: bool = False) ->
     with progress_bar("writing"):
         for index, path in enumerate(paths):
             tower = _to_utc(_trim(ds.isel(site=index).load()))
-            with replacing(path) as temporary:
-                tower.to_netcdf(temporary, encoding=_encoding(tower))
+            with replacing(path, tower.nbytes) as temporary:
+                write_file(tower, temporary, _encoding(tower))
     return paths
 
 
@@ -254,11 +255,18 @@ def open_netcdf(path_or_paths: PathLike | Iterable[PathLike]) -> xr.Dataset:
 
 def _open(path: PathLike) -> xr.Dataset:
     """Open a file, convert its time to local standard time, and load its coordinates, with a dim ``site``."""
+    # Other handles of the file must not be closed before its strings are loaded; see xcarbon.io.handles.
+    with LOCK:
+        return _labelled(path)
+
+
+def _labelled(path: PathLike) -> xr.Dataset:
+    """Open a file as :func:`_open` does, while the lock of NetCDF is held."""
     try:
-        ds = xr.open_dataset(path, cache=False, decode_coords="all")
+        ds = open_netcdf_file(path, cache=False, decode_coords="all")
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path} cannot be opened as NetCDF: {error}") from error
     lacks = [name for name in ("site", "time") if name not in ds.variables]
     if lacks or ds["time"].dims != ("time",):

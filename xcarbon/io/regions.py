@@ -21,10 +21,12 @@ from dask.array.core import slices_from_chunks
 from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
+from zarr.codecs import ZstdCodec
 
-from xcarbon.core.atomic import replacing
+from xcarbon.core.atomic import naming_full_disk, replacing
 from xcarbon.core.options import OPTIONS, progress_bar
-from xcarbon.core.workers import connected_client
+from xcarbon.core.workers import connected_client, finished_threads
+from xcarbon.io import counts
 
 Arrays = Mapping[Hashable, tuple[tuple[Hashable, ...], NDArray[Any]]]
 
@@ -46,11 +48,16 @@ def write_template(ds: xr.Dataset, store: Path) -> None:
             empty[name] = array.copy(data=da.zeros_like(array.data, chunks=-1))
             chunks = tuple(sizes[0] for sizes in array.chunks)
             empty[name].encoding = {"chunks": chunks} | array.encoding
+    template = ds.assign(empty).copy()
+    for variable in template.variables.values():
+        # By default only the index of a shard has a checksum, and a damaged chunk may read as other values.
+        variable.encoding = {"compressors": (ZstdCodec(checksum=True),)} | variable.encoding
     with warnings.catch_warnings():
         # Zarr has not standardised strings yet, nor the index that opens a store in one read.
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
-        ds.assign(empty).to_zarr(store, mode="w", zarr_format=3, consolidated=True, compute=False)
+        template.to_zarr(store, mode="w", zarr_format=3, consolidated=True, compute=False)
+    counts.create(ds, store)
 
 
 def write_region(arrays: Arrays, store: Path, region: Mapping[Hashable, slice]) -> None:
@@ -58,9 +65,9 @@ def write_region(arrays: Arrays, store: Path, region: Mapping[Hashable, slice]) 
     # Attributes and coordinates are in the template; writing them here would be a race.
     values = xr.Dataset(arrays)
     whole = {str(dim): region.get(dim, slice(0, size)) for dim, size in values.sizes.items()}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
-        values.to_zarr(store, mode="r+", region=whole)
+    values.to_zarr(store, mode="r+", region=whole)
+    if counts.are_recorded(store):
+        counts.record(arrays, store, region["site"])
 
 
 def write_regions(ds: xr.Dataset, store: Path, what: str, done: Path | None = None) -> None:
@@ -68,8 +75,8 @@ def write_regions(ds: xr.Dataset, store: Path, what: str, done: Path | None = No
     tasks = list(_tasks(ds, store, done))
     client = connected_client()
     if client is None:
-        with progress_bar(what):
-            dask.compute(*tasks)
+        with progress_bar(what), finished_threads() as settings:
+            dask.compute(*tasks, **settings)
     else:
         _compute_on(client, tasks, what)
     remove_partial_files(store)
@@ -120,22 +127,31 @@ def remove_partial_files(store: Path) -> None:
 
 def write_store(ds: xr.Dataset, path: Path) -> None:
     """Write template and regions to a hidden folder, and move it to ``path`` when it is complete."""
-    with replacing(path) as folder:
+    with replacing(path, ds.nbytes) as folder:
         write_template(ds, folder)
         write_regions(ds, folder, "writing")
 
 
-def resume(ds: xr.Dataset, work: Path, name: str, what: str) -> Path:
-    """Write the regions that an earlier call with the same ``name`` has not written; return the store."""
+def resume(ds: xr.Dataset, path: Path, work: Path, name: str, what: str) -> Path:
+    """Write the regions that an earlier call with the same ``name`` has not written; return the store.
+
+    The store lies in the folder ``work``. Errors of a full disk name ``path``, to which it will be moved.
+    """
     # Each name has a subfolder of its own, because tasks of a stopped call may still be writing.
     here = work / name
     for other in work.glob("*"):
         if other != here:
             shutil.rmtree(other, ignore_errors=True)
     store, done = here / "store", here / "done"  # ``done`` has an empty file for each complete region
-    if not store.exists():
-        with replacing(here) as folder:
-            write_template(ds, folder / store.name)
-            (folder / done.name).mkdir()
-    write_regions(ds, store, what, done)
+    with naming_full_disk(path, ds.nbytes, kept=work):
+        try:
+            if not store.exists():
+                with replacing(here, ds.nbytes, path) as folder:
+                    write_template(ds, folder / store.name)
+                    (folder / done.name).mkdir()
+            write_regions(ds, store, what, done)
+        except Exception:
+            if not any(done.glob("*")):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
     return store

@@ -25,6 +25,7 @@ from xcarbon.core.variables import SATELLITE
 from xcarbon.io import appeears
 from xcarbon.io.appeears import group, parse_dates, to_numbers
 from xcarbon.io.composites import GOOD, MONTH, SEASONAL, Composites, centre, compose, merge, month_centre
+from xcarbon.io.handles import LOCK, open_netcdf_file
 
 PathLike = str | os.PathLike[str]
 
@@ -182,7 +183,7 @@ def is_satellite(path: PathLike) -> bool:
         if path.endswith((".csv", ".csv.gz")):
             return bool(appeears.columns_of(_header(path)))
         if path.endswith((".nc", ".nc4")):
-            with xr.open_dataset(path, decode_times=False) as ds:
+            with LOCK, open_netcdf_file(path, decode_times=False) as ds:
                 return bool(_names(ds))
     except (OSError, ValueError):
         return False
@@ -304,7 +305,7 @@ def _read_netcdf(
 ) -> tuple[list[Composites], list[_Cycle], dict[str, Any]]:
     """Read the composites and mean seasonal cycles of a NetCDF file, and its global attributes."""
     try:
-        with xr.open_dataset(path) as opened:
+        with LOCK, open_netcdf_file(path) as opened:
             names = _names(opened)
             companions = [f"{name}{suffix}" for name in names.values() for suffix in (QC, LENGTH)]
             ds = opened[[*names.values(), *(name for name in companions if name in opened)]].load()

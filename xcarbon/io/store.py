@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from xcarbon.core.atomic import check_free
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import StoreError
 from xcarbon.core.validation import check_no_half_hours
+from xcarbon.io.chunks import open_zarr
 from xcarbon.io.regions import in_regions, write_store
 
 #: Chunk sizes of a store: one year of hours, one year of days.
@@ -53,11 +53,8 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     2
     """
     try:
-        with warnings.catch_warnings():
-            # Stores of other software may lack the index that opens them in one read.
-            warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
-            ds = xr.open_zarr(path, chunks={}, decode_coords="all")
-    except (OSError, KeyError, ValueError) as error:
+        ds = open_zarr(path, decode_coords="all")
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from xcarbon.core.atomic import move_into_place
+from xcarbon.core.atomic import move_into_place, naming_full_disk
 from xcarbon.core.errors import FileFormatError, StoreError
 from xcarbon.core.workers import executor, map_unordered
 from xcarbon.io.badm import Metadata
@@ -158,7 +158,8 @@ def build(
             if not plan.towers:
                 reasons = "; ".join(str(problem) for problem in problems[:3])
                 raise StoreError(f"there is no tower to build in {raw}{reasons and f': {reasons}'}")
-            failed, wrong = _build_towers(plan, store, pool, built, strict=strict)
+            with naming_full_disk(store, kept=_work(store)):
+                failed, wrong = _build_towers(plan, store, pool, built, strict=strict)
             problems += wrong
             is_complete = not failed
             plan = plan.without(failed)
@@ -176,12 +177,16 @@ def _build_towers(
     plan: Plan, store: Path, pool: Executor, built: set[str], *, strict: bool
 ) -> tuple[set[str], list[Problem]]:
     """Build all towers of a plan, and return those that failed and why; add new towers to ``built``."""
-    template, work = make_template(plan), store.with_name(f".{store.name}.building")
+    template, work = make_template(plan), _work(store)
     prints = [plan.fingerprint(index) for index in range(len(plan.towers))]
     if is_current(template, prints, store):
         _clear(work)
         return set(), _known_problems(store, template.sites)
-    prepare(template, work)
+    try:
+        prepare(template, work)
+    except OSError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
     earlier = tuple(path for path in (*stale(work), store) if path.exists())
     columns = zip(plan.towers, plan.sites, plan.rasters, prints, plan.satellite, strict=True)
     tasks = [Task(work, earlier, template.layout, index, *of) for index, of in enumerate(columns)]
@@ -199,6 +204,11 @@ def _build_towers(
         problems += _known_problems(work, template.sites)
         _finish(work, store, template.sites)
     return failed, problems
+
+
+def _work(store: Path) -> Path:
+    """Return the folder in which a store is built until it is complete."""
+    return store.with_name(f".{store.name}.building")
 
 
 def _refuse(problems: Sequence[Problem], strict: bool) -> None:

@@ -19,6 +19,7 @@ from xcarbon._version import __version__
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import StoreError
+from xcarbon.io import counts
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.modis import patches as modis
 from xcarbon.io.modis.patches import Patches
@@ -327,6 +328,7 @@ def _link(task: Task, folder: Path, index: int) -> None:
         old, new = (at / name / "c" / str(i) for at, i in ((folder, index), (task.work, task.index)))
         if old.exists():
             shutil.copytree(old, new, copy_function=_link_or_copy, dirs_exist_ok=True)
+    counts.copy(folder, index, task.work, task.index)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -107,7 +107,7 @@ def predict_to(
     prediction = conventions.log(prediction, f"xcarbon.predict_to, {prediction[target].attrs['source']}")
     work = path.with_name(f".{path.name}.predicting")
     with resumable("predicting"):
-        store = resume(prediction, work, name, "predicting")
+        store = resume(prediction, path, work, name, "predicting")
         if path.suffix == ".zarr":
             move_into_place(store, path)
         elif is_grid:

@@ -24,10 +24,12 @@ from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_no_half_hours, suggestion
 from xcarbon.core.variables import SATELLITE, TARGETS, VARIABLES
+from xcarbon.io.handles import LOCK, write_file
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.split import distances
 from xcarbon.prep.sun import Times
 from xcarbon.quality.plausibility import Array, Finding, Severity, TowerRecord, longest_run, run_checks
+from xcarbon.quality.storage import stored_values
 
 __all__ = ["Finding", "Report", "cf_findings", "check"]
 
@@ -135,6 +137,10 @@ def check(ds: xr.Dataset) -> Report:
         :mod:`xcarbon.quality.plausibility`. Hourly data that was submitted as half-hourly is found if there
         is a coordinate ``equal_halves (site)``, as in the stores of :func:`xcarbon.build`.
 
+        If ``ds`` was opened from a store, its files are also read: a variable that cannot be read at a tower,
+        or that has another number of values than were written, is an error of the topic ``store``, and is
+        left out of the other checks of this tower. Stores record these numbers when they are written.
+
     Raises
     ------
     VariableError
@@ -162,15 +168,26 @@ def check(ds: xr.Dataset) -> Report:
     check_no_half_hours(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     if "site" not in ds.dims:
         ds = ds.expand_dims("site")
+    stored = stored_values(ds)
+    damaged: dict[str, list[str]] = defaultdict(list)  # the variables of a tower that are not read again
+    for finding in stored:
+        if finding.severity == "error":
+            damaged[finding.site].append(finding.variable)
     time = dask.delayed(ds["time"].values)
     day = dask.delayed(ds["day"].values if "day" in ds.coords else np.array([], "datetime64[ns]"))
-    towers = [dask.delayed(_examine)(*_parts(ds.isel(site=i)), time, day) for i in range(ds.sizes["site"])]
-    pairs = _neighbours(ds)
+    towers = [
+        dask.delayed(_examine)(
+            *_parts(ds.isel(site=i).drop_vars(damaged[str(site)], errors="ignore")), time, day
+        )
+        for i, site in enumerate(ds["site"].values)
+    ]
+    whole = [not damaged[str(site)] for site in ds["site"].values]
+    pairs = [(i, j) for i, j in _neighbours(ds) if whole[i] and whole[j]]
     runs = [dask.delayed(_equal_hours)(*(_fingerprint(ds, i) for i in pair)) for pair in pairs]
     with progress_bar("checking"):
         examined, runs = dask.compute(towers, runs)
     rows, findings = zip(*examined, strict=True)
-    found = [*cf_findings(ds), *_metadata(ds), *itertools.chain(*findings), *_twins(ds, pairs, runs)]
+    found = [*stored, *cf_findings(ds), *_metadata(ds), *itertools.chain(*findings), *_twins(ds, pairs, runs)]
     found.sort(key=lambda finding: (_SEVERITIES.index(finding.severity), finding.topic))
     return Report(tuple(found), _coverage(ds, rows))
 
@@ -191,7 +208,7 @@ def cf_findings(ds: xr.Dataset) -> list[Finding]:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "towers.nc")
-        _skeleton(ds).to_netcdf(path)
+        write_file(_skeleton(ds), path, {})
         return cf_findings_in_file(path)
 
 
@@ -216,7 +233,7 @@ def cf_findings_in_file(path: Path) -> list[Finding]:
     CheckSuite.load_all_available_checkers()
     _, *others = appendix_f.grid_mapping_dict17["sinusoidal"]
     fixed = {"sinusoidal": [("longitude_of_projection_origin",), *others]}
-    with mock.patch.dict(appendix_f.grid_mapping_dict17, fixed), netCDF4.Dataset(path) as file:
+    with LOCK, mock.patch.dict(appendix_f.grid_mapping_dict17, fixed), netCDF4.Dataset(path) as file:
         ((results, crashed),) = CheckSuite().run_all(file, ["cf:1.11"]).values()
     found = [
         Finding("error" if result.weight == BaseCheck.HIGH else "warning", "CF", message)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.errors import FileFormatError
 from xcarbon.core.variables import REFLECTANCE_BANDS
+from xcarbon.io.handles import LOCK, open_netcdf_file
 from xcarbon.io.hdf4 import open_hdf4
 from xcarbon.io.modis.grid import MODIS_RADIUS, PIXEL_SIZE, grid_position
 from xcarbon.io.modis.names import PRODUCTS, Name, find_product, named_layers
@@ -285,22 +286,14 @@ def _open_subsets(path: str, ds: xr.Dataset) -> list[Raster]:
 def _netcdf(path: str) -> Iterator[xr.Dataset]:
     """Open a NetCDF file without unpacking values.
 
-    The NetCDF library is not thread-safe. xarray locks the reading of values but not the opening of files, so
-    this function holds the lock for both; tasks can then open files while others are written.
+    The lock of NetCDF is held in the block, so that tasks can read files while others are written.
     """
     import rioxarray  # noqa: F401 - registers .rio
-    from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
     with (
-        NETCDF4_PYTHON_LOCK,
-        xr.open_dataset(
-            path,
-            engine="netcdf4",
-            lock=False,
-            mask_and_scale=False,
-            decode_times=False,
-            decode_coords="all",
-            cache=False,
+        LOCK,
+        open_netcdf_file(
+            path, mask_and_scale=False, decode_times=False, decode_coords="all", cache=False
         ) as ds,
     ):
         yield ds

@@ -1,0 +1,45 @@
+"""Tests of NetCDF files on several threads."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from xcarbon.io.handles import LOCK
+
+ROUNDS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import xcarbon
+from xcarbon.io.netcdf import open_netcdf, write_netcdf
+from xcarbon.testing import synthetic_towers
+
+xcarbon.set_options(progress=False)
+ds = synthetic_towers(2, patches=False, variables=["NEE"]).isel(time=slice(200)).compute()
+
+def write_and_open(number):
+    path = write_netcdf(ds.chunk(site=1), f"{sys.argv[1]}/{number}.nc")
+    return open_netcdf(path)["NEE"].load().equals(ds["NEE"])
+
+with ThreadPoolExecutor(6) as pool:
+    print(all(pool.map(write_and_open, range(40))))
+"""
+
+
+def test_files_are_written_and_opened_on_threads(tmp_path):
+    # Without the lock HDF5 crashes the process, so that this runs in another one.
+    done = subprocess.run(
+        [sys.executable, "-c", ROUNDS, tmp_path], capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.strip() == "True", done.stderr[-2000:]
+
+
+def test_one_thread_acquires_the_lock_several_times_and_others_wait():
+    assert pickle.loads(pickle.dumps(LOCK)) is LOCK
+    with ThreadPoolExecutor(1) as pool, LOCK, LOCK:
+        assert not pool.submit(LOCK.acquire, blocking=False).result()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(LOCK.acquire, blocking=False).result()
+        pool.submit(LOCK.release).result()

@@ -1,0 +1,89 @@
+"""Open Zarr stores so that a chunk that cannot be read is reported with its store, variable and place.
+
+The checksum of a chunk is verified when it is read, by a task on any thread or worker, where the error of the
+codec ("stored and computed checksum do not match") names nothing. The arrays are therefore wrapped when the
+store is opened. The Dask graph stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.backends.zarr import ZarrBackendEntrypoint
+from xarray.core import indexing
+
+from xcarbon.core.errors import StoreError
+
+PathLike = str | os.PathLike[str]
+
+
+def open_zarr(path: PathLike, **settings: Any) -> xr.Dataset:
+    """Open a Zarr store as ``xarray.open_zarr`` does, by default in its own chunks."""
+    settings = dict[str, Any](engine=_ZarrBackend, chunks={}) | settings
+    try:
+        return xr.open_dataset(path, consolidated=True, **settings)
+    except ValueError:
+        # Stores of other software may lack the index that opens them in one read.
+        return xr.open_dataset(path, consolidated=False, **settings)
+
+
+class _ZarrBackend(ZarrBackendEntrypoint):
+    """The Zarr backend of xarray, with arrays that name themselves in errors."""
+
+    def open_dataset(self, filename_or_obj: Any, **settings: Any) -> xr.Dataset:
+        """Open a store; see :func:`xarray.open_dataset`."""
+        ds, path = super().open_dataset(filename_or_obj, **settings), str(filename_or_obj)
+        return ds.assign({name: _named(array, str(name), path) for name, array in ds.variables.items()})
+
+
+def _named(array: xr.Variable, name: str, path: str) -> xr.Variable:
+    """Wrap a lazy variable of a store."""
+    data = indexing.LazilyIndexedArray(_NamedArray(array, name, path))
+    return xr.Variable(array.dims, data, array.attrs, array.encoding)
+
+
+class _NamedArray(BackendArray):
+    """A variable of a store that is read on indexing, and named in the error if it cannot be read."""
+
+    def __init__(self, array: xr.Variable, name: str, path: str) -> None:
+        self._array, self._name, self._path = array, name, path
+        self.dtype, self.shape = array.dtype, array.shape
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        try:
+            return np.asarray(self._array[key].values)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise StoreError(
+                f"{self._path}: {self._name}{self._place(key)} cannot be read ({error}), because a file "
+                "of the store is damaged or not accessible: run xcarbon check STORE to list all damaged "
+                "variables, and copy or build the store again"
+            ) from error
+
+    def _place(self, key: tuple[Any, ...]) -> str:
+        """Name the sites that a key selects, or else its indices along each dimension."""
+        selected = dict(zip(map(str, self._array.dims), key, strict=True))
+        if "site" in selected and self._name != "site":
+            try:
+                sites: Any = zarr.open_array(self._path, path="site", mode="r")[:]
+                found = np.atleast_1d(sites[selected["site"]])
+            except Exception:  # this must not hide the first error
+                return ""
+            names = ", ".join(map(str, found[:3])) + (", ..." if found.size > 3 else "")
+            return f" at the site{'s' * (found.size > 1)} {names}"
+        parts = [
+            f"{dim} {part.start or 0}:{size if part.stop is None else part.stop}"
+            for (dim, part), size in zip(selected.items(), self.shape, strict=True)
+            if isinstance(part, slice)
+        ]
+        return f" in [{', '.join(parts)}]" if parts else ""
