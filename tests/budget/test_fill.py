@@ -9,14 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.budget.samples import DARK, LIGHT, light_model, towers
-from tests.training.test_streaming import TINY
 from xcarbon import open_netcdf
 from xcarbon.budget import fill, gapfill
 from xcarbon.core.errors import MetadataError, ModelError, OptionError, TimestampError, VariableError
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.testing import raise_on_compute
 from xcarbon.training import fit
-from xcarbon.training.checkpoints import RunFolder
 
 NAMES = ["NEE", "NEE_QC", "NEE_FILLED", "NEE_MODEL", "NEE_SE", "NEE_MODEL_SE"]
 
@@ -48,7 +46,7 @@ def test_measured_hours_are_untouched_and_filled_are_exactly_the_others(days, se
     ds["SW_IN"] = ds["SW_IN"].where(rng.random(values.shape) < 0.7)
     if codes:
         ds["NEE_QC"] = ("site", "time"), quality.astype(codes)
-    filled = gapfill(ds, model=light_model(), max_qc=max_qc).compute()
+    filled = gapfill(ds, model=light_model(), adapt=False, max_qc=max_qc).compute()
 
     measured = np.isfinite(values) & ((quality <= max_qc) | (codes is None))
     predicted = np.isfinite(filled["NEE_MODEL"].values)
@@ -67,14 +65,14 @@ def test_measured_hours_are_untouched_and_filled_are_exactly_the_others(days, se
 
 def test_the_spread_is_the_model_s_in_filled_hours_and_random_in_measured_ones():
     ds = towers(1).assign(NEE_RANDUNC=0.1 * abs(towers(1)["NEE"]))
-    filled = gapfill(ds, model=light_model()).compute()
+    filled = gapfill(ds, model=light_model(), adapt=False).compute()
     measured = filled["NEE_FILLED"] == 0
     spread = xr.where(ds["SW_IN"] > 0, LIGHT, DARK).compute()
     filled_hours = filled["NEE_FILLED"] == 1
     assert (filled["NEE_SE"] == spread).where(filled_hours, True).all()
     assert (filled["NEE_SE"] == ds["NEE_RANDUNC"]).where(measured, True).all()
     assert filled["NEE_MODEL_SE"].where(measured).notnull().sum() > 1000
-    unknown = gapfill(ds.drop_vars("NEE_RANDUNC"), model=light_model())["NEE_SE"]
+    unknown = gapfill(ds.drop_vars("NEE_RANDUNC"), model=light_model(), adapt=False)["NEE_SE"]
     assert unknown.where(measured).isnull().all()
 
 
@@ -82,7 +80,7 @@ def test_it_is_lazy_and_chunks_do_not_matter(trees):
     ds = towers()
     for model in (light_model(), trees, "mds"):
         with raise_on_compute():
-            filled = gapfill(ds, model=model)
+            filled = gapfill(ds, model=model, adapt=False)
         assert all(array.chunks for array in filled.data_vars.values())
     chopped = gapfill(ds.chunk(time=1000).assign_coords(ds.coords), model="mds").compute()
     xr.testing.assert_equal(chopped, filled.compute())
@@ -90,9 +88,11 @@ def test_it_is_lazy_and_chunks_do_not_matter(trees):
 
 def test_a_tower_alone_is_filled_as_among_others():
     ds = towers()
-    alone = gapfill(ds.isel(site=1), model=light_model())
+    alone = gapfill(ds.isel(site=1), model=light_model(), adapt=False)
     assert alone["NEE"].dims == ("time",)
-    xr.testing.assert_equal(alone.compute(), gapfill(ds, model=light_model()).isel(site=1).compute())
+    xr.testing.assert_equal(
+        alone.compute(), gapfill(ds, model=light_model(), adapt=False).isel(site=1).compute()
+    )
 
 
 def test_sampled_hours_have_the_quality_of_the_sample():
@@ -106,14 +106,14 @@ def test_sampled_hours_have_the_quality_of_the_sample():
 
 def test_what_a_model_filled_counts_nowhere_as_measured():
     ds = towers()
-    filled = gapfill(ds, model=light_model())
+    filled = gapfill(ds, model=light_model(), adapt=False)
     assert fill.FILLED_QUALITY.flag_meanings[4] == "filled_by_model"
     again = filled.carbon.score(filled["NEE"], by="site", max_qc=3)["n"]
     assert (again == (filled["NEE_FILLED"] == 0).sum("time")).all()
 
 
 def test_without_spread_nothing_is_said_of_errors(trees, tmp_path):
-    filled = gapfill(towers(), model=trees.save(tmp_path / "trees"))
+    filled = gapfill(towers(), model=trees.save(tmp_path / "trees"), adapt=False)
     assert list(filled.data_vars) == NAMES[:4]
     first = filled["NEE_FILLED"].isel(time=slice(31)).values  # trees need a window of 32 hours
     assert set(np.unique(first)) == {-1, 0}
@@ -122,7 +122,7 @@ def test_without_spread_nothing_is_said_of_errors(trees, tmp_path):
 def test_it_is_cf_and_survives_a_file(findings, tmp_path):
     ds = towers()
     for model in (light_model(), "mds"):
-        filled = gapfill(ds, model=model)
+        filled = gapfill(ds, model=model, adapt=False)
         assert list(filled.data_vars) == NAMES
         assert findings(filled) == []
     assert filled.attrs["history"].endswith("filled by marginal distribution sampling, xcarbon 0.1.0")
@@ -132,79 +132,7 @@ def test_it_is_cf_and_survives_a_file(findings, tmp_path):
     xr.testing.assert_equal(open_netcdf(path)[NAMES].compute(), filled[NAMES].compute())
 
 
-class Training:
-    """Replace the fine-tuning by trees, and record the trained towers."""
-
-    def __init__(self, trees: CarbonModel) -> None:
-        self.trees, self.calls, self.stop = trees, [], None
-
-    def __call__(self, tower, model, *, target, run_dir, resume, **settings):
-        site = tower["site"].values.item()
-        self.calls.append((site, model, target, resume, settings, tower))
-        if not resume:
-            RunFolder(run_dir).begin({})
-        if site == self.stop:
-            raise KeyboardInterrupt
-        return self.trees
-
-
-@pytest.fixture
-def training(trees, monkeypatch) -> Training:
-    training = Training(trees)
-    monkeypatch.setattr(fill, "fit", training)
-    return training
-
-
-def test_each_tower_is_trained_on_its_measured_hours_alone(training, tmp_path):
-    ds = towers()
-    filled = gapfill(ds, run_dir=tmp_path, max_steps=7)
-    assert [call[:5] for call in training.calls] == [
-        (site, "pretrained", "NEE", False, {"max_steps": 7}) for site in ds["site"].values
-    ]
-    for call in training.calls:
-        tower = call[5]
-        measured = ds.sel(site=tower["site"])
-        xr.testing.assert_equal(
-            tower["NEE"].compute(), measured["NEE"].where(measured["NEE_QC"] == 0).compute()
-        )
-        assert "NEE_QC" not in tower and "TA_QC" in tower
-    xr.testing.assert_equal(filled.compute(), gapfill(ds, model=training.trees).compute())
-
-
-def test_a_tower_that_is_trained_is_not_trained_again(training, tmp_path):
-    ds = towers()
-    training.stop = "SY-002"
-    with pytest.raises(KeyboardInterrupt):
-        gapfill(ds, run_dir=tmp_path)
-    training.stop = None
-    gapfill(ds, run_dir=tmp_path)
-    runs = [(call[0], call[3]) for call in training.calls]
-    assert runs == [("SY-001", False), ("SY-002", False), ("SY-002", True)]
-    gapfill(ds.isel(site=0), run_dir=tmp_path)
-    assert len(training.calls) == 3
-
-
-def test_a_model_of_other_hours_is_not_used(training, tmp_path):
-    ds = towers(1)
-    gapfill(ds, run_dir=tmp_path)
-    fewer = ds.assign(NEE=ds["NEE"].where(ds["time"].dt.month != 3))
-    with pytest.raises(ModelError, match=r"SY-001: .*SY-001 was started with other settings: measured"):
-        gapfill(fewer, run_dir=tmp_path)
-
-
-def test_the_pretrained_model_is_fine_tuned(tmp_path):
-    """Fine-tune for a few steps from a small network that was trained on another tower."""
-    ds = towers(2).isel(time=slice(0, 1500)).load()
-    small = {"length": 64, "batch_size": 4, "max_steps": 3}
-    start = fit(ds.isel(site=[0]), "streaming", run_dir=tmp_path / "start", network=TINY, **small)
-    filled = gapfill(ds.isel(site=[1]), run_dir=tmp_path / "run", start=start, **small)
-    assert list(filled.data_vars) == NAMES
-    assert "fine-tuned" in filled["NEE_MODEL"].attrs["source"]
-    known = filled["NEE_MODEL"].notnull().values
-    assert known.mean() > 0.9
-
-
-def test_what_cannot_be_filled_is_said(trees, training, tmp_path):
+def test_what_cannot_be_filled_is_said(trees):
     ds = towers(1)
     with pytest.raises(VariableError, match=r"filling gaps needs \['NEE'\]"):
         gapfill(ds.drop_vars("NEE"))
@@ -212,8 +140,6 @@ def test_what_cannot_be_filled_is_said(trees, training, tmp_path):
         gapfill(ds, "TA")
     with pytest.raises(ModelError, match="the model predicts NEE, not FCH4"):
         gapfill(ds.assign(FCH4=ds["NEE"].assign_attrs(units="nmol m-2 s-1")), "FCH4", trees)
-    with pytest.raises(OptionError, match=r"\['run_dir', 'seed'\] are settings of the fine-tuning"):
-        gapfill(ds, model="mds", seed=1, run_dir=tmp_path)
     with pytest.raises(OptionError, match="max_qc must be 0 or more"):
         gapfill(ds, model="mds", max_qc=-1)
     with pytest.raises(TimestampError, match="must be hourly"):
@@ -229,7 +155,7 @@ def test_filled_predictors_are_used_by_default():
     ds = towers(1, gaps=False).load()
     ds["SW_IN_QC"][:, 100:200] = 2
     ds["NEE"][:, 100:200] = np.nan
-    filled = gapfill(ds, model=light_model())
+    filled = gapfill(ds, model=light_model(), adapt=False)
     assert filled["NEE"].isel(time=slice(100, 200)).notnull().all()
-    strict = gapfill(ds, model=light_model(), driver_max_qc=None)
+    strict = gapfill(ds, model=light_model(), adapt=False, driver_max_qc=None)
     assert strict["NEE"].isel(time=slice(100, 200)).isnull().all()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
+from xcarbon.budget.adapt import adapted
 from xcarbon.budget.mds import mds
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
-from xcarbon.core.errors import ModelError, OptionError, VariableError
-from xcarbon.core.options import OPTIONS
+from xcarbon.core.errors import VariableError
 from xcarbon.core.validation import check_hourly, check_units, check_variables, steps_per_day
 from xcarbon.core.variables import MDS, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
@@ -25,17 +21,12 @@ from xcarbon.prediction.predict import predict
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.quality import mask_quality
-from xcarbon.training import fit
-from xcarbon.training.checkpoints import RunFolder
 
 #: Quality flags of a filled series: those of marginal distribution sampling, and a higher one for models. It
 #: is above all tolerances in use, so that no model is trained or scored on values from another model.
 FILLED_QUALITY = QualityScheme("filled", (*MDS.flag_meanings, "filled_by_model"))
 #: Suffixes of the other variables of a filled series.
 FILLED, MODEL, RANDOM = "_FILLED", "_MODEL", "_RANDUNC"
-#: Source of predictions that are from more than one model.
-MODELS = "models fine-tuned on the measured hours of each tower"
-
 
 #: Above all quality flags: predictors that were filled from similar hours or from reanalysis are used, too.
 ANY_QC = 9
@@ -48,8 +39,7 @@ def gapfill(
     *,
     max_qc: int = 0,
     driver_max_qc: int | None = ANY_QC,
-    run_dir: str | os.PathLike[str] | None = None,
-    **settings: Any,
+    adapt: bool = True,
 ) -> xr.Dataset:
     """Fill the gaps of a flux.
 
@@ -60,9 +50,8 @@ def gapfill(
     target : str
         Code of the flux.
     model : CarbonModel, path-like or str, optional
-        A trained model, its folder, or the name of a model in the package, which is used for all towers; or
-        ``"mds"`` for marginal distribution sampling, see :func:`xcarbon.budget.mds.sample`. By default the
-        pretrained model of the package is fine-tuned on the measured hours of each tower.
+        A trained model, its folder, or the name of a model in the package; by default the pretrained model of
+        the package. ``"mds"`` for marginal distribution sampling, see :func:`xcarbon.budget.mds.sample`.
     max_qc : int
         Highest quality flag of measured target values; values with a higher flag are replaced. Values without
         a flag (-1, NaN, or no variable ``<target>_QC``) are regarded as measured. The tolerance for the
@@ -71,27 +60,26 @@ def gapfill(
         Highest quality flag of the predictors to use when gaps are predicted; None for the tolerance of the
         model. By default all predictors are used, because a gap of the flux is often one of the weather, too.
         Training and sampling (``"mds"``) are not affected.
-    run_dir : path-like, optional
-        Folder for the fine-tuned models, with one subfolder per tower; by default a new folder in
-        ``xcarbon-runs``. With the same folder, an interrupted run is resumed and a finished one is not
-        repeated.
-    **settings
-        Settings of the fine-tuning such as ``seed``, ``max_steps`` or ``start``, see
-        :func:`xcarbon.training.fit`.
+    adapt : bool
+        Whether to adapt the model to the measured hours of each tower. Boosted trees then predict the flux
+        from the predictions of the model, the satellite series, and the drivers up to 15 days before and
+        after the hour. They are trained when the result is computed, within seconds for each year of a tower.
+        A tower with less than 500 measured hours keeps the predictions of the model.
 
     Returns
     -------
     xarray.Dataset
-        Variables on the dimensions of the target, with CF attributes. If ``ds`` is lazy, only the fine-tuning
-        is computed immediately. For the target ``NEE`` the variables are:
+        Variables on the dimensions of the target, with CF attributes, lazy if ``ds`` is. For the target
+        ``NEE`` the variables are:
 
         - ``NEE``: measured values in measured hours, predictions in the others; NaN without a prediction,
         - ``NEE_QC``: original quality flags of measured hours, 1 to 3 for marginal distribution sampling, 4
           for hours filled by a model,
         - ``NEE_FILLED``: 0 measured, 1 filled, -1 missing,
         - ``NEE_SE``: standard error of each hour; in measured hours ``NEE_RANDUNC`` if it is in ``ds``,
-        - ``NEE_MODEL``, ``NEE_MODEL_SE``: predictions for all hours, including measured ones, and their
-          standard deviation.
+        - ``NEE_MODEL``, ``NEE_MODEL_SE``: predictions for all hours, including measured ones, and the
+          standard deviation of their error. In measured hours, the prediction of an adapted model is from
+          trees that were trained with an artificial gap there.
 
         ``NEE_SE`` and ``NEE_MODEL_SE`` are absent if the model predicts no standard deviation.
 
@@ -104,9 +92,7 @@ def gapfill(
     TimestampError
         If the time axis is not hourly; it may be half-hourly for ``"mds"``.
     ModelError
-        If a model cannot be trained (the message contains the tower), or does not predict the target.
-    OptionError
-        If settings of the fine-tuning are passed together with a model.
+        If the model does not predict the target.
 
     Examples
     --------
@@ -127,59 +113,16 @@ def gapfill(
     check_units(ds, (target,))
     check = steps_per_day if isinstance(model, str) and model == "mds" else check_hourly
     check(ds["time"], str(ds.encoding.get("source", "the Dataset")))
-    if model is not None and (settings or run_dir is not None):
-        given = sorted([*settings, *(["run_dir"] if run_dir is not None else [])])
-        raise OptionError(
-            f"{given} are settings of the fine-tuning, which is not done for a given model: remove them or it"
-        )
     measured = mask_quality(ds, [target], max_qc)[target]
-    if model is None:
-        new = f"xcarbon-runs/gapfill-{target}-{dt.datetime.now():%Y%m%d-%H%M%S}"
-        prediction = _fine_tuned(ds, measured, Path(run_dir or new), settings, driver_max_qc)
-    elif isinstance(model, str) and model == "mds":
+    if isinstance(model, str) and model == "mds":
         prediction = mds(ds, target, max_qc=max_qc)
     else:
-        prediction = _predicted(ds, target, pretrained.load(model), driver_max_qc)
+        trained = pretrained.default(target) if model is None else pretrained.load(model)
+        if adapt:
+            prediction = adapted(ds, measured, trained, driver_max_qc)
+        else:
+            prediction = _predicted(ds, target, trained, driver_max_qc)
     return _fill(ds, measured, prediction)
-
-
-def _fine_tuned(
-    ds: xr.Dataset, measured: xr.DataArray, run_dir: Path, settings: dict[str, Any], max_qc: int | None
-) -> xr.Dataset:
-    """Predict each tower with a model that is fine-tuned on its measured hours."""
-    target = str(measured.name)
-    # The flags are dropped because the tolerance of the target is applied already; fit has one for
-    # predictors.
-    known = ds.assign({target: measured}).drop_vars(f"{target}{QC}", errors="ignore")
-    if "site" not in ds.dims:
-        return _predicted(known, target, _tower_model(known, target, run_dir, settings), max_qc)
-    predictions = []
-    for site in tqdm(range(ds.sizes["site"]), desc="towers", unit="tower", disable=not OPTIONS["progress"]):
-        tower = known.isel(site=[site])
-        model = _tower_model(tower, target, run_dir, settings)
-        predictions.append(_predicted(tower, target, model, max_qc).reset_coords(drop=True))
-    return xr.concat(predictions, dim="site", join="exact", combine_attrs="drop_conflicts")
-
-
-def _tower_model(tower: xr.Dataset, target: str, run_dir: Path, settings: dict[str, Any]) -> CarbonModel:
-    """Fine-tune a model on one tower, resume its training, or load it if it is complete."""
-    site = str(tower["site"].values.item()) if "site" in tower.coords else "tower"
-    folder, training = RunFolder(run_dir / site), RunFolder(run_dir / site / "training")
-    # A model that was trained on other hours, for example without artificial gaps, must not be reused.
-    measured = hashlib.sha256(tower[target].values.tobytes()).hexdigest()
-    inputs = {"target": target, "measured": measured}
-    try:
-        folder.check(inputs, resume=folder.exists)
-        if not folder.exists:
-            folder.begin(inputs)
-        if not folder.model.exists():
-            model = fit(
-                tower, "pretrained", target=target, run_dir=training.path, resume=training.exists, **settings
-            )
-            model.save(folder.model)
-        return CarbonModel.load(folder.model)
-    except ModelError as error:
-        raise ModelError(f"{site}: {error}") from error
 
 
 def _predicted(ds: xr.Dataset, target: str, model: CarbonModel, max_qc: int | None) -> xr.Dataset:
@@ -215,7 +158,7 @@ def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.
     filled = filled.assign_coords(measured.coords).assign_attrs(ds.attrs)
     provenance = prediction[target].attrs
     _describe(filled, target, provenance)
-    return conventions.apply(filled, history=f"gaps of {target} filled by {provenance.get('source', MODELS)}")
+    return conventions.apply(filled, history=f"gaps of {target} filled by {provenance['source']}")
 
 
 def _describe(filled: xr.Dataset, target: str, provenance: dict[str, Any]) -> None:
@@ -235,7 +178,7 @@ def _describe(filled: xr.Dataset, target: str, provenance: dict[str, Any]) -> No
         "comment": "measured hours: random uncertainty if available; filled hours: spread of the model",
     }
     of_model = {"long_name": f"standard deviation of the error of predicted {name}"}
-    model = {"source": MODELS, **flux, **provenance, "long_name": f"predicted {name}"}
+    model = {**flux, **provenance, "long_name": f"predicted {name}"}
     attrs: dict[str, dict[str, Any]] = {
         "": flux | {"ancillary_variables": " ".join(target + ending for ending in (QC, FILLED, SPREAD))},
         QC: conventions.quality_attrs(target, FILLED_QUALITY),

@@ -1,0 +1,86 @@
+"""Adaptation of a model to the measured hours of a tower."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tests.budget.samples import light_model, towers
+from xcarbon.budget import adapt, artificial_gaps, gapfill
+from xcarbon.evaluation import coverage
+from xcarbon.testing import raise_on_compute
+
+
+@pytest.fixture(scope="module")
+def tower() -> xr.Dataset:
+    return towers(1).load()
+
+
+@pytest.fixture(scope="module")
+def hidden(tower) -> xr.DataArray:
+    return artificial_gaps(tower, "week")
+
+
+@pytest.fixture(scope="module")
+def filled(tower, hidden) -> xr.Dataset:
+    return gapfill(tower.assign(NEE=tower["NEE"].where(~hidden)), model=light_model())
+
+
+def rmse(tower, hours, found):
+    error = (found - tower["NEE"]).where(hours & (tower["NEE_QC"] == 0))
+    return float(np.sqrt((error**2).mean()))
+
+
+def test_it_fills_gaps_better_than_the_model_and_than_sampling(tower, hidden, filled):
+    gaps = tower.assign(NEE=tower["NEE"].where(~hidden))
+    ours = rmse(tower, hidden, filled["NEE"])
+    assert ours < 0.8 * rmse(tower, hidden, gapfill(gaps, model=light_model(), adapt=False)["NEE"])
+    assert ours < rmse(tower, hidden, gapfill(gaps, model="mds")["NEE"])
+
+
+def test_the_spread_is_that_of_the_errors_in_gaps(tower, hidden, filled):
+    truth = tower.assign(NEE=tower["NEE"].where(hidden))
+    found = filled[["NEE_MODEL", "NEE_MODEL_SE"]].rename(NEE_MODEL="NEE", NEE_MODEL_SE="NEE_SE")
+    assert 0.8 < float(coverage(truth, found, max_qc=0)["coverage"].sel(level=0.9).mean()) < 0.98
+
+
+def test_errors_in_measured_hours_are_those_of_gaps(tower, hidden, filled):
+    measured = filled["NEE_FILLED"] == 0
+    assert rmse(tower, measured, filled["NEE_MODEL"]) > 0.7 * rmse(tower, hidden, filled["NEE"])
+
+
+def test_it_is_lazy_and_the_same_for_chunks_and_for_a_tower_alone(tower, filled):
+    two = towers(2)
+    with raise_on_compute():
+        lazy = gapfill(two, model=light_model())
+    alone = gapfill(two.isel(site=1).load(), model=light_model())
+    assert alone["NEE"].dims == ("time",)
+    xr.testing.assert_allclose(lazy.isel(site=1).compute(), alone, rtol=1e-5)
+
+
+def test_a_tower_with_few_hours_keeps_the_model(tower):
+    few = tower.assign(NEE=tower["NEE"].where(tower["time"] < np.datetime64("2010-01-10")))
+    found = gapfill(few, model=light_model())
+    xr.testing.assert_equal(found["NEE"], gapfill(few, model=light_model(), adapt=False)["NEE"])
+
+
+def test_the_source_is_stated(filled):
+    assert filled["NEE_MODEL"].attrs["source"].endswith("adapted to the measured hours of the tower")
+
+
+def test_distance_to_the_nearest_known_hour():
+    known = np.array([0, 0, 1, 0, 0, 0, 1], bool)
+    np.testing.assert_array_equal(adapt.distance(known), [2, 1, 0, 1, 2, 1, 0])
+
+
+def test_no_feature_before_the_record_or_after_it_is_invented():
+    found = adapt.around(np.arange(5.0)[:, np.newaxis])
+    assert found.shape == (5, 12)
+    np.testing.assert_array_equal(found[0, :2], [np.nan, 1])  # the hour before, and after
+
+
+def test_each_hour_is_tested_once():
+    fold = adapt.artificial_folds(20_000)
+    assert len(fold) == 20_000 and set(fold) == set(range(adapt.FOLDS))
+    assert np.bincount(fold).min() > 2_000

@@ -1,0 +1,221 @@
+"""Adaptation of a model to the measured hours of a tower, in seconds, by boosted trees.
+
+A gap has measured hours before and after it, and its weather is known on both sides of each hour. The trees
+read the predictions of a trained model, which is not changed, and the drivers around the hour.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+import xgboost
+from numpy.typing import NDArray
+
+from xcarbon.core.variables import SPREAD, TIME_FEATURES, VARIABLES
+from xcarbon.models.bundle import CarbonModel
+from xcarbon.prediction.predict import predict
+from xcarbon.prep.inputs import model_inputs
+
+Array = NDArray[np.floating[Any]]
+
+#: Fluxes of the same instruments, which are missing when the target is missing.
+TURBULENT = ("H", "LE", "USTAR")
+#: Lags [h] before and after the hour, and lengths [h] of the centred means, of each driver.
+LAGS, LENGTHS = (1, 2, 3, 6), (3, 24, 168, 720)
+#: Lengths [h] of the artificial gaps that test the trees, and number of groups of them.
+GAPS, FOLDS = (3, 36, 288, 720), 4
+#: Limits [h] of the distance to the nearest measured hour, between which the spread has one factor.
+DISTANCES = (6, 24, 72, 200)
+#: Fewest measured hours that a tower needs, and fewest errors for a factor of the spread.
+FEWEST, FEWEST_ERRORS = 500, 100
+#: Share of a normal distribution within 1.645 standard deviations, for the factors of the spread.
+LEVEL, LIMIT = 0.9, 1.645
+TREES = 300
+PARAMETERS = {
+    "max_depth": 5, "eta": 0.05, "min_child_weight": 5, "subsample": 0.5, "colsample_bytree": 0.3,
+    "reg_lambda": 5, "tree_method": "hist", "objective": "reg:squarederror", "nthread": 1,
+}  # fmt: skip
+
+
+def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: int | None) -> xr.Dataset:
+    """Predict a flux by a model that is adapted to each tower, lazily, with one task for each tower.
+
+    The result has the target and, if the model has one, the spread. In measured hours the prediction is from
+    trees that were trained without the hour and its neighbours, so that its error is one of gaps.
+    """
+    target = str(measured.name)
+    max_qc = model.scaler.max_qc if max_qc is None else max_qc
+    fluxes = [target, *(code for code in model.targets if code != target)]
+    names = [target, *([target + SPREAD] if model.has_spread else []), *fluxes[1:]]
+    predicted = xr.merge(
+        [_dataset(predict(ds, code, model, spread=model.has_spread, max_qc=max_qc)) for code in fluxes],
+        combine_attrs="override",
+    )
+    drivers = [
+        code
+        for code, each in VARIABLES.items()
+        if each.bounds is not None and not each.is_target and code not in TURBULENT
+        and (code in TIME_FEATURES or (code in ds and "time" in ds[code].dims))
+    ]  # fmt: skip
+    inputs = model_inputs(ds, drivers, state=model.config.state, max_qc=max_qc)
+    if "site" not in ds.dims:
+        inputs = inputs.squeeze("site")
+    arrays = [
+        predicted[names].to_dataarray("feature").transpose(..., "time", "feature"),
+        inputs["hourly"].rename(variable="feature"),
+        *([inputs["state"]] if "state" in inputs else []),
+    ]
+    plain = [_one_task(array.reset_coords(drop=True).drop_vars("feature")) for array in arrays]
+    plain = [array.rename(feature=f"feature_{number}") for number, array in enumerate(plain)]
+    found = xr.apply_ufunc(
+        functools.partial(_each_tower, has_spread=model.has_spread, hourly=len(drivers)),
+        _one_task(measured.reset_coords(drop=True)),
+        *plain,
+        input_core_dims=[["time"], *(["time", array.dims[-1]] for array in plain)],
+        output_core_dims=[["output", "time"]],
+        dask="parallelized",
+        output_dtypes=[np.float32],
+        dask_gufunc_kwargs={"output_sizes": {"output": 2}},
+        join="exact",
+    )
+    found = found.assign_coords(measured.coords)
+    attrs = predicted[target].attrs
+    source = f"{attrs.get('source', 'a model')}, adapted to the measured hours of the tower"
+    result = xr.Dataset({target: found.isel(output=0).assign_attrs(attrs | {"source": source})})
+    if model.has_spread:
+        result[target + SPREAD] = found.isel(output=1).assign_attrs(predicted[target + SPREAD].attrs)
+    return result
+
+
+def _dataset(prediction: xr.DataArray | xr.Dataset) -> xr.Dataset:
+    return prediction.to_dataset() if isinstance(prediction, xr.DataArray) else prediction
+
+
+def _one_task(array: xr.DataArray) -> xr.DataArray:
+    """Make one chunk of each tower of a lazy array."""
+    if not array.chunks:
+        return array
+    return array.chunk({dim: 1 if dim == "site" else -1 for dim in array.dims})
+
+
+def _each_tower(measured: Array, *features: Array, has_spread: bool, hourly: int) -> NDArray[np.float32]:
+    """Adapt to each tower: ``(..., time), (..., time, F)`` to ``(..., 2, time)``."""
+    result = np.full((*measured.shape[:-1], 2, measured.shape[-1]), np.nan, np.float32)
+    for tower in np.ndindex(measured.shape[:-1]):
+        own = [array[tower] for array in features]
+        drivers = own[1][:, :hourly]
+        spread = own[0][:, 1] if has_spread else None
+        table = np.concatenate([*own, around(np.column_stack([own[0][:, 0], drivers]))], axis=1)
+        result[tower] = adapt(measured[tower], own[0][:, 0], spread, table)
+    return result
+
+
+def around(series: Array) -> Array:
+    """Values before and after each hour, and centred means: ``(hours, V)`` to ``(hours, V x 12)``."""
+    table = pd.DataFrame(series)
+    shifted = [table.shift(sign * lag) for lag in LAGS for sign in (1, -1)]
+    means = [table.rolling(length, center=True, min_periods=1).mean() for length in LENGTHS]
+    return np.concatenate([part.to_numpy(np.float32) for part in (*shifted, *means)], axis=1)
+
+
+def adapt(measured: Array, base: Array, spread: Array | None, features: Array) -> NDArray[np.float32]:
+    """Adapt a model to a tower.
+
+    Parameters
+    ----------
+    measured, base, spread : numpy.ndarray
+        Measured flux, NaN in gaps, and prediction and spread of the model, ``(hours,)``.
+    features : numpy.ndarray
+        What the trees read in addition to the position of the hour in the record, ``(hours, F)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Prediction and spread, ``(2, hours)``. They are those of the model if the tower has less than
+        :data:`FEWEST` measured hours.
+    """
+    known = np.isfinite(measured) & np.isfinite(base)
+    unchanged = np.full_like(base, np.nan) if spread is None else spread
+    if known.sum() < FEWEST:
+        return np.stack([base, unchanged]).astype(np.float32)
+    features = np.column_stack([features, np.arange(len(base)) / 24]).astype(np.float32)
+    fold = artificial_folds(len(base))
+    work: list[Callable[[], Array]] = [
+        functools.partial(_trees, measured, base, features, known & (fold != number), rows, part)
+        for number, rows in [(-1, np.isfinite(base)), *((n, known & (fold == n)) for n in range(FOLDS))]
+        for part in (False, True)
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda job: job(), work))
+    pairs = [(first + second) / 2 for first, second in zip(found[::2], found[1::2], strict=True)]
+    prediction = pairs[0]
+    for tested in pairs[1:]:
+        prediction = np.where(np.isfinite(tested), tested, prediction)
+    if spread is None:
+        return np.stack([prediction, unchanged]).astype(np.float32)
+    nearest = np.full(len(base), np.inf)
+    for number in range(FOLDS):
+        tested = known & (fold == number)
+        nearest[tested] = distance(known & ~tested)[tested]
+    error = np.abs(measured - prediction) / spread
+    calibrated = spread * _factors(error, nearest, np.where(known, nearest, distance(known)))
+    return np.stack([prediction, calibrated]).astype(np.float32)
+
+
+def _trees(
+    measured: Array,
+    base: Array,
+    features: Array,
+    train: NDArray[np.bool_],
+    rows: NDArray[np.bool_],
+    residual: bool,
+) -> Array:
+    """Train trees on some hours, for the flux or the error of the model, and predict other hours."""
+    offset = base if residual else np.zeros_like(base)
+    booster = xgboost.train(
+        PARAMETERS | {"seed": int(residual)},
+        xgboost.DMatrix(features[train], (measured - offset)[train], nthread=1),
+        TREES,
+    )
+    found = np.full(len(base), np.nan)
+    if rows.any():
+        found[rows] = booster.predict(xgboost.DMatrix(features[rows], nthread=1)) + offset[rows]
+    return found
+
+
+def artificial_folds(hours: int) -> NDArray[np.int_]:
+    """Assign stretches of hours, as long as gaps of several kinds, to groups: ``(hours,)``."""
+    rng = np.random.default_rng(0)
+    lengths = rng.choice(GAPS, hours // GAPS[0] + 1)
+    return np.repeat(rng.integers(FOLDS, size=len(lengths)), lengths)[:hours]
+
+
+def distance(known: NDArray[np.bool_]) -> Array:
+    """Distance of each hour to the nearest known hour [h]: ``(hours,)``."""
+    position = np.arange(len(known), dtype=float)
+    before = pd.Series(np.where(known, position, np.nan)).ffill().to_numpy()
+    after = pd.Series(np.where(known, position, np.nan)).bfill().to_numpy()
+    return np.fmin(position - before, after - position)
+
+
+def _factors(error: Array, tested: Array, wanted: Array) -> Array:
+    """Factors of the spread by the distance to the nearest measured hour: ``(hours,)``.
+
+    The 90 % interval with these factors contains 90 % of the errors in artificial gaps. Distances with too
+    few errors have the factor of the next shorter ones.
+    """
+    factors = np.empty(len(DISTANCES) + 1)
+    bins = np.digitize(tested, DISTANCES)
+    known = np.isfinite(error) & np.isfinite(tested)
+    last = np.quantile(error[known], LEVEL) / LIMIT
+    for number in range(len(factors)):
+        own = error[known & (bins == number)]
+        last = factors[number] = np.quantile(own, LEVEL) / LIMIT if own.size >= FEWEST_ERRORS else last
+    return factors[np.digitize(wanted, DISTANCES)]
