@@ -5,6 +5,7 @@ torch, are imported when they are first used.
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from xcarbon import accessor as _accessor  # noqa: F401 - registers Dataset.carbon
@@ -49,6 +50,9 @@ __all__ = [
     "open_store",
     "set_options",
 ]
+
+# Zarr issues it for each store that xarray writes, because the index of a store is not standardised yet.
+warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part of the Zarr format 3")
 
 #: Submodules that are attributes of the package without an import of their own.
 _SUBMODULES = (

@@ -216,9 +216,16 @@ class CarbonAccessor:
         )
 
     @documented_by("evaluation/scores.py:score")
-    def score(self, prediction: xr.DataArray, by: str | None = "igbp", *, max_qc: int = MAX_QC) -> xr.Dataset:
+    def score(
+        self,
+        prediction: xr.DataArray | xr.Dataset,
+        by: str | None = "igbp",
+        *,
+        max_qc: int = MAX_QC,
+        training_towers: str = "warn",
+    ) -> xr.Dataset:
         """Score a prediction against the observations."""
-        return score(self._ds, prediction, by, max_qc=max_qc)
+        return score(self._ds, prediction, by, max_qc=max_qc, training_towers=training_towers)
 
     @documented_by("prediction/explain.py:explain")
     def explain(

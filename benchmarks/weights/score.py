@@ -248,7 +248,9 @@ def calibrated(model: CarbonModel, towers: Sequence[Tower]) -> CarbonModel:
     spread = {code: (factor(towers, number), EXPONENT) for number, code in enumerate(TARGETS)}
     scaler = dataclasses.replace(model.scaler, spread=spread)
     calibration = {"towers": len(towers), "spread": spread, "coverage": covered}
-    provenance = model.provenance | {"name": NAME, "calibration": calibration}
+    nee = score(towers, lambda tower: tower.mean(list(MEMBERS), range(SEEDS))[:, 0])
+    scores = {"of": "NEE at towers left out in five folds", "NSE": nee.hours, "median NSE": nee.median}
+    provenance = model.provenance | {"name": NAME, "calibration": calibration, "scores": scores}
     return dataclasses.replace(model, scaler=scaler, provenance=provenance)
 
 

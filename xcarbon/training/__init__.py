@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from xcarbon.core.errors import ModelError
+from xcarbon.core.spelling import did_you_mean
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, present
 from xcarbon.models.registry import KINDS, resolve, trainable
 from xcarbon.prep.quality import MAX_QC
@@ -157,7 +158,8 @@ def fit(
     True
     """
     if model not in trainable():
-        raise ModelError(f"there is no model {model!r}; the models are {trainable()}")
+        hint = did_you_mean(model, trainable())
+        raise ModelError(f"there is no model {model!r}; the models are {trainable()}{hint}")
     if val is not None and not allow_leakage:
         check_leakage(ds, val, min_distance)
     if bands is None:
