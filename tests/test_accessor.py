@@ -1,29 +1,106 @@
-"""The accessor only delegates, and importing the package stays cheap."""
+"""The accessor only delegates, with the signatures and docstrings of the functions, without their imports."""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
+import pkgutil
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 import xcarbon.accessor
+from xcarbon.models.registry import KINDS, resolve, trainable
 from xcarbon.plotting import CarbonPlot
+from xcarbon.training import fit
+
+TREE = ast.parse(Path(xcarbon.accessor.__file__).read_text())
+(ACCESSOR,) = (node for node in TREE.body if isinstance(node, ast.ClassDef))
+METHODS = [node for node in ACCESSOR.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
+
+
+def function_of(method: ast.FunctionDef):
+    """The function that a method is documented by; None for a property."""
+    for decorator in method.decorator_list:
+        if isinstance(decorator, ast.Call):
+            path, name = decorator.args[0].value.split(":")
+            module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            return pkgutil.resolve_name(f"xcarbon.{module}:{name}")
+    return None
+
+
+FUNCTIONS = {method.name: found for method in METHODS if (found := function_of(method))}
 
 
 def test_every_method_is_one_call():
-    tree = ast.parse(Path(xcarbon.accessor.__file__).read_text())
-    (accessor,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
-    methods = [node for node in accessor.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
-    assert len(methods) >= 7
-    for method in methods:
+    assert len(METHODS) >= 7
+    for method in METHODS:
         work = [node for node in method.body if not isinstance(node, ast.Expr | ast.ImportFrom)]
         assert len(work) == 1, f"{method.name} does more than delegate"
         assert isinstance(work[0], ast.Return)
 
 
-def test_public_methods_are_documented():
-    for name, method in inspect.getmembers(xcarbon.accessor.CarbonAccessor, inspect.isfunction):
-        assert method.__doc__ or name.startswith("_"), name
+def test_every_method_but_plot_is_documented_by_its_function():
+    assert {method.name for method in METHODS} - FUNCTIONS.keys() == {"plot"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_method_has_the_signature_of_its_function(name, towers):
+    """In order, kinds and defaults; annotations name the same types in other words."""
+
+    def parameters(function):
+        return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+    _, *expected = parameters(FUNCTIONS[name])
+    if name == "predict_nee":
+        expected = [each for each in expected if each[0] != "target"]
+    assert parameters(getattr(towers.carbon, name)) == expected
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_method_has_the_docstring_of_its_function(name, towers):
+    found, expected = inspect.getdoc(getattr(towers.carbon, name)), inspect.getdoc(FUNCTIONS[name])
+    sections = re.findall(r"^(\w+)\n---+$", found, re.MULTILINE)
+    assert sections and sections[-1:] == re.findall(r"^(\w+)\n---+$", expected, re.MULTILINE)[-1:]
+    _, _, text = found.partition("Parameters\n----------\n")
+    listed = re.findall(r"^(\S.*?)(?: :.*)?$", text.partition("\n\n")[0], re.MULTILINE)
+    names = {each.lstrip("*") for entry in listed for each in entry.split(", ")}
+    assert names == set(inspect.signature(getattr(towers.carbon, name)).parameters)
+
+
+def test_docstrings_do_not_import_torch():
+    code = (
+        "import inspect, sys, xcarbon.accessor as a\n"
+        "for name in dir(a.CarbonAccessor): inspect.getdoc(getattr(a.CarbonAccessor, name))\n"
+        "assert not {'torch', 'xgboost'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_fit_lists_the_settings_of_each_kind():
+    lines = inspect.getdoc(fit).splitlines()
+    head = next(number for number, line in enumerate(lines) if line.split()[:1] == ["setting"])
+    _, *kinds = lines[head].split()
+    assert {*kinds, "xgboost"} == set(trainable())
+    listed: dict[str, dict[str, str]] = {kind: {} for kind in kinds}
+    for line in lines[head + 2 :]:
+        if "====" in line:
+            break
+        name, *defaults = line.split()
+        for kind, default in zip(kinds, defaults, strict=True):
+            if default != "-":
+                listed[kind][name.strip("`")] = default
+    trees = re.findall(r"``(\w+)=([^`]+)``", "\n".join(lines[head:]))
+    listed["xgboost"] = dict(trees)
+    for kind, found in listed.items():
+        fields = dataclasses.fields(resolve(KINDS[kind].training))
+        expected = {field.name: repr(field.default) for field in fields if field.init}
+        del expected["seed"]  # a parameter of fit
+        assert found == expected, kind
 
 
 def test_plot_is_bound_to_the_dataset(towers):

@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import xcarbon
+
 ROOT = Path(__file__).parents[1]
 MAIN_JOB = 'pip install -c constraints.txt ".[plot]" && xcarbon demo'
 TESTS = 'pip install -c constraints.txt -e ".[plot,test]" && pytest -n 2'
@@ -85,3 +87,10 @@ def test_all_names_are_found_when_they_are_first_used() -> None:
     code = "import xcarbon; print(*(name for name in xcarbon.__all__ if not hasattr(xcarbon, name)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_dir_lists_public_names_and_submodules_only() -> None:
+    code = "import xcarbon; print(*dir(xcarbon)); all(getattr(xcarbon, name) for name in dir(xcarbon))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    folders = {path.parent.name for path in (ROOT / "xcarbon").glob("*/__init__.py")}
+    assert found.stdout.split() == sorted({*xcarbon.__all__, *folders})

@@ -5,6 +5,7 @@ torch, are imported when they are first used.
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from xcarbon import accessor as _accessor  # noqa: F401 - registers Dataset.carbon
@@ -50,8 +51,25 @@ __all__ = [
     "set_options",
 ]
 
+# Zarr issues it for each store that xarray writes, because the index of a store is not standardised yet.
+warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part of the Zarr format 3")
+
 #: Submodules that are attributes of the package without an import of their own.
-_SUBMODULES = ("budget", "evaluation", "experiments")
+_SUBMODULES = (
+    "budget",
+    "core",
+    "evaluation",
+    "experiments",
+    "io",
+    "models",
+    "pipeline",
+    "plotting",
+    "prediction",
+    "prep",
+    "quality",
+    "testing",
+    "training",
+)
 #: Modules of the names that are imported when they are first used, because they take long to import.
 _MODULES = {
     "CarbonModel": "models.bundle",
@@ -76,3 +94,8 @@ def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names and submodules, also those that are not imported yet."""
+    return sorted({*__all__, *_SUBMODULES})

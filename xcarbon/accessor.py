@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from xcarbon.core.docstrings import documented_by
 from xcarbon.evaluation.scores import score
 from xcarbon.io.store import to_store
 from xcarbon.plotting import CarbonPlot
 from xcarbon.prep.aggregate import aggregate
 from xcarbon.prep.drivers import fill_drivers
+from xcarbon.prep.quality import MAX_QC
 from xcarbon.prep.satellite import join_satellite
 from xcarbon.prep.spikes import despike
 from xcarbon.prep.split import Split, split
@@ -34,30 +37,79 @@ class CarbonAccessor:
     def __init__(self, ds: xr.Dataset) -> None:
         self._ds = ds
 
-    def standardize(self, **settings: Any) -> xr.Dataset:
-        """Turn any CF Dataset into the data model; see :func:`xcarbon.prep.standardize.standardize`."""
+    @documented_by("prep/standardize/__init__.py:standardize")
+    def standardize(
+        self, *, derive: bool = False, utc_offset: float | None = None, **choices: str | None
+    ) -> xr.Dataset:
+        """Turn any CF Dataset into the data model."""
         from xcarbon.prep.standardize import standardize
 
-        return standardize(self._ds, **settings)
+        return standardize(self._ds, derive=derive, utc_offset=utc_offset, **choices)
 
-    def split(self, seed: int = 0, **settings: Any) -> Split:
-        """Split towers into train, val and test sets by IGBP class; see :func:`xcarbon.prep.split.split`."""
-        return split(self._ds, seed, **settings)
+    @documented_by("prep/split.py:split")
+    def split(
+        self,
+        seed: int = 0,
+        *,
+        test: float | None = None,
+        val: float = 0.2,
+        by: str = "igbp",
+        min_distance: float = 1.0,
+    ) -> Split:
+        """Split towers into train, val and test sets by IGBP class."""
+        return split(self._ds, seed, test=test, val=val, by=by, min_distance=min_distance)
 
-    def despike(self, target: str = "NEE", **settings: Any) -> xr.Dataset:
-        """Flag spikes of a flux; see :func:`xcarbon.prep.spikes.despike`."""
-        return despike(self._ds, target, **settings)
+    @documented_by("prep/spikes.py:despike")
+    def despike(
+        self, target: str = "NEE", *, threshold: float = 5.5, mask: bool = False, max_qc: int = 0
+    ) -> xr.Dataset:
+        """Flag spikes of a flux."""
+        return despike(self._ds, target, threshold=threshold, mask=mask, max_qc=max_qc)
 
+    @documented_by("prep/aggregate.py:aggregate")
     def aggregate(self, resolution: str) -> xr.Dataset:
-        """Aggregate hours to days, weeks, months or years; see :func:`xcarbon.prep.aggregate.aggregate`."""
+        """Aggregate hours to days, weeks, months or years."""
         return aggregate(self._ds, resolution)
 
-    def fit(self, model: str = "ecoperceiver", **settings: Any) -> CarbonModel:
-        """Train a model on these towers; see :func:`xcarbon.training.fit`."""
+    @documented_by("training/__init__.py:fit")
+    def fit(
+        self,
+        model: str = "ecoperceiver",
+        *,
+        val: xr.Dataset | None = None,
+        target: str | Sequence[str] = "NEE",
+        variables: Sequence[str] | None = None,
+        bands: Sequence[str] | None = None,
+        state: Sequence[str] | None = None,
+        max_qc: int = MAX_QC,
+        seed: int = 0,
+        run_dir: PathLike | None = None,
+        resume: bool = False,
+        allow_leakage: bool = False,
+        min_distance: float = 1.0,
+        **settings: Any,
+    ) -> CarbonModel:
+        """Train a model on these towers."""
         from xcarbon.training import fit
 
-        return fit(self._ds, model, **settings)
+        return fit(
+            self._ds,
+            model,
+            val=val,
+            target=target,
+            variables=variables,
+            bands=bands,
+            state=state,
+            max_qc=max_qc,
+            seed=seed,
+            run_dir=run_dir,
+            resume=resume,
+            allow_leakage=allow_leakage,
+            min_distance=min_distance,
+            **settings,
+        )
 
+    @documented_by("prediction/predict.py:predict")
     def predict(
         self,
         target: str,
@@ -69,7 +121,7 @@ class CarbonAccessor:
         causal: bool = False,
         applicability: bool = False,
     ) -> xr.DataArray | xr.Dataset:
-        """Predict a flux lazily for every hour; see :func:`xcarbon.prediction.predict.predict`."""
+        """Predict a flux lazily for every hour."""
         from xcarbon.prediction.predict import predict
 
         return predict(
@@ -83,6 +135,7 @@ class CarbonAccessor:
             applicability=applicability,
         )
 
+    @documented_by("prediction/predict.py:predict")
     def predict_nee(
         self,
         model: CarbonModel | PathLike | None = None,
@@ -93,7 +146,7 @@ class CarbonAccessor:
         causal: bool = False,
         applicability: bool = False,
     ) -> xr.DataArray | xr.Dataset:
-        """Predict NEE [umol m-2 s-1] lazily; see :func:`xcarbon.prediction.predict.predict`."""
+        """Predict NEE [umol m-2 s-1] lazily for every hour."""
         return self.predict(
             "NEE",
             model,
@@ -104,62 +157,137 @@ class CarbonAccessor:
             applicability=applicability,
         )
 
+    @documented_by("prediction/predictable.py:predictable")
     def predictable(self, model: CarbonModel, *, max_qc: int | None = None) -> xr.Dataset:
-        """Count hours that are not predicted; see :func:`xcarbon.prediction.predictable.predictable`."""
+        """Count hours that are not predicted, lazily."""
         from xcarbon.prediction.predictable import predictable
 
         return predictable(self._ds, model, max_qc=max_qc)
 
-    def predict_to(self, target: str, model: CarbonModel | PathLike, path: PathLike, **settings: Any) -> Path:
-        """Predict a flux and write it to a file; see :func:`xcarbon.prediction.files.predict_to`."""
+    @documented_by("prediction/files.py:predict_to")
+    def predict_to(
+        self,
+        target: str,
+        model: CarbonModel | PathLike,
+        path: PathLike,
+        *,
+        spread: bool = False,
+        history: xr.Dataset | None = None,
+        causal: bool = False,
+        applicability: bool = False,
+        overwrite: bool = False,
+    ) -> Path:
+        """Predict a flux and write it to a file."""
         from xcarbon.prediction.files import predict_to
 
-        return predict_to(self._ds, target, model, path, **settings)
+        return predict_to(
+            self._ds,
+            target,
+            model,
+            path,
+            spread=spread,
+            history=history,
+            causal=causal,
+            applicability=applicability,
+            overwrite=overwrite,
+        )
 
+    @documented_by("budget/fill.py:gapfill")
     def gapfill(
-        self, target: str = "NEE", model: CarbonModel | PathLike | None = None, **settings: Any
+        self,
+        target: str = "NEE",
+        model: CarbonModel | PathLike | None = None,
+        *,
+        max_qc: int = 0,
+        driver_max_qc: int | None = 9,
+        adapt: bool = True,
     ) -> xr.Dataset:
-        """Fill the gaps of a flux; see :func:`xcarbon.budget.gapfill`."""
+        """Fill the gaps of a flux."""
         from xcarbon.budget import gapfill
 
-        return gapfill(self._ds, target, model, **settings)
+        return gapfill(
+            self._ds,
+            target,
+            model,
+            max_qc=max_qc,
+            driver_max_qc=driver_max_qc,
+            adapt=adapt,
+        )
 
-    def fill_drivers(self, era5: xr.Dataset, **settings: Any) -> xr.Dataset:
-        """Fill gaps in the meteorology with ERA5; see :func:`xcarbon.prep.drivers.fill_drivers`."""
-        return fill_drivers(self._ds, era5, **settings)
+    @documented_by("prep/drivers.py:fill_drivers")
+    def fill_drivers(
+        self, era5: xr.Dataset, *, max_qc: int | None = None, min_hours: int = 2160
+    ) -> xr.Dataset:
+        """Fill gaps in the meteorology with ERA5."""
+        return fill_drivers(self._ds, era5, max_qc=max_qc, min_hours=min_hours)
 
-    def score(self, prediction: xr.DataArray, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
-        """Score a prediction against the observations; see :func:`xcarbon.evaluation.scores.score`."""
-        return score(self._ds, prediction, by, **settings)
+    @documented_by("evaluation/scores.py:score")
+    def score(
+        self,
+        prediction: xr.DataArray | xr.Dataset,
+        by: str | None = "igbp",
+        *,
+        max_qc: int = MAX_QC,
+        training_towers: str = "warn",
+    ) -> xr.Dataset:
+        """Score a prediction against the observations."""
+        return score(self._ds, prediction, by, max_qc=max_qc, training_towers=training_towers)
 
-    def explain(self, model: CarbonModel | PathLike, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
-        """Compute lazily how important each input is; see :func:`xcarbon.prediction.explain.explain`."""
+    @documented_by("prediction/explain.py:explain")
+    def explain(
+        self,
+        model: CarbonModel | PathLike,
+        by: str | None = "igbp",
+        *,
+        target: str | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        lagged: Sequence[str] | None = None,
+        lags: Sequence[int] = (0, 1, 3, 6, 12, 24, 32, 64, 128, 256),
+        hours: int = 200,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """Compute lazily how important each input is."""
         from xcarbon.prediction.explain import explain
 
-        return explain(self._ds, model, by, **settings)
+        return explain(
+            self._ds,
+            model,
+            by,
+            target=target,
+            groups=groups,
+            lagged=lagged,
+            lags=lags,
+            hours=hours,
+            seed=seed,
+        )
 
+    @documented_by("io/store.py:to_store")
     def to_store(self, path: PathLike, *, overwrite: bool = False) -> Path:
-        """Write the towers to a Zarr store; see :func:`xcarbon.io.store.to_store`."""
+        """Write the towers to a Zarr store."""
         return to_store(self._ds, path, overwrite=overwrite)
 
+    @documented_by("io/netcdf.py:write_netcdf")
     def to_netcdf(self, path: PathLike, *, overwrite: bool = False) -> Path:
-        """Write all towers to one NetCDF file; see :func:`xcarbon.io.netcdf.write_netcdf`."""
+        """Write all towers to one NetCDF file."""
         from xcarbon.io.netcdf import write_netcdf
 
         return write_netcdf(self._ds, path, overwrite=overwrite)
 
+    @documented_by("io/netcdf.py:write_sites")
     def to_sites(self, folder: PathLike, *, overwrite: bool = False) -> list[Path]:
-        """Write each tower to a NetCDF file of its own; see :func:`xcarbon.io.netcdf.write_sites`."""
+        """Write each tower to a NetCDF file of its own."""
         from xcarbon.io.netcdf import write_sites
 
         return write_sites(self._ds, folder, overwrite=overwrite)
 
+    @documented_by("prep/satellite.py:join_satellite")
     def join_satellite(self, series: xr.Dataset) -> xr.Dataset:
-        """Join satellite series to these towers; see :func:`xcarbon.prep.satellite.join_satellite`."""
+        """Join satellite series to these towers."""
         return join_satellite(self._ds, series)
 
+    @documented_by("quality/checks.py:check")
     def check(self) -> Report:
-        """Run the quality checks on these towers; see :func:`xcarbon.check`."""
+        """Run the quality checks on these towers."""
         from xcarbon.quality import check
 
         return check(self._ds)

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ import xcarbon
 from xcarbon._version import __version__
 from xcarbon.core import conventions
 from xcarbon.core.atomic import replacing
-from xcarbon.core.errors import LeakageError, OptionError, VariableError, XCarbonError
+from xcarbon.core.errors import OptionError, VariableError, XCarbonError
+from xcarbon.core.extras import require
 from xcarbon.core.options import progress_bar
-from xcarbon.core.variables import TARGETS
+from xcarbon.core.variables import IN_TRAINING, TARGETS
 from xcarbon.io.formats import open_data
 from xcarbon.io.handles import write_file
 from xcarbon.models import registry
@@ -298,16 +298,12 @@ def _score(arguments: argparse.Namespace) -> int:
         found = f"{targets} on {tuple(prediction.dims)}"
         raise VariableError(f"{arguments.prediction} must contain one flux at towers, found {found}")
     flux = prediction[targets[0]]
-    known = flux["site"].isin(str(flux.attrs.get("training_sites", "")).split())
-    if known.all():
-        raise LeakageError(
-            f"{arguments.prediction}: the model was trained on all of these towers; predict at other towers"
-        )
-    flux = flux.isel(site=np.flatnonzero(~known))
+    known = flux.coords.get(IN_TRAINING, xr.zeros_like(flux["site"], bool))
     with progress_bar("scoring"):
         scores, overall = dask.compute(
-            towers.carbon.score(flux, arguments.by), towers.carbon.score(flux, by=None)
+            *(towers.carbon.score(flux, by, training_towers="drop") for by in (arguments.by, None))
         )
+    flux = flux.isel(site=np.flatnonzero(~known))
     print(f"{targets[0]} at {_count(flux)} that the model was not trained on, {int(known.sum())} left out")
     print(_table(scores, overall))
     return 0
@@ -342,8 +338,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     """Train, predict, score and plot."""
     start = time.monotonic()
     out: Path = arguments.out
-    if find_spec("matplotlib") is None:
-        raise XCarbonError("the demo needs matplotlib: pip install 'xcarbon[plot]'")
+    require("figures of the demo", "plot", "matplotlib")
     from matplotlib.figure import Figure
 
     if (out / "run" / "run.json").exists():  # from an earlier demo

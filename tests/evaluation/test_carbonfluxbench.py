@@ -14,7 +14,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from sklearn.model_selection import train_test_split
 
 from tests.evaluation.samples import frame, make, means
-from xcarbon.core.errors import MetadataError, OptionError
+from xcarbon.core.errors import MetadataError, MissingPackageError, OptionError
 from xcarbon.evaluation.carbonfluxbench import GRAMS_PER_DAY, score, site_scores, split
 from xcarbon.testing import raise_on_compute, synthetic_towers
 
@@ -64,7 +64,7 @@ def test_split_needs_the_classes(monkeypatch):
     with pytest.raises(OptionError, match="found 'climate'"):
         split(ds, "climate")
     monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)
-    with pytest.raises(OptionError, match="scikit-learn"):
+    with pytest.raises(MissingPackageError, match=r"sklearn: pip install 'xcarbon\[benchmarks\]'"):
         split(ds)
 
 

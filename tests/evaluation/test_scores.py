@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score, root_mean_squared_error
 
-from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.errors import MetadataError, OptionError, VariableError
 from xcarbon.evaluation.scores import MOMENTS, moments, pooled, score
 from xcarbon.testing import raise_on_compute
 
@@ -92,12 +92,11 @@ def test_prediction_is_aligned_by_label():
         assert_scores(scores.sel(igbp=name), expected)
 
 
-def test_nothing_in_common_scores_nothing():
+def test_nothing_in_common_is_an_error():
     ds, prediction = make("AB")
     elsewhere = prediction.assign_coords(site=["YY-000", "YY-001"])
-    assert score(ds, elsewhere, None)["n"] == 0
-    assert np.isnan(score(ds, elsewhere, None)["nse"])
-    assert score(ds, elsewhere, "igbp").sizes["igbp"] == 0
+    with pytest.raises(MetadataError, match="no site in common"):
+        score(ds, elsewhere, None)
 
 
 def test_class_without_common_hours_is_there_and_missing():

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -336,6 +337,6 @@ def test_two_names_for_one_model_are_refused(folder, tmp_path):
 
 
 def test_figures_need_matplotlib_before_hours_of_training(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(xcarbon.core.errors.XCarbonError, match=r"pip install 'xcarbon\[plot\]'"):
         run(Experiment(str(folder / "towers.zarr"), tmp_path, (Model("ridge"),)))

@@ -354,7 +354,7 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
 def _describe(ds: xr.Dataset, name: Hashable) -> None:
     """Set the attributes and encoding of one variable of ``ds`` in place."""
     array, key = ds[name], str(name)
-    base, on_grid = key.removesuffix(QC), is_grid(ds)
+    base, on_grid, in_utc = key.removesuffix(QC), is_grid(ds), is_utc(ds) if "time" in ds.coords else False
     if key in VARIABLES:
         check_units(ds, (key,))
         solar = _SOLAR if on_grid and key in TIME_FEATURES else {}
@@ -373,16 +373,18 @@ def _describe(ds: xr.Dataset, name: Hashable) -> None:
     elif key.removesuffix(LENGTH) in SATELLITE:
         name = SATELLITE[key.removesuffix(LENGTH)].long_name
         array.attrs = {"long_name": f"length of the composite of {name}", "units": "days"} | array.attrs
-    elif key == "release" and "flag_values" in array.attrs:
-        _complete_flags(array)
     elif key in _SHARED_AXES and "patch_x" in ds.coords:
         array.attrs = dict(_SHARED_AXES[key])
-    elif on_grid and key in _GRID_COORDINATES:
+    elif (on_grid or in_utc) and key in _GRID_COORDINATES:
         array.attrs |= _GRID_COORDINATES[key]
+        if key in _PLACE and key not in ds.dims:
+            del array.attrs["axis"]
     elif key in _COORDINATES:
         array.attrs |= _COORDINATES[key]
     elif key in _PATCHES:
         array.attrs |= _PATCHES[key]
+    elif "flag_values" in array.attrs:
+        _complete_flags(array)
     array.encoding.pop("coordinates", None)  # xarray lists the coordinates anew in each file that it writes
     if key in ("time", "time_bnds"):
         array.encoding = {"units": TIME_UNITS, "calendar": "standard", "dtype": "int64"}

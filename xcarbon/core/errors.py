@@ -44,6 +44,10 @@ class DownloadError(XCarbonError, OSError):
     """A file cannot be downloaded, or the downloaded file is not the expected one."""
 
 
+class MissingPackageError(XCarbonError, ImportError):
+    """An optional package is not installed; the message names the extra of xcarbon that installs it."""
+
+
 class LeakageError(XCarbonError, ValueError):
     """A tower is in the training set and in an evaluation set, or two such towers are too close."""
 

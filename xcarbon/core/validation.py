@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, ModelError, TimestampError, VariableError, XCarbonError
+from xcarbon.core.spelling import did_you_mean
 from xcarbon.core.variables import IGBP_CLASSES, SATELLITE, VARIABLES
 
 _HOUR = np.timedelta64(60, "m")
@@ -107,7 +108,8 @@ def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> Non
     absent = [code for code in codes if code not in ds]
     if absent:
         have = [str(name) for name in ds.data_vars if name in VARIABLES]
-        raise VariableError(f"{purpose} needs {absent}, but the Dataset only has {have}{suggestion(ds)}")
+        hint = suggestion(ds) or did_you_mean(absent, [str(name) for name in ds.data_vars])
+        raise VariableError(f"{purpose} needs {absent}, but the Dataset only has {have}{hint}")
 
 
 def suggestion(ds: xr.Dataset) -> str:

@@ -6,7 +6,6 @@ the definitions in this module.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xcarbon.core.errors import BoundsError, VariableError
+from xcarbon.core.spelling import near
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,8 @@ class Variable:
 TIME_FEATURES = ("DOY", "TOD")
 #: Suffix in the name of a predicted flux's spread, which is its predictive standard deviation.
 SPREAD = "_SE"
+#: Coordinate of a prediction: whether the model was trained on the tower.
+IN_TRAINING = "in_training"
 
 
 def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bounds) -> list[Variable]:
@@ -601,8 +603,8 @@ def variable(code: str) -> Variable:
         return VARIABLES[code]
     except KeyError:
         common = [known.code for known in VARIABLES.values() if not known.is_uncertainty]
-        near = difflib.get_close_matches(code, common, n=3) or list(VARIABLES)
-        raise VariableError(f"there is no variable {code!r}; use one of {near}") from None
+        instead = near(code, common) or list(VARIABLES)
+        raise VariableError(f"there is no variable {code!r}; use one of {instead}") from None
 
 
 def quality_scheme(column: str) -> QualityScheme:

@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, OptionError
+from xcarbon.core.extras import require
 from xcarbon.evaluation.quantiles import site_quantiles
 from xcarbon.evaluation.scores import pair
 from xcarbon.prep.periods import Array, Stamps, map_towers, period_means, periods
@@ -179,10 +180,9 @@ def _stratified(classes: pd.Series[str]) -> list[str]:
     """Draw a share of each class with the random numbers of the benchmark."""
     if classes.empty:
         return []
-    try:
-        from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise OptionError("the split needs scikit-learn: pip install 'xcarbon[benchmarks]'") from error
+    require("splits of CarbonFluxBench", "benchmarks", "sklearn.model_selection")
+    from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+
     towers = classes.index.to_numpy()
     try:
         _, test = train_test_split(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.errors import LeakageError, MetadataError, OptionError, TimestampError, VariableError
+from xcarbon.core.notices import warn
 from xcarbon.core.validation import check_no_half_hours, check_variables
-from xcarbon.core.variables import SPREAD, VARIABLES
+from xcarbon.core.variables import IN_TRAINING, SPREAD, TARGETS, VARIABLES
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import map_towers
 from xcarbon.prep.quality import MAX_QC, mask_quality
@@ -16,8 +17,17 @@ from xcarbon.prep.quality import MAX_QC, mask_quality
 MOMENTS = ("n", "mean", "error", "sse", "sst", "ssp", "sxy")
 
 
+#: What :func:`score` does with towers that the model was trained on.
+TRAINING_TOWERS = ("warn", "drop", "keep")
+
+
 def score(
-    ds: xr.Dataset, prediction: xr.DataArray, by: str | None = "igbp", *, max_qc: int = MAX_QC
+    ds: xr.Dataset,
+    prediction: xr.DataArray | xr.Dataset,
+    by: str | None = "igbp",
+    *,
+    max_qc: int = MAX_QC,
+    training_towers: str = "warn",
 ) -> xr.Dataset:
     """Score a prediction against the observations of a Dataset.
 
@@ -25,14 +35,19 @@ def score(
     ----------
     ds : xarray.Dataset
         Observations on ``(site, time)`` or ``(time,)``, with their quality flags.
-    prediction : xarray.DataArray
-        Prediction on the same dimensions, named by the code of the predicted variable. It is aligned with
-        ``ds`` by label.
+    prediction : xarray.DataArray or xarray.Dataset
+        Prediction on the same dimensions, named by the code of the predicted variable, or a Dataset with a
+        prediction and its standard deviation, from ``predict_nee(spread=True)``. It is aligned with ``ds`` by
+        label.
     by : str or None
         ``"igbp"`` or any other coordinate on ``site`` for one score per class, ``"site"`` for one score per
         tower, None for one score over all hours.
     max_qc : int
         Highest quality flag of the observations that are scored.
+    training_towers : {"warn", "drop", "keep"}
+        What to do with towers that the model was trained on, which the coordinate ``in_training`` of a
+        prediction marks: their scores are better than those at other towers. ``"warn"`` scores them with a
+        warning, ``"drop"`` leaves them out, ``"keep"`` scores them without a warning.
 
     Returns
     -------
@@ -45,14 +60,19 @@ def score(
         - ``rmse`` and ``bias`` (prediction minus observation) in units of the target,
         - ``n``: number of hours.
 
+        The attribute ``training_towers`` lists the scored towers that the model was trained on. Scores of
+        each tower also have the coordinate ``in_training``. Both are absent if it is unknown.
+
     Raises
     ------
     VariableError
-        If the prediction has no name, or ``ds`` does not contain the observations.
-    TimestampError
-        If the observations are half-hourly.
+        If the prediction has no name or no labels, or ``ds`` does not contain the observations.
+    TimestampError, MetadataError
+        If the prediction and ``ds`` have no hour or no tower in common, or the observations are half-hourly.
+    LeakageError
+        If ``training_towers`` is ``"drop"`` and the model was trained on all towers.
     OptionError
-        If ``by`` is not a coordinate on ``site``.
+        If ``by`` is not a coordinate on ``site``, or ``training_towers`` is another word.
 
     Examples
     --------
@@ -61,7 +81,49 @@ def score(
     >>> float(score(towers, towers["NEE"] + 1, by=None)["bias"].round(4))
     1.0
     """
-    return pooled(moments(ds, prediction, max_qc=max_qc), by)
+    if training_towers not in TRAINING_TOWERS:
+        raise OptionError(f"training_towers must be one of {TRAINING_TOWERS}, found {training_towers!r}")
+    prediction = as_flux(prediction)
+    known = _with_site(prediction).coords.get(IN_TRAINING)
+    if known is None:
+        return pooled(moments(ds, prediction, max_qc=max_qc), by)
+    known = known.compute()
+    if training_towers == "drop" and known.any():
+        if known.all():
+            raise LeakageError(
+                "the model was trained on all towers of the prediction, so none is left to score: predict at "
+                'other towers, or pass training_towers="keep"'
+            )
+        prediction, known = (each.isel(site=~known.values) for each in (prediction, known))
+    towers = moments(ds, prediction, max_qc=max_qc)
+    known = known.reset_coords(drop=True).reindex_like(towers["site"]) if "site" in known.indexes else known
+    found = towers["site"].values[known.values] if "site" in towers.coords else ["the tower"] * known.any()
+    if len(found) and training_towers == "warn":
+        few = ", ".join(map(str, found[:5])) + ", ..." * (len(found) > 5)
+        warn(
+            f"the model was trained on {len(found)} of {known.size} scored towers ({few}), so the scores are "
+            'better than at other towers: pass training_towers="drop" to leave them out, or "keep"'
+        )
+    scores = pooled(towers, by).assign_attrs(training_towers=" ".join(map(str, found)))
+    return scores.assign_coords({IN_TRAINING: known.variable}) if by == "site" else scores
+
+
+def as_flux(prediction: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """Return the flux of a prediction with its spread; raise a VariableError if there are no labels."""
+    if isinstance(prediction, xr.Dataset):
+        fluxes = [name for name in prediction.data_vars if name in TARGETS]
+        if len(fluxes) != 1:
+            raise VariableError(
+                f"the prediction must contain one flux, found {fluxes or list(prediction.data_vars)}: select "
+                "one, as in prediction['NEE']"
+            )
+        return prediction[fluxes[0]]
+    if not isinstance(prediction, xr.DataArray):
+        raise VariableError(
+            f"the prediction is a {type(prediction).__name__} without labels: pass a DataArray such as "
+            "ds['NEE'].copy(data=prediction)"
+        )
+    return prediction
 
 
 def moments(ds: xr.Dataset, prediction: xr.DataArray, *, max_qc: int = MAX_QC) -> xr.Dataset:
@@ -199,8 +261,11 @@ def pair(
     Raises
     ------
     VariableError
-        If the prediction has no name, or ``ds`` does not contain the observations.
+        If the prediction has no name or no labels, or ``ds`` does not contain the observations.
+    TimestampError, MetadataError
+        If the prediction and ``ds`` have no hour or no tower in common.
     """
+    prediction = as_flux(prediction)
     if prediction.name is None:
         raise VariableError(
             "the prediction has no name: rename it to the variable that it predicts, as in .rename('NEE')"
@@ -212,7 +277,15 @@ def pair(
     observed = mask_quality(ds, [target], max_qc)[target]
     if "site" not in observed.dims:
         observed, prediction = _with_site(observed), _with_site(prediction)
-    observed, predicted = xr.align(observed, prediction.reset_coords(drop=True), join="inner")
+    either = [observed, prediction.reset_coords(drop=True)]
+    observed, predicted = xr.align(*either, join="inner")
+    for dim, error in (("time", TimestampError), ("site", MetadataError)):
+        if not observed.sizes[dim] and all(each.sizes[dim] for each in either):
+            spans = [f"{each[dim].values[0]} to {each[dim].values[-1]}" for each in either]
+            raise error(
+                f"the observations ({spans[0]}) and the prediction ({spans[1]}) have no {dim} in common: "
+                "select the same hours and towers of both"
+            )
     if observed.chunks or predicted.chunks:
         # chunk() makes coordinates lazy, too; here they stay in memory.
         observed = observed.chunk(time=-1).assign_coords(observed.coords)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import xarray as xr
 from tqdm.auto import tqdm
 
 from xcarbon.core.atomic import replacing
-from xcarbon.core.errors import XCarbonError
+from xcarbon.core.extras import require
 from xcarbon.core.options import OPTIONS
 from xcarbon.experiments import results
 from xcarbon.experiments.config import Experiment
@@ -52,8 +50,7 @@ def run(experiment: Experiment) -> xr.Dataset:
     >>> dict(results["nse"].sizes)
     {'model': 2, 'seed': 1}
     """
-    if find_spec("matplotlib") is None:
-        raise XCarbonError("the report of an experiment needs matplotlib: pip install 'xcarbon[plot]'")
+    require("reports of experiments", "plot", "matplotlib")
     todo = plan(experiment, open_store(experiment.store))
     _perform_all(experiment, todo)
     if not results.is_current(experiment, todo):

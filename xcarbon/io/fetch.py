@@ -28,7 +28,8 @@ from urllib.parse import unquote, urlsplit
 from tqdm import tqdm
 
 from xcarbon.core.atomic import replacing
-from xcarbon.core.errors import DownloadError, FileFormatError, OptionError, XCarbonError
+from xcarbon.core.errors import DownloadError, FileFormatError, OptionError
+from xcarbon.core.extras import require
 from xcarbon.core.options import OPTIONS
 from xcarbon.core.workers import resumable
 from xcarbon.io.columns import Source, is_archive
@@ -178,7 +179,7 @@ def fetch(
     >>> len(report.kept), report.fetched, report.failed
     (1, (), ())
     """
-    _require_pooch()
+    require("downloads", "fetch", "pooch", "requests")
     if jobs < 1:
         raise OptionError(f"jobs={jobs} is not allowed; it must be at least 1")
     entries = _select(_read_snapshot(Path(snapshot)), sites, snapshot)
@@ -215,14 +216,6 @@ def fetch(
         tuple(raw / entry.name for entry in kept),
         tuple(failed[entry] for entry in entries if entry in failed),
     )
-
-
-def _require_pooch() -> None:
-    try:
-        import pooch  # noqa: F401 - not needed to import xcarbon
-        import requests  # noqa: F401
-    except ImportError as error:
-        raise XCarbonError("downloads need the package pooch: pip install 'xcarbon[fetch]'") from error
 
 
 # Snapshots

@@ -7,18 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from xcarbon.core.errors import FileFormatError
+from xcarbon.core.extras import require
 
 
 @contextmanager
 def open_hdf4(path: str) -> Iterator[Any]:
     """Open an HDF4 file with pyhdf; its errors become an OSError."""
-    try:
-        from pyhdf.error import HDF4Error
-        from pyhdf.SD import SD
-    except ImportError as error:
-        raise FileFormatError(
-            f"{path}: HDF4 files need the package pyhdf: pip install 'xcarbon[modis]'"
-        ) from error
+    require(f"{path}: HDF4 files", "modis", "pyhdf.SD", error=FileFormatError)
+    from pyhdf.error import HDF4Error
+    from pyhdf.SD import SD
+
     try:
         file = SD(path)
         try:

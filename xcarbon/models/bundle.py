@@ -17,6 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from xcarbon.core.atomic import replacing
+from xcarbon.core.display import as_html, as_text, count_classes, tower_map
 from xcarbon.core.errors import ModelError
 from xcarbon.core.variables import SPREAD, SUMS, variable
 from xcarbon.models import live
@@ -25,6 +26,7 @@ from xcarbon.models.calibration import SpreadCalibration
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.live import LiveState
 from xcarbon.models.registry import KINDS, resolve
+from xcarbon.models.towers import TrainingTowers
 
 #: File of everything but the weights.
 SETTINGS = "model.json"
@@ -150,7 +152,7 @@ class Scaler:
         return cls(**(settings | pairs | {"spread": spread}))
 
 
-@dataclass
+@dataclass(repr=False)
 class CarbonModel:
     """A trained predictor with its scaler and its provenance.
 
@@ -162,8 +164,9 @@ class CarbonModel:
     scaler : Scaler
         Scaling of predictors and targets.
     provenance : dict
-        Values that JSON can represent: the training towers (``sites``), their citations, the settings, scores
-        and versions.
+        Values that JSON can represent: the names of the training towers (``sites``), their ``lat``, ``lon``
+        and ``igbp`` in the same order (``coordinates``), their citations, the settings, scores and versions.
+        A fine-tuned model also has ``pretrained_sites`` and ``pretrained_coordinates``.
     area : Applicability or None
         The area of applicability, if it was computed
         (:func:`xcarbon.prediction.applicability.with_applicability`).
@@ -210,6 +213,52 @@ class CarbonModel:
     def sites(self) -> tuple[str, ...]:
         """Names of the training towers."""
         return tuple(self.provenance.get("sites", ()))
+
+    @property
+    def training_towers(self) -> TrainingTowers:
+        """All towers that the weights depend on, also those of the training before a fine-tuning."""
+        return TrainingTowers.from_provenance(self.provenance)
+
+    def __repr__(self) -> str:
+        return as_text(*self._summary())
+
+    def _repr_html_(self) -> str:
+        site, lat, lon, _ = self.training_towers
+        return as_html(*self._summary(), tower_map(lat, lon, site))
+
+    def _summary(self) -> tuple[str, dict[str, str]]:
+        """Return a title, and the rows of a short description."""
+        towers, config, data = self.training_towers, self.config, self.provenance.get("data", {})
+        hourly = ", ".join(config.variables)
+        others = {
+            "state features": config.state,
+            "patch bands": config.bands,
+            "site features": config.statics,
+        }
+        inputs = [hourly, *(f"{len(names)} {what}" for what, names in others.items() if names)]
+        classes = count_classes(towers.igbp)
+        spread = ", with standard deviation" if self.has_spread else ""
+        title = " ".join(filter(None, ["CarbonModel", self.provenance.get("name")]))
+        return f"{title} ({self.predictor.name})", {
+            "targets": ", ".join(self.fluxes) + spread,
+            "inputs": "; ".join(inputs),
+            "towers": f"{towers.site.size} in training" + f": {classes}" * bool(classes),
+            "scores": self._scores(),
+            "data": data.get("title", ""),
+            "licence": f"{data['license']} (training data)" if "license" in data else "",
+            "fingerprint": self.fingerprint(),
+        }
+
+    def _scores(self) -> str:
+        """Describe the scores in the provenance: those of a test, or those at the validation towers."""
+        if "scores" in self.provenance:
+            known = dict(self.provenance["scores"])
+            return f"{known.pop('of')}: " + ", ".join(f"{name} {value:.2f}" for name, value in known.items())
+        errors = [point["val_mse"] for point in self.provenance.get("curve", ()) if "val_mse" in point]
+        if not errors:
+            return ""
+        kept = errors[-1] if self.predictor.kind == "xgboost" else min(errors)
+        return f"validation towers: NSE {1 - kept:.2f}"
 
     def predict_series(
         self, inputs: ModelInputs[NDArray[Any]], wanted: NDArray[np.bool_]

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from xcarbon.core.errors import ModelError
+from xcarbon.core.spelling import did_you_mean
+from xcarbon.core.variables import TARGETS
 from xcarbon.models.bundle import SETTINGS, CarbonModel
 
 #: Folder with one model folder for each model, which also contains a ``card.md``.
@@ -57,7 +59,8 @@ def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
 
         return load_checkpoint(path)
     if not path.exists():
-        raise ModelError(f"{model} is not a model folder, nor one of the models {names()} of xcarbon")
+        hint = did_you_mean(str(model), names())
+        raise ModelError(f"{model} is not a model folder, nor one of the models {names()} of xcarbon{hint}")
     return CarbonModel.load(path)
 
 
@@ -87,9 +90,9 @@ def default(target: str) -> CarbonModel:
         model = load(name)
         if target in model.fluxes:
             return model
-    raise ModelError(
-        f"no model of xcarbon predicts {target}: train one with ds.carbon.fit(target={target!r})"
-    )
+    hint = did_you_mean(target, TARGETS) if target not in TARGETS else ""
+    advice = hint or f": train one with ds.carbon.fit(target={target!r})"
+    raise ModelError(f"no model of xcarbon predicts {target}{advice}")
 
 
 def card(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xcarbon.core.errors import OptionError, TimestampError
+from xcarbon.core.extras import require
 from xcarbon.core.validation import check_variables, is_half_hourly
 from xcarbon.plotting.importance import MEASURES, draw_importance
 from xcarbon.plotting.style import OBSERVED, axes, coord_label, strip, style
@@ -32,6 +33,7 @@ class CarbonPlot:
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
+        require("figures", "plot", "matplotlib")
         self._ds = ds
 
     def series(

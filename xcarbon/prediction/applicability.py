@@ -153,14 +153,14 @@ def applicability_attrs(model: CarbonModel) -> dict[str, dict[str, Any]]:
     """CF attributes of the index and its flag."""
     return {
         INDEX: {
-            "long_name": "dissimilarity index of the state of the ecosystem",
+            "long_name": "dissimilarity index of the state",
             "units": "1",
             "references": "Meyer and Pebesma 2021, doi:10.1111/2041-210X.13650",
             "comment": f"the area of applicability ends at {model.area.threshold:.4f}" if model.area else "",
             "ancillary_variables": FLAG,
         },
         FLAG: {
-            "long_name": "whether the state of the ecosystem is in the area of applicability",
+            "long_name": "state within the area of applicability",
             "standard_name": "status_flag",
             "flag_values": np.array([0, 1], np.int8),
             "flag_meanings": "outside inside",

@@ -18,12 +18,9 @@ from xcarbon.io.netcdf import write_netcdf
 from xcarbon.io.regions import resume
 from xcarbon.io.store import by_site, open_store
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.prediction.predict import predict
+from xcarbon.prediction.predict import INHERITED, predict
 
 PathLike = str | os.PathLike[str]
-
-#: Root attributes that a prediction inherits from its data.
-_INHERITED = ("license", "references", "acknowledgement", "history")
 
 
 def predict_to(
@@ -121,7 +118,7 @@ def predict_to(
 def _describe(prediction: xr.DataArray | xr.Dataset, target: str, ds: xr.Dataset) -> xr.Dataset:
     """Add the dimensions and root attributes of files."""
     prediction = prediction if isinstance(prediction, xr.Dataset) else prediction.to_dataset()
-    attrs = {name: ds.attrs[name] for name in _INHERITED if name in ds.attrs}
+    attrs = {"history": ""} | {name: ds.attrs[name] for name in INHERITED if name in ds.attrs}
     title = f"{target} predicted from: {ds.attrs.get('title', 'unnamed data')}"
     prediction = _with_file_dims(prediction).assign_attrs(attrs, title=title)
     return conventions.apply(prediction.drop_encoding())
@@ -140,4 +137,4 @@ def _with_file_dims(prediction: xr.Dataset) -> xr.Dataset:
             f"a grid is written with dims time, lat and lon, found {tuple(prediction.dims)} and no scalar "
             f"coordinate {' or '.join(wrong)}: rename the dims"
         )
-    return prediction.expand_dims(absent).transpose("time", "lat", "lon")
+    return prediction.expand_dims(absent).transpose("time", "lat", "lon", ...)

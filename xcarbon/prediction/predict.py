@@ -17,11 +17,13 @@ from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
-from xcarbon.core.variables import SPREAD, SUMS, memory_code
+from xcarbon.core.spelling import did_you_mean
+from xcarbon.core.variables import IN_TRAINING, SPREAD, SUMS, memory_code
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prediction.applicability import FLAG, INDEX, applicability_attrs, dissimilarity
+from xcarbon.prediction.leakage import in_training
 from xcarbon.prediction.predictable import describe, predictable
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.labels import read_labels
@@ -30,6 +32,11 @@ from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
 
 Model = CarbonModel | str | os.PathLike[str] | None
+
+#: Largest number of hours that one task predicts, so that a part of a long record is computed quickly.
+BLOCK = 4392
+#: Root attributes that a prediction inherits from its data.
+INHERITED = ("license", "references", "acknowledgement", "history")
 
 
 @overload
@@ -115,7 +122,9 @@ def predict(
         Prediction named ``target``, on the dims of ``ds``, float32, in the units of the target, with CF
         attributes and the provenance of the model. It is computed lazily. NaN where the record has fewer
         hours than the model needs (``model.config.min_context``), and where a window contains no
-        observation. With ``spread`` or ``applicability``, a Dataset with the prediction and ``<target>_SE``,
+        observation. The coordinate ``in_training`` states for each tower whether the model was trained on it
+        (:func:`xcarbon.prediction.leakage.in_training`).
+        With ``spread`` or ``applicability``, a Dataset with the prediction and ``<target>_SE``,
         the standard deviation of the error of a single hour at a tower that was not used in training, or
         ``dissimilarity`` and ``applicable``
         (:class:`~xcarbon.models.applicability.Applicability`).
@@ -135,10 +144,11 @@ def predict(
     Notes
     -----
     The result does not depend on the chunking: a chunk includes the hours of context before it.
-    One task predicts one chunk. For each of its threads, a worker holds the chunk of each predictor and 4
-    bytes for each hour, cell and variable of the model, independent of the size of the Dataset. A month of
-    16 x 16 cells needs about 20 MB and some minutes; much larger chunks should be divided when the files
-    are opened. Each worker holds one copy of the model.
+    One task predicts one chunk, or half a year of a longer one, so that ``prediction.sel(time="2010-07-01")``
+    computes half a year and, from the record before it, the memory of the model. For each of its threads, a
+    worker holds the chunk of each predictor and 4 bytes for each hour, cell and variable of the model,
+    independent of the size of the Dataset. A month of 16 x 16 cells needs about 20 MB and some minutes; much
+    larger chunks should be divided when the files are opened. Each worker holds one copy of the model.
 
     Cells without any observation, such as cells of the sea or cells masked by ``ds.where(mask)``, are
     skipped.
@@ -163,7 +173,8 @@ def predict(
     model = _default(target) if model is None else pretrained.load(model)
     if target not in model.fluxes:
         instead = f"ds.carbon.predict({model.targets[0]!r}, model)"
-        raise ModelError(f"the model predicts {', '.join(model.fluxes)}, not {target}: use {instead}")
+        hint = did_you_mean(target, model.fluxes) or f": use {instead}"
+        raise ModelError(f"the model predicts {', '.join(model.fluxes)}, not {target}{hint}")
     if spread and not model.has_spread:
         raise ModelError(f"this {model.predictor.name} model predicts no standard deviation: omit spread")
     config = model.config
@@ -182,12 +193,13 @@ def predict(
         causal=causal,
         max_qc=max_qc,
     )
+    inputs = _in_blocks(inputs)
     values = _predict_blocks(inputs, model)
     outputs = {name: values[..., number] for number, name in enumerate(model.outputs)}
     if target not in model.targets:
         outputs |= _sum(target, outputs)
     attrs = {
-        target: conventions.variable_attrs(target) | provenance_attrs(model),
+        target: _flux_attrs(target, model),
         target + SPREAD: _spread_attrs(target),
     }
     names = [target] + [target + SPREAD] * spread
@@ -198,18 +210,36 @@ def predict(
     if len(names) > 1:
         attrs[target]["ancillary_variables"] = " ".join(names[1:])
     hourly = inputs["hourly"].isel(variable=0, time=slice(begin, None), drop=True)
-    template = hourly.drop_vars("spatial_ref", errors="ignore")
     wanted = (*[slice(None)] * hourly.dims.index("time"), slice(begin, None))
-    # A DataArray cannot carry the bounds; conventions.apply(prediction.to_dataset()) adds them again.
-    template["time"].attrs = {key: value for key, value in ds["time"].attrs.items() if key != "bounds"}
     dims = max((ds[code].dims for code in config.variables if code in ds), key=len)
-    labelled = {}
+    found = {}
     for name in names:
-        array = template.copy(data=outputs[name][wanted]).rename(name).assign_attrs(attrs[name])
+        array = hourly.copy(data=outputs[name][wanted])
         if "site" not in ds.dims and "site" in array.dims:
             array = array.isel(site=0, drop="site" not in ds.coords)
-        labelled[name] = array.transpose(*dims, ...)
-    return xr.Dataset(labelled) if len(names) > 1 else labelled[target]
+        found[name] = array.transpose(*dims, ...).assign_attrs(attrs[name])
+    prediction = _label(xr.Dataset(found), ds, model)
+    if len(names) > 1:
+        title = f"{target} predicted from: {ds.attrs.get('title', 'unnamed data')}"
+        inherited = {name: ds.attrs[name] for name in INHERITED if name in ds.attrs}
+        line = f"xcarbon.predict, {attrs[target]['source']}"
+        return conventions.log(prediction.assign_attrs(inherited, title=title), line)
+    array = prediction[target]
+    del array["time"].attrs["bounds"]  # a DataArray cannot carry them
+    return array
+
+
+def _label(prediction: xr.Dataset, ds: xr.Dataset, model: CarbonModel) -> xr.Dataset:
+    """Add CF attributes, and whether the model was trained on each tower."""
+    prediction = prediction.drop_vars("spatial_ref", errors="ignore")
+    prediction["time"].attrs = dict(ds["time"].attrs)
+    if (trained := in_training(prediction, model)) is not None:
+        prediction = prediction.assign_coords({IN_TRAINING: trained.variable})
+    # Zarr has standardised strings of any length only.
+    texts = {
+        name: array.astype(object) for name, array in prediction.coords.items() if array.dtype.kind == "U"
+    }
+    return conventions.apply(prediction.assign_coords(texts))
 
 
 def _sum(target: str, outputs: dict[str, da.Array]) -> dict[str, da.Array]:
@@ -280,6 +310,19 @@ def _with_context(
             parts[name].attrs = array.attrs
     ds = ds.drop_dims("time").assign_coords(time=("time", time, ds["time"].attrs)).assign(parts)
     return ds, head if head.sizes["time"] else None, begin
+
+
+def _in_blocks(inputs: xr.Dataset) -> xr.Dataset:
+    """Split longer chunks into blocks along time; the memory before a block is computed from the record."""
+    axis = inputs["hourly"].dims.index("time")
+    sizes = inputs["hourly"].data.chunks[axis]
+    parts = [min(BLOCK, size - start) for size in sizes for start in range(0, max(size, 1), BLOCK)]
+    cut = {
+        name: inputs[name].copy(data=inputs[name].data.rechunk({axis: tuple(parts)}))
+        for name in ("hourly", "state")
+        if name in inputs
+    }
+    return inputs.assign(cut)
 
 
 def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
@@ -413,10 +456,18 @@ def predict_hours(inputs: ModelInputs[np.ndarray], stamps: np.ndarray, model: Ca
     return model.predict_series(inputs.between(begin, None), wanted)
 
 
+def _flux_attrs(target: str, model: CarbonModel) -> dict[str, str]:
+    """CF attributes of a predicted flux; the name is short enough for an axis."""
+    attrs = conventions.variable_attrs(target) | provenance_attrs(model)
+    attrs["long_name"], _, detail = attrs["long_name"].partition(", ")
+    attrs["comment"] = "; ".join(filter(None, [detail, attrs["comment"]]))
+    return attrs
+
+
 def _spread_attrs(target: str) -> dict[str, str]:
     """CF attributes of a target's predicted standard deviation."""
     attrs = conventions.variable_attrs(target)
-    attrs["long_name"] = f"standard deviation of the error of predicted {attrs['long_name']}"
+    attrs["long_name"] = "standard deviation of the error"
     if "standard_name" in attrs:
         attrs["standard_name"] += " standard_error"
     return attrs

@@ -9,6 +9,7 @@ import xarray as xr
 
 from xcarbon.core.conventions import QC, is_utc
 from xcarbon.core.errors import VariableError
+from xcarbon.core.spelling import did_you_mean
 from xcarbon.core.validation import check_hourly, check_units, check_variables, suggestion
 from xcarbon.core.variables import TIME_FEATURES, VARIABLES, variable
 from xcarbon.prep.labels import read_labels
@@ -105,7 +106,9 @@ def model_inputs(
         measured = [code for code in variables if code not in TIME_FEATURES]
         have = [code for code in VARIABLES if code in ds]
         found_none = f"the model needs at least one of {measured}, but the Dataset has {have}"
-        raise VariableError(found_none + suggestion(ds))
+        raise VariableError(
+            found_none + (suggestion(ds) or did_you_mean(measured, [str(name) for name in ds.data_vars]))
+        )
     codes = [] if target is None else [target] if isinstance(target, str) else list(target)
     check_variables(ds, tuple(codes), "training and scoring")
     check_units(ds, [*found, *codes])

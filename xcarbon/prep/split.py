@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.sparse.csgraph import connected_components
 
+from xcarbon.core.display import as_html, as_text, count_classes
 from xcarbon.core.errors import LeakageError, MetadataError, OptionError
 from xcarbon.prep.labels import read_labels
 
@@ -21,6 +22,21 @@ class Split(NamedTuple):
     train: xr.Dataset
     val: xr.Dataset
     test: xr.Dataset
+
+    def __repr__(self) -> str:
+        return as_text("Split of towers", self._summary())
+
+    def _repr_html_(self) -> str:
+        return as_html("Split of towers", self._summary())
+
+    def _summary(self) -> dict[str, str]:
+        """Return the number of towers of each set and class."""
+        rows = {}
+        for name, ds in zip(self._fields, self, strict=True):
+            classes = count_classes(ds["igbp"].values) if "igbp" in ds.coords else ""
+            count = ds.sizes.get("site", 1)
+            rows[name] = f"{count} tower{'s' * (count != 1)}" + f": {classes}" * bool(classes)
+        return rows
 
 
 def split(

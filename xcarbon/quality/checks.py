@@ -10,6 +10,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from xcarbon.core.conventions import QC
+from xcarbon.core.display import table, tower_map
 from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_no_half_hours, suggestion
@@ -79,6 +81,23 @@ class Report:
 
     __str__ = __repr__ = to_text
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (severity, topic, ", ".join(filter(None, sites)), message)
+            for (severity, topic, message), sites in self._groups().items()
+        ]
+        coords = self.coverage.coords
+        known = {"lat", "lon", "site"} <= set(coords)
+        figure = tower_map(*(coords[name].values for name in ("lat", "lon", "site"))) if known else ""
+        return f"<div><strong>{escape(self._summary())}</strong>{table(rows)}{figure}</div>"
+
+    def _groups(self) -> dict[tuple[str, str, str], list[str]]:
+        """Return the towers of each severity, topic and message."""
+        groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for found in self.findings:
+            groups[found.severity, found.topic, found.message].append(found.site)
+        return groups
+
     def _summary(self) -> str:
         counts = {"tower": self.coverage.sizes["site"]} | dict.fromkeys(_SEVERITIES, 0)
         for found in self.findings:
@@ -88,11 +107,8 @@ class Report:
 
     def _findings_text(self) -> Iterator[str]:
         """Yield one paragraph per finding, or per group of towers with the same finding."""
-        groups = defaultdict(list)
-        for found in self.findings:
-            groups[found.severity, found.topic, found.message].append(found.site)
         heading = None
-        for (severity, topic, message), sites in groups.items():
+        for (severity, topic, message), sites in self._groups().items():
             if heading != (heading := (severity, topic)):
                 yield f"\n{severity.upper()}: {topic}"
             where = ", ".join(filter(None, sites))
@@ -366,8 +382,8 @@ def _coverage(ds: xr.Dataset, rows: Sequence[dict[str, Any]]) -> xr.Dataset:
         for name in ("series_present", "series_good"):
             found = [[row.get(name, {}).get(code, 0.0) for code in series] for row in rows]
             coverage[name] = xr.DataArray(found, {"series": series}, ("site", "series"))
-    if "igbp" in ds.coords and ds["igbp"].dims == ("site",):
-        coverage = coverage.assign_coords(igbp=("site", ds["igbp"].values))
+    on_site = [name for name in ("igbp", "lat", "lon") if name in ds.coords and ds[name].dims == ("site",)]
+    coverage = coverage.assign_coords({name: ("site", ds[name].values) for name in on_site})
     for key, array in coverage.data_vars.items():
         array.attrs["long_name"] = _COVERAGE[str(key)]
     return coverage

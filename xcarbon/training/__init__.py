@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from xcarbon.core.errors import ModelError
+from xcarbon.core.spelling import did_you_mean
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, present
 from xcarbon.models.registry import KINDS, resolve, trainable
 from xcarbon.prep.quality import MAX_QC
@@ -81,20 +82,46 @@ def fit(
     min_distance : float
         Smallest allowed distance [km] between training and validation towers.
     **settings
-        Settings of the kind of model:
+        Settings of the kind of model. Those of the networks, with their defaults, are described in
+        :class:`TrainingConfig`, :class:`~xcarbon.training.streaming.StreamingTraining` and
+        :class:`~xcarbon.training.finetuning.FineTuning`:
 
-        - ``"ecoperceiver"``: the fields of :class:`TrainingConfig`, for example ``max_epochs``, ``max_steps``
-          and ``batch_size``; and ``network``, a dictionary of fields of
-          :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`.
-        - ``"streaming"``: the fields of :class:`~xcarbon.training.streaming.StreamingTraining`; and
-          ``network``, a dictionary of fields of :class:`~xcarbon.models.streaming.StreamingConfig`.
-        - ``"hourly"``: the fields of :class:`~xcarbon.training.hourly.HourlyTraining`; and ``network``, a
-          dictionary of fields of :class:`~xcarbon.models.hourly.HourlyConfig`.
-        - ``"pretrained"``: the fields of :class:`~xcarbon.training.finetuning.FineTuning`; and ``start``, the
-          model to fine-tune, by default one that comes with the package. ``variables`` and ``bands`` are
-          those of that model.
-        - ``"xgboost"``: the fields of :class:`~xcarbon.training.boosting_config.BoostingConfig`, for example
-          ``max_depth`` or ``tune=True``.
+        ====================  ============  =========  ======  ==========
+        setting               ecoperceiver  streaming  hourly  pretrained
+        ====================  ============  =========  ======  ==========
+        ``max_epochs``        20            20         1       100
+        ``max_steps``         None          None       None    300
+        ``batch_size``        4096          96         4096    8
+        ``micro_batch``       None          None       None    None
+        ``learning_rate``     8e-05         0.002      0.002   0.001
+        ``weight_decay``      0.05          0.05       0.05    0.05
+        ``warmup_epochs``     1.0           1.0        0.05    5.0
+        ``eval_every``        None          None       None    None
+        ``val_windows``       20000         5000       200000  5000
+        ``patience``          5             5          5       5
+        ``loss``              'window'      -          -       -
+        ``precision``         '32-true'     -          -       -
+        ``clip``              None          1.0        1.0     1.0
+        ``averaging``         0.0           0.99       0.99    0.95
+        ``length``            -             48         1       512
+        ``members``           -             1          1       1
+        ``dropout``           -             -          -       0.05
+        ``variable_dropout``  -             -          -       0.0
+        ``static_dropout``    -             -          -       0.0
+        ``group_dropout``     -             -          -       0.0
+        ====================  ============  =========  ======  ==========
+
+        All networks but ``"pretrained"`` also have ``network``, a dictionary of fields of
+        :class:`~xcarbon.models.ecoperceiver.EcoPerceiverConfig`,
+        :class:`~xcarbon.models.streaming.StreamingConfig` or
+        :class:`~xcarbon.models.hourly.HourlyConfig`. ``"pretrained"`` has ``start``, the model to fine-tune,
+        by default one that comes with the package; ``variables`` and ``bands`` are those of that model.
+
+        Those of ``"xgboost"`` are described in :class:`~xcarbon.training.boosting_config.BoostingConfig`:
+        ``features='paper'``, ``n_estimators=150``, ``max_depth=9``, ``learning_rate=0.1``,
+        ``min_child_weight=9``, ``subsample=0.7``, ``colsample_bytree=0.7``, ``colsample_bylevel=0.8``,
+        ``gamma=0.4``, ``reg_alpha=0.1``, ``reg_lambda=0``, ``early_stopping_rounds=None``, ``context=32``,
+        ``tune=False``, ``points=50``, ``folds=5``, ``share=1.0``, ``dropout=0.0``.
 
     Returns
     -------
@@ -131,7 +158,8 @@ def fit(
     True
     """
     if model not in trainable():
-        raise ModelError(f"there is no model {model!r}; the models are {trainable()}")
+        hint = did_you_mean(model, trainable())
+        raise ModelError(f"there is no model {model!r}; the models are {trainable()}{hint}")
     if val is not None and not allow_leakage:
         check_leakage(ds, val, min_distance)
     if bands is None:

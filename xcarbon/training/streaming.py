@@ -21,6 +21,7 @@ from xcarbon.models.bundle import CarbonModel, Predictor
 from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
+from xcarbon.models.towers import coordinates
 from xcarbon.training.checkpoints import RunFolder
 from xcarbon.training.distributed import join_processes
 from xcarbon.training.objective import drop
@@ -100,7 +101,12 @@ def train(
         scaler, provenance = own_scaler, task.provenance(own, "torch")
         if start is not None:
             scaler = dataclasses.replace(start.scaler, max_qc=task.max_qc)
-            provenance |= {"pretrained": start.fingerprint(), "pretrained_sites": list(start.sites)}
+            site, lat, lon, igbp = start.training_towers
+            provenance |= {
+                "pretrained": start.fingerprint(),
+                "pretrained_sites": site.tolist(),
+                "pretrained_coordinates": coordinates(lat, lon, igbp),
+            }
         run = run_class(fabric, member, config, own, scaler, provenance)
         if start is None:
             run.standardise(towers)

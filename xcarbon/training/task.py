@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from xcarbon._version import __version__
 from xcarbon.core.errors import ModelError
 from xcarbon.models.bundle import Scaler, scaling_bounds
+from xcarbon.models.towers import coordinates
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.split import near_groups
 from xcarbon.prep.state import state_features
@@ -74,12 +75,18 @@ class Task:
 
     def groups(self) -> NDArray[np.int64]:
         """Return the number of the group of near towers of each training tower, shape ``(towers,)``."""
-        known = self.train.coords
-        missing = np.full(self.train.sizes.get("site", 1), np.nan)
-        lat, lon = (
-            np.atleast_1d(known[name].values) if name in known else missing for name in ("lat", "lon")
-        )
+        lat, lon = (self._known(name, np.nan) for name in ("lat", "lon"))
         return near_groups(lat, lon, self.min_distance)
+
+    def coordinates(self) -> dict[str, list[Any]]:
+        """Return the coordinates and classes of the training towers for the provenance."""
+        return coordinates(self._known("lat", np.nan), self._known("lon", np.nan), self._known("igbp", ""))
+
+    def _known(self, name: str, unknown: object) -> NDArray[Any]:
+        """Return a coordinate of the training towers, shape ``(towers,)``; ``unknown`` if it is absent."""
+        if name in self.train.coords:
+            return np.atleast_1d(self.train[name].values)
+        return np.full(self.train.sizes.get("site", 1), unknown)
 
     def scaler(self, moments: Sequence[tuple[float, float]]) -> Scaler:
         """Return the scaler for targets with these means and standard deviations."""
@@ -93,6 +100,7 @@ class Task:
         return {
             "created": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             **self.towers(),
+            "coordinates": self.coordinates(),
             "data": {
                 name: ds.attrs[name]
                 for name in ("title", "source", "license", "references")

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from xcarbon.core.errors import FileFormatError
+from xcarbon.core.extras import require
 from xcarbon.io.modis.grid import TILE
 from xcarbon.io.modis.names import PRODUCTS, Name, find_product, layer_of, parse_name
 from xcarbon.io.modis.rasters import Area, Raster, open_rasters
@@ -113,6 +114,7 @@ def _open(path: str, name: Name | None, models: dict[Any, Raster]) -> list[Raste
 
 def _read_items(path: str) -> list[Item]:
     """Read the items in a file with a STAC item or an item collection."""
+    require("STAC catalogues", "modis", "pystac")
     import pystac
 
     try:
