@@ -18,7 +18,7 @@ from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.errors import ModelError, OptionError, VariableError
 from xcarbon.core.options import OPTIONS
 from xcarbon.core.validation import check_hourly, check_units, check_variables
-from xcarbon.core.variables import MDS, SPREAD, QualityScheme, variable
+from xcarbon.core.variables import FILLED, MDS, MODEL, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.predict import predict
@@ -31,8 +31,8 @@ from xcarbon.training.checkpoints import RunFolder
 #: Quality flags of a filled series: those of marginal distribution sampling, and a higher one for models. It
 #: is above all tolerances in use, so that no model is trained or scored on values from another model.
 FILLED_QUALITY = QualityScheme("filled", (*MDS.flag_meanings, "filled_by_model"))
-#: Suffixes of the other variables of a filled series.
-FILLED, MODEL, RANDOM = "_FILLED", "_MODEL", "_RANDUNC"
+#: Suffix of the random uncertainty of measured hours.
+RANDOM = "_RANDUNC"
 #: Source of predictions that are from more than one model.
 MODELS = "models fine-tuned on the measured hours of each tower"
 

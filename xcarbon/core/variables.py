@@ -157,6 +157,8 @@ class Variable:
 TIME_FEATURES = ("DOY", "TOD")
 #: Suffix in the name of a predicted flux's spread, which is its predictive standard deviation.
 SPREAD = "_SE"
+#: Suffixes in a filled flux: the flag of measured and filled hours, and the prediction of all hours.
+FILLED, MODEL = "_FILLED", "_MODEL"
 
 
 def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bounds) -> list[Variable]:
