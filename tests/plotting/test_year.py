@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from xcarbon.budget import annual_sums, artificial_gaps
-from xcarbon.core.errors import OptionError
+from xcarbon.core.errors import OptionError, TimestampError
 from xcarbon.plotting import CarbonPlot
 from xcarbon.plotting.errors import daily_errors, flux_of
 from xcarbon.plotting.select import select
@@ -84,3 +84,20 @@ def test_sums_of_other_variables_and_of_gaps_are_refused(weather_tower: xr.Datas
     gaps = weather_tower.assign(NEE=weather_tower["NEE"].where(weather_tower["NEE_QC"] == 0))
     with pytest.raises(OptionError, match="missing in every year"):
         CarbonPlot(gaps).year()
+
+
+def test_half_hours_have_the_sums_of_hours(filled: xr.Dataset) -> None:
+    half = np.timedelta64(30, "m")
+    both = [filled, filled.assign_coords(time=filled["time"] + half)]
+    halves = xr.concat([ds.drop_vars("time_bnds", errors="ignore") for ds in both], "time").sortby("time")
+    total = one_year(halves).total
+    np.testing.assert_allclose(total, one_year(filled).total, rtol=1e-6)
+    upper = CarbonPlot(halves).fingerprint(time="2010-03").axes[0]
+    assert upper.collections[0].get_array().shape == (48, 31)
+    assert CarbonPlot(halves).gaps("NEE").collections[0].get_array().shape == (20, 365)
+    with pytest.raises(TimestampError, match="half-hourly"):
+        CarbonPlot(halves).series(filled)
+    with pytest.raises(TimestampError, match="1 days"):
+        CarbonPlot(filled.resample(time="1D").mean()).year()
+    with pytest.raises(TimestampError, match="needs all hours"):
+        CarbonPlot(filled.isel(time=np.r_[0:100, 200:8760])).year()

@@ -37,7 +37,8 @@ class CarbonPlot:
     Figures with one panel return its Axes, those with several panels their Figure. All of them draw into
     given axes ``ax``; otherwise they make a new figure with pyplot. Lazy data is computed once, and only the
     part that is shown. All methods raise an :class:`~xcarbon.core.errors.XCarbonError` if matplotlib is not
-    installed.
+    installed, and a :class:`~xcarbon.core.errors.TimestampError` if the time steps are neither hours nor
+    half-hours.
 
     Parameters
     ----------

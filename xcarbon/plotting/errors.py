@@ -8,14 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from xcarbon.core.errors import TimestampError
 from xcarbon.core.variables import FILLED, MODEL, SPREAD
-from xcarbon.plotting.select import Hours, observed_hours
+from xcarbon.plotting.select import Hours, observed_hours, steps_per_day
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Stamps, period_means, periods
 
 
 class Flux(NamedTuple):
-    """A flux in consecutive hours, each ``(hours,)``.
+    """A flux in consecutive hours or half-hours, each ``(hours,)``.
 
     Attributes
     ----------
@@ -62,7 +63,13 @@ def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
         return Flux(stamps, flux, none, none, None)
     from xcarbon.budget.sums import error_correlation  # imports torch
 
-    correlation = error_correlation(error.values.astype(float), error_spread.values.astype(float))
+    if np.ptp(np.diff(stamps)) > np.timedelta64(0):
+        raise TimestampError(
+            f"{hours.title}: the correlation of errors needs all hours between {stamps[0]} and {stamps[-1]}, "
+            "missing values included: ds.resample(time='1h').asfreq() adds them"
+        )
+    lags = 15 * steps_per_day(stamps)
+    correlation = error_correlation(error.values.astype(float), error_spread.values.astype(float), lags)
     random, of_model = spread.where(measured).fillna(0), spread.where(~measured, 0)
     return Flux(stamps, flux, random.values.astype(float), of_model.values.astype(float), correlation)
 
@@ -78,14 +85,15 @@ def standard_error(flux: Flux, hours: slice) -> float:
 
 def daily_means(values: xr.DataArray) -> tuple[Stamps, Array]:
     """Return days and means ``(days,)`` of hours ``(time,)``; NaN for days with a missing hour."""
-    days = periods(values["time"].values, "D")
-    return days.start, period_means(values.values[np.newaxis].astype(float), days.number, min_count=24)[0]
+    stamps, hours = values["time"].values, values.values[np.newaxis].astype(float)
+    days = periods(stamps, "D")
+    return days.start, period_means(hours, days.number, min_count=steps_per_day(stamps))[0]
 
 
 def daily_errors(flux: Flux) -> Array | None:
     """Return the standard errors ``(days,)`` of daily means; None if they are unknown."""
     if flux.correlation is None:
         return None
-    number = periods(flux.stamps, "D").number
+    number, steps = periods(flux.stamps, "D").number, steps_per_day(flux.stamps)
     edges = np.searchsorted(number, np.arange(number[-1] + 2))
-    return np.array([standard_error(flux, slice(*pair)) / 24 for pair in itertools.pairwise(edges)])
+    return np.array([standard_error(flux, slice(*pair)) / steps for pair in itertools.pairwise(edges)])

@@ -10,7 +10,7 @@ import xarray as xr
 
 from xcarbon.core.errors import OptionError
 from xcarbon.core.variables import FILLED, variable
-from xcarbon.plotting.select import Hours, has_flags, observed_hours
+from xcarbon.plotting.select import Hours, has_flags, observed_hours, steps_per_day
 from xcarbon.plotting.style import MISSING, QUIET, date_axis, figure_of, label, panels
 from xcarbon.prep.limits import plausible
 
@@ -44,7 +44,8 @@ def draw_fingerprint(ax: Axes | Sequence[Axes] | None, hours: Hours) -> Figure:
     for panel, (name, values) in zip(axs, shown.items(), strict=True):
         days, table = by_hour(values)
         edges = np.append(days, days[-1] + 1)
-        image = panel.pcolormesh(edges, np.arange(25), table.T, rasterized=True, **scale)
+        hour = np.linspace(0, 24, table.shape[1] + 1)
+        image = panel.pcolormesh(edges, hour, table.T, rasterized=True, **scale)
         panel.set_facecolor(MISSING)
         panel.set_yticks(range(0, 25, 6))
         panel.set_ylabel("hour of day")
@@ -60,13 +61,14 @@ def draw_fingerprint(ax: Axes | Sequence[Axes] | None, hours: Hours) -> Figure:
 
 
 def by_hour(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """Arrange hours ``(time,)`` as a table: days, and values ``(days, 24)``, NaN where there is no hour."""
+    """Arrange hours ``(time,)`` as days and values ``(days, hours)``, NaN where there is no hour."""
     stamps = values["time"].values
     day = stamps.astype("M8[D]")
     days = np.arange(day[0], day[-1] + 1)
-    table = np.full((days.size, 24), np.nan)
-    hour = ((stamps - day) // np.timedelta64(1, "h")).astype(int)
-    table[(day - days[0]).astype(int), hour] = values.values
+    steps = steps_per_day(stamps)
+    table = np.full((days.size, steps), np.nan)
+    hour = (stamps - day) * steps // np.timedelta64(1, "D")
+    table[(day - days[0]).astype(int), hour.astype(int)] = values.values
     return days, table
 
 

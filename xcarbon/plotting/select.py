@@ -6,13 +6,15 @@ from typing import NamedTuple, TypeVar
 
 import dask
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xcarbon.core.conventions import QC
-from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.errors import OptionError, TimestampError, VariableError
 from xcarbon.core.validation import check_variables
 from xcarbon.core.variables import FILLED, IGBP_CLASSES, MODEL, SPREAD, TARGETS
 from xcarbon.core.variables import variable as vocabulary
+from xcarbon.prep.periods import Stamps
 from xcarbon.prep.quality import mask_quality
 
 Towers = TypeVar("Towers", xr.DataArray, xr.Dataset)
@@ -77,7 +79,10 @@ def select(
         raise OptionError(
             f"the figure shows hours of towers, but {code} has the dims {ds[code].dims}: select one cell"
         )
-    site = site or first_site(*([] if predicted is None else [predicted]), ds)
+    both = [ds] if predicted is None else [predicted, ds]
+    if len({steps_per_day(each["time"].values) for each in both}) > 1:
+        raise TimestampError("of observations and prediction one is half-hourly and the other one hourly")
+    site = site or first_site(*both)
     return Hours(
         code,
         one_tower(_with_endings(ds, code), site),
@@ -130,6 +135,16 @@ def in_period(towers: Towers, time: str | slice | None) -> Towers:
         first, last = towers["time"].values[[0, -1]].astype("M8[D]")
         raise OptionError(f"there are no hours in {time}; the data is from {first} to {last}")
     return selected
+
+
+def steps_per_day(stamps: Stamps) -> int:
+    """Return the number of time steps per day: 24 or 48; raise a TimestampError for any other."""
+    step = np.diff(stamps).min() if stamps.size > 1 else np.timedelta64(1, "h")
+    if step not in (np.timedelta64(60, "m"), np.timedelta64(30, "m")):
+        raise TimestampError(
+            f"figures show hours or half-hours, but the time steps are {pd.Timedelta(step)}: use ds.plot"
+        )
+    return int(np.timedelta64(1, "D") / step)
 
 
 def observed_hours(ds: xr.Dataset, code: str, max_qc: int) -> xr.DataArray:

@@ -10,7 +10,7 @@ import pandas as pd
 from xcarbon.core.errors import OptionError
 from xcarbon.core.variables import FILLED, SPREAD
 from xcarbon.plotting.errors import daily_errors, daily_means, flux_of
-from xcarbon.plotting.select import Hours, observed_hours
+from xcarbon.plotting.select import Hours, observed_hours, steps_per_day
 from xcarbon.plotting.style import OBSERVED, PREDICTED, QUIET, date_axis, draw_interval, label, legend, strip
 from xcarbon.prep.quality import MAX_QC
 
@@ -42,7 +42,7 @@ def midsummer_week(hours: Hours) -> slice:
     merit = weekly.to_numpy() - distance / 366 - 10_000 * ((distance > 42) | (weekly == 0))
     middle = counts.index[int(np.argmax(merit))]
     half = pd.Timedelta(_WEEK // 2, "D")
-    return slice(middle - half, middle + half + pd.Timedelta(23, "h"))
+    return slice(middle - half, middle + half + pd.Timedelta("23:30:00"))
 
 
 def draw_series(ax: Axes, hours: Hours) -> None:
@@ -50,8 +50,9 @@ def draw_series(ax: Axes, hours: Hours) -> None:
     assert hours.predicted is not None
     observed, predicted = observed_hours(hours.tower, hours.code, MAX_QC), hours.predicted
     ax.axhline(0, color=QUIET, linewidth=0.6, zorder=0)
-    width = 1.4 if observed.sizes["time"] < 24 * _DENSE else 0.6
-    if observed.sizes["time"] > 24 * LONGEST:
+    days = observed.sizes["time"] / steps_per_day(observed["time"].values)
+    width = 1.4 if days < _DENSE else 0.6
+    if days > LONGEST:
         ax.plot(*daily_means(observed), "o", color=OBSERVED, ms=1.3 * width, label="observed")
         stamps, mean = daily_means(predicted[hours.code])
         error, period = daily_errors(flux_of(hours)), "daily mean "
