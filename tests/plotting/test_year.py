@@ -52,6 +52,9 @@ def test_errors_of_days_are_correlated(filled: xr.Dataset) -> None:
     days = flux.spread.reshape(-1, 24)
     independent = np.sqrt((days**2).sum(axis=1)) / 24
     daily = daily_errors(flux)
+    is_filled = (days > 0).any(axis=1)
+    assert np.isnan(daily[~is_filled]).all() and 0 < is_filled.sum() < 365
+    daily, independent, days = daily[is_filled], independent[is_filled], days[is_filled]
     assert (daily >= np.sqrt(flux.correlation[0]) * independent - 1e-9).all()
     assert (daily <= np.sqrt(max(flux.correlation)) * days.sum(axis=1) / 24 + 1e-9).all()
 
@@ -64,6 +67,14 @@ def test_a_prediction_is_compared_with_the_observations(ds: xr.Dataset, nee: xr.
     assert not without.collections
     assert "±" not in without.get_legend().get_texts()[0].get_text()
     assert not CarbonPlot(prediction.compute()).year(site="SY-002").axes[1].collections
+
+
+def test_a_measured_year_has_no_interval(weather_tower: xr.Dataset) -> None:
+    complete = weather_tower.assign(NEE=weather_tower["NEE"].fillna(1), NEE_QC=weather_tower["NEE_QC"] * 0)
+    filled = complete.carbon.gapfill(model="mds")
+    assert np.isnan(annual_sums(filled)["NEE_SE"]).all()
+    legend = CarbonPlot(filled).year().axes[1].get_legend()
+    assert "±" not in legend.get_texts()[0].get_text()
 
 
 def test_several_years_are_lines_with_their_sums() -> None:

@@ -16,7 +16,7 @@ import xcarbon
 from xcarbon.cli.options import PATH, POSITIVE, Selection, Sites, command, selects
 from xcarbon.cli.tables import count
 from xcarbon.core.conventions import QC, is_grid
-from xcarbon.core.errors import OptionError
+from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.core.options import OPTIONS, progress_bar
 from xcarbon.core.variables import SATELLITE, TARGETS, VARIABLES
 
@@ -34,6 +34,8 @@ def info(data: tuple[str, ...], selection: Selection) -> int:
     if not ds.sizes["time"]:
         raise OptionError(f"{data[0]} has no hours")
     names = [str(name) for name in ds.data_vars if name in VARIABLES and "time" in ds[name].dims]
+    if not names:
+        raise VariableError(f"{data[0]} has no hourly variable of towers, only {list(map(str, ds))}")
     others = [str(name) for name in ds.data_vars if name in SATELLITE or "day" in ds[name].dims]
     stamps = ds["time"].values
     step = np.diff(stamps).min() / np.timedelta64(1, "h") if stamps.size > 1 else np.nan

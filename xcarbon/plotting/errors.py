@@ -75,11 +75,13 @@ def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
 
 
 def standard_error(flux: Flux, hours: slice) -> float:
-    """Return the standard error of the sum of consecutive hours; NaN if it is unknown."""
+    """Return the standard error of the sum of consecutive hours; NaN if that of all hours is unknown."""
     from xcarbon.budget.sums import variance_of_sum
 
     assert flux.correlation is not None
     random, spread = flux.random[hours], flux.spread[hours]
+    if not (random.any() or spread.any()):
+        return np.nan
     return float(np.sqrt(variance_of_sum(spread, flux.correlation) + (random**2).sum()))
 
 

@@ -14,6 +14,7 @@ from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_variables
 from xcarbon.plotting.select import has_flags, observed_hours, steps_per_day, tower_title
 from xcarbon.plotting.style import LAND, OBSERVED, axes, date_axis, legend, strip
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Periods, map_towers, periods
 
@@ -31,6 +32,7 @@ _BY_DAY, _BY_WEEK = 400, 2000
 def draw_gaps(ax: Axes | None, ds: xr.Dataset, codes: Sequence[str]) -> Axes:
     """Plot a row for each tower, or for each variable of a single tower."""
     check_variables(ds, tuple(codes), "the figure")
+    ds = read_labels(ds)
     if not ds.sizes["time"]:
         raise OptionError("the Dataset has no hours to show")
     if "site" in ds.dims and ds.sizes["site"] == 1:

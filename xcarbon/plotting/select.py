@@ -14,6 +14,7 @@ from xcarbon.core.errors import OptionError, TimestampError, VariableError
 from xcarbon.core.validation import check_variables
 from xcarbon.core.variables import FILLED, IGBP_CLASSES, MODEL, SPREAD, TARGETS
 from xcarbon.core.variables import variable as vocabulary
+from xcarbon.prep.labels import read_labels
 from xcarbon.prep.periods import Stamps
 from xcarbon.prep.quality import mask_quality
 
@@ -73,6 +74,7 @@ def select(
         if variable not in (None, code):
             raise OptionError(f"the figure of {variable} was requested, but the prediction contains {code}")
     check_variables(ds, (code,), "the figure")
+    ds = read_labels(ds)
     vocabulary(code)  # raises an error if it is unknown
     other = [str(dim) for dim in ds[code].dims if dim not in ("site", "time")]
     if other or "time" not in ds[code].dims:

@@ -111,7 +111,8 @@ def _sum(flux: Flux, code: str, year: int, *, with_days: bool) -> Year:
 
 def _sum_label(year: Year) -> str:
     """Return year and sum with its interval."""
-    interval = "" if year.total_error is None else f" ± {Z * year.total_error[-1]:.0f}"
+    error = np.nan if year.total_error is None else year.total_error[-1]
+    interval = f" ± {Z * error:.0f}" if np.isfinite(error) else ""
     return f"{year.year}: {year.total[-1]:.0f}{interval} g m$^{{-2}}$".replace("-", "−", 1)
 
 
