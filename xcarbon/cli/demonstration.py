@@ -15,7 +15,7 @@ from xcarbon.cli.options import PATH, POSITIVE, Selection, command, selects
 from xcarbon.cli.tables import count, score_table
 from xcarbon.core import conventions
 from xcarbon.core.atomic import replacing
-from xcarbon.core.errors import XCarbonError
+from xcarbon.core.errors import OptionError, XCarbonError
 from xcarbon.core.options import progress_bar
 
 #: Settings for minutes of training: a smaller batch and a higher learning rate than in the paper.
@@ -49,6 +49,8 @@ def demo(data: Path | None, out: Path, steps: int, seed: int, selection: Selecti
         raise XCarbonError("the demo needs matplotlib: pip install 'xcarbon[plot]'")
     from matplotlib.figure import Figure
 
+    if data is None and selection != Selection():
+        raise OptionError("--site, --from, --to and --metadata select among real towers: use --data, too")
     if (out / "run" / "run.json").exists():  # from an earlier demo
         shutil.rmtree(out / "run")
     if data is None:
