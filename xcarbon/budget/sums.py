@@ -6,9 +6,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xcarbon.budget.fill import FILLED, MODEL
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import OptionError, VariableError
-from xcarbon.core.variables import FILLED, MODEL, SPREAD, variable
+from xcarbon.core.variables import SPREAD, variable
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Stamps, map_towers, periods
 

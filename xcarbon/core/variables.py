@@ -157,8 +157,6 @@ class Variable:
 TIME_FEATURES = ("DOY", "TOD")
 #: Suffix in the name of a predicted flux's spread, which is its predictive standard deviation.
 SPREAD = "_SE"
-#: Suffixes in a filled flux: the flag of measured and filled hours, and the prediction of all hours.
-FILLED, MODEL = "_FILLED", "_MODEL"
 
 
 def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bounds) -> list[Variable]:
@@ -440,6 +438,9 @@ TARGETS: tuple[str, ...] = tuple(code for code, variable in VARIABLES.items() if
 
 #: Fluxes that are the sum of two others: NEE is RECO - GPP. A model that predicts both predicts the sum, too.
 SUMS: dict[str, tuple[str, str]] = {"RECO_NT": ("NEE", "GPP_NT"), "RECO_DT": ("NEE", "GPP_DT")}
+
+#: Suffixes in a filled flux: the flag of measured and filled hours, and the prediction of all hours.
+FILLED, MODEL = "_FILLED", "_MODEL"
 
 #: The 21 inputs of EcoPerceiver in arXiv 2406.04940.
 PAPER_INPUTS: tuple[str, ...] = (

@@ -311,19 +311,6 @@ def unpack(paths: Iterable[PathLike]) -> list[PathLike]:
     return [file for path in paths for file in (_unpack(path) if _is_zip(path) else [path])]
 
 
-def holds_netcdf(path: PathLike) -> bool:
-    """Return whether a zip archive contains NetCDF files, or is damaged, which :func:`unpack` reports."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return bool(_netcdf_names(archive))
-    except zipfile.BadZipFile:
-        return True
-
-
-def _netcdf_names(archive: zipfile.ZipFile) -> list[str]:
-    return [name for name in archive.namelist() if name.lower().endswith((".nc", ".nc4", ".netcdf"))]
-
-
 def _is_zip(path: PathLike) -> bool:
     if not os.path.isfile(path):
         return False
@@ -341,7 +328,7 @@ def _unpack_once(path: str, size: int, changed: int) -> tuple[str, ...]:
     """Unpack an archive to a temporary folder; its size and time of change are keys of the cache."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = _netcdf_names(archive)
+            names = [name for name in archive.namelist() if name.lower().endswith((".nc", ".nc4", ".netcdf"))]
             if not names:
                 raise FileFormatError(
                     f"{path}: the archive contains no NetCDF file, only {archive.namelist()[:5]}; choose "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import zipfile
 from collections.abc import Sequence
 
 import xarray as xr
@@ -11,7 +12,7 @@ import xarray as xr
 from xcarbon.core.errors import FileFormatError, OptionError
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io.columns import Source
-from xcarbon.io.era5 import holds_netcdf, open_era5, unpack
+from xcarbon.io.era5 import open_era5, unpack
 from xcarbon.io.fluxnet import open_fluxnet
 from xcarbon.io.grid import open_grid, open_lazily
 from xcarbon.io.netcdf import open_netcdf
@@ -77,13 +78,22 @@ def _is_table(path: str) -> bool:
     if not os.path.isfile(path) or _starts_with(path, _NETCDF):
         return False  # it may be a URL
     if _starts_with(path, (_ZIP,)):
-        return not holds_netcdf(path)
+        return not _holds_netcdf(path)
     source = Source(os.path.abspath(path))
     if recognise(source) is None and not has_records(source):
         raise FileFormatError(
             f"{path} is neither Zarr nor NetCDF nor a tower file: it has no time stamps and columns of towers"
         )
     return True
+
+
+def _holds_netcdf(path: str) -> bool:
+    """Return whether an archive contains NetCDF files, or is damaged, which :func:`unpack` reports."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.lower().endswith((".nc", ".nc4", ".netcdf")) for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return True
 
 
 def _is_zarr(path: str) -> bool:
