@@ -17,14 +17,18 @@ from xcarbon.core.errors import OptionError
 from xcarbon.core.options import progress_bar
 from xcarbon.models import registry
 
+KINDS = f"Kind of model to train: {', '.join(registry.trainable())}."
+
+
+def _kind(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Check the kind of model when a command is run, because other programs register kinds of their own."""
+    return str(click.Choice(registry.trainable()).convert(value, param, ctx))
+
 
 @command("xcarbon train carbonsense.zarr run --model xgboost")
 @click.argument("data", nargs=-1, required=True)
 @click.argument("run", type=PATH)
-@click.option(
-    "--model", type=click.Choice(registry.trainable()), default="ecoperceiver", show_default=True,
-    help="Kind of model to train.",
-)  # fmt: skip
+@click.option("--model", default="ecoperceiver", show_default=True, callback=_kind, help=KINDS)
 @click.option("--target", default="NEE", show_default=True, help="Variable to predict.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed for split and training.")
 @click.option(
