@@ -1,10 +1,14 @@
 """Tests of opening towers and grids of any supported format."""
 
+import shutil
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon.core.errors import FileFormatError, StoreError, VariableError
+from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, StoreError, VariableError
 from xcarbon.io.formats import open_data
 from xcarbon.io.grid import write_grid
 
@@ -60,3 +64,55 @@ def test_what_cannot_be_opened_is_said(tmp_path):
     xr.Dataset({"site": ("site", ["a"])}).to_zarr(tmp_path / "towers.zarr")
     with pytest.raises(StoreError, match="not a store of towers"):
         open_data(tmp_path / "towers.zarr")
+
+
+HEADER = "TIMESTAMP_START,TIMESTAMP_END,TA_F,TA_F_QC"
+PLACE = "SITE_ID,LOCATION_LAT,LOCATION_LON,IGBP,UTC_OFFSET\nDE-Tha,50.96,13.57,ENF,1\n"
+
+
+def write_tower(folder) -> Path:
+    """Write two hours of a tower, with a table of its site beside them."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "FLX_DE-Tha_FLUXNET2015_SUBSET_HR_1996-1996_1-4.csv"
+    path.write_text(f"{HEADER}\n199601010000,199601010100,2.5,0\n199601010100,199601010200,3.5,0\n")
+    (folder / "site_data.csv").write_text(PLACE)
+    return path
+
+
+def test_tower_files_archives_and_folders(towers, tmp_path):
+    path = write_tower(tmp_path / "raw")
+    archive = tmp_path / "raw.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(path, path.name)
+        file.write(path.with_name("site_data.csv"), "site_data.csv")
+    for given in (path, path.parent, archive):
+        assert open_data(given)["TA"].values.tolist() == [[2.5, 3.5]]
+    towers[["TA", "NEE"]].isel(site=[0, 1]).carbon.to_sites(tmp_path / "sites")
+    assert open_data(tmp_path / "sites")["site"].values.tolist() == ["SY-001", "SY-002"]
+
+
+def test_the_content_decides_and_not_the_name(towers, tmp_path):
+    few = towers[["TA", "NEE"]].isel(site=[0])
+    path = few.carbon.to_netcdf(tmp_path / "towers.csv")
+    assert open_data(path)["site"].values.tolist() == ["SY-001"]
+    assert open_data(few.carbon.to_store(tmp_path / "store.nc"))["site"].values.tolist() == ["SY-001"]
+
+
+def test_a_table_of_sites_completes_tower_files_only(towers, tmp_path):
+    path = write_tower(tmp_path / "raw")
+    table = path.with_name("site_data.csv").rename(tmp_path / "places.csv")
+    with pytest.raises(MetadataError, match="DE-Tha"):
+        open_data(path)
+    assert open_data(path, table)["lat"].item() == pytest.approx(50.96)
+    nc = towers[["TA"]].isel(site=[0]).carbon.to_netcdf(tmp_path / "towers.nc")
+    with pytest.raises(OptionError, match=r"towers.nc contains its own metadata"):
+        open_data(nc, table)
+    with pytest.raises(FileFormatError, match="opened together"):
+        open_data([nc, path])
+    shutil.copy(nc, path.parent)
+    with pytest.raises(FileFormatError, match=r"towers.nc and tower files such as FLX_DE-Tha"):
+        open_data(path.parent)
+    other = tmp_path / "notes.txt"
+    other.write_text("nothing to see")
+    with pytest.raises(FileFormatError, match="neither Zarr nor NetCDF nor a tower file"):
+        open_data(other)

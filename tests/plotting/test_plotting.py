@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
 
 import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
 
-from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.errors import OptionError, VariableError, XCarbonError
 from xcarbon.core.variables import IGBP_CLASSES
 from xcarbon.plotting import CarbonPlot
 from xcarbon.plotting.style import IGBP_STYLES
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.testing import raise_on_compute, synthetic_towers
-
-
-@pytest.fixture(autouse=True)
-def no_screen() -> Iterator[None]:
-    """Use a backend without a screen, and close the figures."""
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    yield
-    plt.close("all")
-
-
-@pytest.fixture(scope="module")
-def ds() -> xr.Dataset:
-    return synthetic_towers(12, patches=False, variables=["NEE", "GPP_DT", "RECO_DT"]).persist()
-
-
-@pytest.fixture(scope="module")
-def nee(ds: xr.Dataset) -> xr.DataArray:
-    return (ds["RECO_DT"] - ds["GPP_DT"]).rename("NEE")
+from xcarbon.testing import raise_on_compute
 
 
 def test_series_shows_observations_of_good_quality(ds: xr.Dataset, nee: xr.DataArray) -> None:
@@ -61,8 +41,8 @@ def test_series_shows_how_uncertain_a_prediction_is(ds: xr.Dataset, nee: xr.Data
     assert bounds.min() == pytest.approx(week.min() - 2 * 1.6449, abs=1e-3)
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["observed", "predicted", "90 % interval"]
-    with pytest.raises(VariableError, match="spread=True"):
-        CarbonPlot(ds).series(prediction[["NEE"]])
+    with pytest.raises(VariableError, match=r"one flux.*NEE.*GPP_DT"):
+        CarbonPlot(ds).series(prediction.assign(GPP_DT=nee))
 
 
 def test_series_is_labelled(ds: xr.Dataset, nee: xr.DataArray) -> None:
@@ -242,3 +222,46 @@ def test_importance_without_classes_or_lags_and_of_another_measure(explained: xr
         plot.importance(explained, "nse")
     with pytest.raises(OptionError, match="are missing: no hour"):
         plot.importance(explained * np.nan)
+
+
+def test_importance_draws_into_given_axes(explained: xr.Dataset) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3)
+    assert CarbonPlot(xr.Dataset()).importance(explained, ax=axes) is figure
+    assert axes[0].get_xlabel() == "loss of Nash-Sutcliffe efficiency [1]"
+    with pytest.raises(OptionError, match="3 panels, but ax contains 2"):
+        CarbonPlot(xr.Dataset()).importance(explained, ax=axes[:2])
+
+
+def test_a_long_series_is_drawn_as_daily_means(ds: xr.Dataset, nee: xr.DataArray) -> None:
+    prediction = xr.Dataset({"NEE": nee, "NEE_SE": xr.full_like(nee, 2.0)})
+    ax = CarbonPlot(ds).series(prediction, site="SY-002", time=slice("2010-03", "2010-07"))
+    _, observed, predicted = ax.get_lines()
+    days = nee.sel(site="SY-002", time=slice("2010-03", "2010-07")).values.astype(float).reshape(-1, 24)
+    np.testing.assert_allclose(predicted.get_ydata(), days.mean(axis=1), rtol=1e-6)
+    tower = ds.sel(site="SY-002", time=slice("2010-03", "2010-07"))
+    good = tower["NEE"].where(tower["NEE_QC"] <= MAX_QC).values.astype(float).reshape(-1, 24)
+    np.testing.assert_allclose(observed.get_ydata(), good.mean(axis=1), rtol=1e-6)
+    assert 0 < np.isfinite(observed.get_ydata()).sum() < len(days)
+    assert ax.get_ylabel() == "daily mean NEE [µmol m$^{-2}$ s$^{-1}$]"
+    (band,) = ax.collections
+    bounds = np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
+    assert bounds.max() < days.mean(axis=1).max() + 2 * 1.6449  # errors of hours are partly averaged out
+
+
+def test_a_filled_series_is_named_so(filled: xr.Dataset) -> None:
+    ax = CarbonPlot(filled).series(filled, time="2010-07")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "observed",
+        "filled",
+        "90 % interval",
+    ]
+
+
+def test_figures_without_matplotlib_name_the_extra(ds: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    plot = CarbonPlot(ds)
+    for draw in (plot.gaps, plot.fingerprint, plot.diurnal, plot.sites):
+        with pytest.raises(XCarbonError, match=r"xcarbon\[plot\]"):
+            draw()

@@ -14,7 +14,7 @@ from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.errors import VariableError
 from xcarbon.core.validation import check_hourly, check_units, check_variables, steps_per_day
-from xcarbon.core.variables import MDS, SPREAD, QualityScheme, variable
+from xcarbon.core.variables import FILLED, MDS, MODEL, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.predict import predict
@@ -25,8 +25,8 @@ from xcarbon.prep.quality import mask_quality
 #: Quality flags of a filled series: those of marginal distribution sampling, and a higher one for models. It
 #: is above all tolerances in use, so that no model is trained or scored on values from another model.
 FILLED_QUALITY = QualityScheme("filled", (*MDS.flag_meanings, "filled_by_model"))
-#: Suffixes of the other variables of a filled series.
-FILLED, MODEL, RANDOM = "_FILLED", "_MODEL", "_RANDUNC"
+#: Suffix of the random uncertainty of measured hours.
+RANDOM = "_RANDUNC"
 
 #: Above all quality flags: predictors that were filled from similar hours or from reanalysis are used, too.
 ANY_QC = 9

@@ -441,6 +441,9 @@ TARGETS: tuple[str, ...] = tuple(code for code, variable in VARIABLES.items() if
 #: Fluxes that are the sum of two others: NEE is RECO - GPP. A model that predicts both predicts the sum, too.
 SUMS: dict[str, tuple[str, str]] = {"RECO_NT": ("NEE", "GPP_NT"), "RECO_DT": ("NEE", "GPP_DT")}
 
+#: Suffixes in a filled flux: the flag of measured and filled hours, and the prediction of all hours.
+FILLED, MODEL = "_FILLED", "_MODEL"
+
 #: The 21 inputs of EcoPerceiver in arXiv 2406.04940.
 PAPER_INPUTS: tuple[str, ...] = (
     "DOY", "TOD", "TA", "P", "RH", "VPD", "PA", "CO2", "SW_IN", "SW_OUT", "LW_IN", "LW_OUT", "NETRAD",

@@ -182,6 +182,14 @@ def survey(
     return kind(release, columns, flags, np.datetime64(first, "m"), rows, step)
 
 
+def has_records(source: Source) -> bool:
+    """Check whether a file has time stamps and columns as a half-hourly or hourly tower file."""
+    try:
+        return bool(read_header(source))
+    except (FileFormatError, OSError):
+        return False
+
+
 def read_header(source: Source) -> list[str]:
     """Read the column names and check that they belong to a half-hourly or hourly file."""
     with source.lines() as lines:

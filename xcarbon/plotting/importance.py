@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from xcarbon.core.errors import OptionError
-from xcarbon.plotting.style import OBSERVED, PREDICTED, QUIET, coord_label, strip, style
+from xcarbon.plotting.style import (
+    OBSERVED,
+    PREDICTED,
+    QUIET,
+    check_panels,
+    coord_label,
+    figure_of,
+    pyplot,
+    strip,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +31,8 @@ MEASURES = ("nse_loss", "mse_rise", "rmse_rise", "change")
 _NUMBERED = 14
 
 
-def draw_importance(explained: xr.Dataset, measure: str) -> Figure:
+def draw_importance(explained: xr.Dataset, measure: str, ax: Axes | Sequence[Axes] | None) -> Figure:
     """Plot a measure ``(class, variable)``, all towers first, and by lag ``(class, lag)`` if available."""
-    import matplotlib.pyplot as plt
-
     if explained[measure].ndim == 1:
         explained = explained.expand_dims(igbp=["all"])
     by = explained[measure].dims[0]
@@ -32,18 +41,27 @@ def draw_importance(explained: xr.Dataset, measure: str) -> Figure:
     if not explained.sizes[by]:
         raise OptionError(f"all values of {measure} are missing: no hour could be predicted and scored")
     everywhere, by_lag = explained.isel({by: 0}), explained.get(f"lag_{measure}")
-    heights = [0.5 + 0.22 * everywhere.sizes["variable"]] + ([] if by_lag is None else [2.2])
     classes = explained.sizes[by] - 1
-    figure = plt.figure(figsize=(7.2 if classes else 5.0, sum(heights) + 0.5), layout="constrained")
+    number = 1 + bool(classes) + (by_lag is not None)
+    bars, *others = _panels(everywhere, classes, by_lag) if ax is None else check_panels(ax, number)
+    _draw_bars(bars, everywhere[measure], everywhere.get(f"{measure}_interval"))
+    if classes:
+        _draw_classes(others[0], explained[measure])
+    if by_lag is not None:
+        _draw_lags(others[-1], by_lag, everywhere["lag_bnds"].values)
+    return figure_of(bars)
+
+
+def _panels(everywhere: xr.Dataset, classes: int, by_lag: xr.DataArray | None) -> list[Axes]:
+    """Return axes of a new figure: bars, and beside them the classes, and below them the lags, if any."""
+    heights = [0.5 + 0.22 * everywhere.sizes["variable"]] + ([] if by_lag is None else [2.2])
+    size = (7.2 if classes else 5.0, sum(heights) + 0.5)
+    figure = pyplot().figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     widths = [1, min(0.2 + 0.18 * classes, 2.5)]
     upper = grid[0].subgridspec(1, 2, width_ratios=widths) if classes else grid
-    _draw_bars(figure.add_subplot(upper[0]), everywhere[measure], everywhere.get(f"{measure}_interval"))
-    if classes:
-        _draw_classes(figure.add_subplot(upper[1]), explained[measure])
-    if by_lag is not None:
-        _draw_lags(figure.add_subplot(grid[1]), by_lag, everywhere["lag_bnds"].values)
-    return figure
+    cells = [upper[0]] + ([upper[1]] if classes else []) + ([] if by_lag is None else [grid[1]])
+    return [figure.add_subplot(cell) for cell in cells]
 
 
 def _draw_bars(ax: Axes, values: xr.DataArray, interval: xr.DataArray | None) -> None:

@@ -1,0 +1,101 @@
+"""Daily means and running sums of the hours of a flux, with standard errors for correlated errors."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from xcarbon.core.errors import TimestampError
+from xcarbon.core.variables import FILLED, MODEL, SPREAD
+from xcarbon.plotting.select import Hours, observed_hours, steps_per_day
+from xcarbon.prep.limits import plausible
+from xcarbon.prep.periods import Array, Stamps, period_means, periods
+
+
+class Flux(NamedTuple):
+    """A flux in consecutive hours or half-hours, each ``(hours,)``.
+
+    Attributes
+    ----------
+    stamps, value : numpy.ndarray
+        Start and value of each hour.
+    random : numpy.ndarray
+        Standard errors of measured hours, which are independent; 0 in other hours.
+    spread : numpy.ndarray
+        Standard deviations of the errors of predicted hours; 0 in measured hours.
+    correlation : numpy.ndarray or None
+        Correlation of the errors of predicted hours by lag [hours], ``(lags,)``; None without a spread.
+    """
+
+    stamps: Stamps
+    value: Array
+    random: Array
+    spread: Array
+    correlation: Array | None
+
+    def during(self, hours: slice) -> Flux:
+        """Select consecutive hours; the correlation stays the same."""
+        value, random, spread = self.value[hours], self.random[hours], self.spread[hours]
+        return Flux(self.stamps[hours], value, random, spread, self.correlation)
+
+
+def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
+    """Return the flux of a prediction or of a filled series, with the errors of :func:`annual_sums`."""
+    code, source = hours.code, hours.tower if hours.predicted is None else hours.predicted
+    value, spread = plausible(source[code], code), source.get(code + SPREAD)
+    if code + FILLED in source:
+        model = source if trial is None else trial.reindex_like(source)
+        measured = tested = source[code + FILLED] == 0
+        if trial is not None:
+            tested = measured & (model[code + FILLED] == 1)
+        error = (source[code] - model[code + MODEL]).where(tested)
+        error_spread = model.get(code + MODEL + SPREAD)
+    else:
+        measured = xr.zeros_like(value, dtype=bool)
+        observed = observed_hours(hours.tower, code, 0).reindex_like(source)
+        error, error_spread = observed - source[code], spread
+    stamps, flux, none = source["time"].values, value.values.astype(float), np.zeros(value.size)
+    is_compared = code + FILLED in source or hours.predicted is not None
+    if not is_compared or spread is None or error_spread is None:
+        return Flux(stamps, flux, none, none, None)
+    from xcarbon.budget.sums import error_correlation  # imports torch
+
+    if np.ptp(np.diff(stamps)) > np.timedelta64(0):
+        raise TimestampError(
+            f"{hours.title}: the correlation of errors needs all hours between {stamps[0]} and {stamps[-1]}, "
+            "missing values included: ds.resample(time='1h').asfreq() adds them"
+        )
+    lags = 15 * steps_per_day(stamps)
+    correlation = error_correlation(error.values.astype(float), error_spread.values.astype(float), lags)
+    random, of_model = spread.where(measured).fillna(0), spread.where(~measured, 0)
+    return Flux(stamps, flux, random.values.astype(float), of_model.values.astype(float), correlation)
+
+
+def standard_error(flux: Flux, hours: slice) -> float:
+    """Return the standard error of the sum of consecutive hours; NaN if that of all hours is unknown."""
+    from xcarbon.budget.sums import variance_of_sum
+
+    assert flux.correlation is not None
+    random, spread = flux.random[hours], flux.spread[hours]
+    if not (random.any() or spread.any()):
+        return np.nan
+    return float(np.sqrt(variance_of_sum(spread, flux.correlation) + (random**2).sum()))
+
+
+def daily_means(values: xr.DataArray) -> tuple[Stamps, Array]:
+    """Return days and means ``(days,)`` of hours ``(time,)``; NaN for days with a missing hour."""
+    stamps, hours = values["time"].values, values.values[np.newaxis].astype(float)
+    days = periods(stamps, "D")
+    return days.start, period_means(hours, days.number, min_count=steps_per_day(stamps))[0]
+
+
+def daily_errors(flux: Flux) -> Array | None:
+    """Return the standard errors ``(days,)`` of daily means; None if they are unknown."""
+    if flux.correlation is None:
+        return None
+    number, steps = periods(flux.stamps, "D").number, steps_per_day(flux.stamps)
+    edges = np.searchsorted(number, np.arange(number[-1] + 2))
+    return np.array([standard_error(flux, slice(*pair)) / steps for pair in itertools.pairwise(edges)])
