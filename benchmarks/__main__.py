@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "scaling": [],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1", "--max-steps", "1"],
     "gpu": ["--device", "cpu", "--batches", "4"],
+    "fuzz.__main__": ["--count", "300"],
     "weights.train": ["STORE", "SATELLITE", "weights", "--trial"],
     "weights.missing": ["STORE", "SATELLITE", "weights", "--trial"],
     "weights.score": ["STORE", "SATELLITE", "weights"],

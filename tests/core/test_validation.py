@@ -82,3 +82,9 @@ def test_one_short_step_does_not_make_an_axis_half_hourly():
         with pytest.raises(TimestampError, match="01:00:00 is followed by 2010-01-01 01:30:00; ds"):
             check(time, "DE-Tha")
     assert steps_per_day(time[:2], "DE-Tha") == 24 and steps_per_day(time[1:], "DE-Tha") == 48
+
+
+@pytest.mark.parametrize("igbp", ["XYZ", ["ENF"], None, 3.5])
+def test_class_of_any_type_is_checked(igbp):
+    with pytest.raises(MetadataError, match="DE-Tha: unknown IGBP class"):
+        check_igbp(igbp, "DE-Tha")

@@ -343,3 +343,8 @@ def test_error_in_an_archive_names_the_member(tmp_path):
         archive.writestr("site_data.csv", "a,b\n")
     with pytest.raises(FileFormatError, match=r"a\.zip/site_data\.csv: .* neither a table of towers"):
         read_fields(Source(str(tmp_path / "a.zip"), "site_data.csv"))
+
+
+def test_stray_carriage_return_is_named(write):
+    with pytest.raises(FileFormatError, match=r"cannot be read as a table \(new-line character"):
+        read_fields(write(BIF + "BE-Bra;2;GRP_IGBP;IG\rBP;ENF\n"))

@@ -232,3 +232,17 @@ def test_members_of_inner_archives(tmp_path):
     assert read_columns(source, {"a": pa.int64()})["a"].to_pylist() == [1, 3, 5]
     with pytest.raises(FileFormatError, match=r"truncated or damaged .*the archive has no member"):
         read_last_line(Source(str(tmp_path / "c.ZIP"), "x.zip/b.zip/absent.csv"))
+
+
+#: Version of the zip format that a reader needs, in both headers of a member; methods 14 (LZMA) and 99 (AES).
+@pytest.mark.parametrize(("offset", "value"), [(4, 99), (8, 14), (8, 99), (6, 1)])
+def test_archive_that_cannot_be_unpacked_is_named(tmp_path, offset, value):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", TEXT * 100)
+    content = bytearray(path.read_bytes())
+    for place in (offset, content.index(b"PK\x01\x02") + offset + 2):
+        content[place : place + 2] = value.to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"a\.zip.* the file is truncated or"):
+        read_columns(Source(str(path), "a.csv"), {"a": pa.int64()})

@@ -526,3 +526,14 @@ def test_implausible_values_are_missing(opened):
     found = opened(source).isel(lat=0, lon=0)
     np.testing.assert_allclose(found["TA"], [np.nan, np.nan, 20], rtol=1e-6)
     assert found["PA"].notnull().all()
+
+
+def test_archive_of_a_newer_format_is_named(tmp_path):
+    path = tmp_path / "new.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.nc", "")
+    content = path.read_bytes()
+    place = content.index(b"PK\x01\x02") + 6
+    path.write_bytes(content[:place] + b"\x63" + content[place + 1 :])
+    with pytest.raises(FileFormatError, match=r"new\.zip: the archive .* \(zip file version"):
+        open_era5(path)

@@ -87,3 +87,19 @@ def test_what_is_no_grid_is_said(drivers, towers, tmp_path):
         wrong.to_netcdf(tmp_path / f"{number}.nc")
         with pytest.raises(error, match=message):
             open_grid(tmp_path / f"{number}.nc")
+
+
+def test_damaged_values_are_named_when_they_are_computed(drivers, tmp_path):
+    path = write_grid(drivers, tmp_path / "grid.nc")
+    content = path.read_bytes()
+    start = content.index(b"\x78\x5e")  # the first chunk compressed by zlib
+    path.write_bytes(content[: start + 2] + b"\xff" * 8 + content[start + 10 :])
+    with pytest.raises(FileFormatError, match=r"grid\.nc.* cannot be (read|opened)"):
+        open_grid(path).load()
+
+
+def test_store_without_its_metadata_is_named(drivers, tmp_path):
+    path = write_grid(drivers, tmp_path / "grid.zarr")
+    (path / "zarr.json").unlink()
+    with pytest.raises(FileFormatError, match=r"grid\.zarr cannot be opened .*: a file of it is missing"):
+        open_grid(path)

@@ -338,3 +338,10 @@ def test_grids_without_cells(values, tmp_path, towers):
 
 def test_public_name():
     assert xcarbon.open_landcover is open_landcover
+
+
+def test_damaged_pixels_are_named_when_they_are_computed(values, tmp_path):
+    path = write_geotiff(tmp_path / "MCD12C1.A2019001.tif", values)
+    path.write_bytes(path.read_bytes()[: -values.size // 2])
+    with pytest.raises(FileFormatError, match=r"MCD12C1\.A2019001\.tif.* cannot be (read|opened)"):
+        open_landcover(path).load()

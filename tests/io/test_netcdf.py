@@ -411,3 +411,18 @@ def test_column_in_another_unit_stays_visible(ds, tmp_path):
     kelvin = ds[["TA"]].copy(data={"TA": ds["TA"] + 273.15})
     found = open_netcdf(write_netcdf(kelvin, tmp_path / "towers.nc"))
     np.testing.assert_array_equal(found["TA"], kelvin["TA"])
+
+
+def test_damaged_file_is_named_when_it_is_opened_or_computed(tmp_path):
+    """Whatever is damaged; files without damage to what is read are opened."""
+    towers = synthetic_towers(1, variables=["TA"], patches=False).isel(time=slice(48))
+    path = write_netcdf(towers, tmp_path / "a.nc")
+    content, errors = path.read_bytes(), 0
+    for start in range(0, len(content) - 64, len(content) // 20):
+        path.write_bytes(content[:start] + b"\xff" * 64 + content[start + 64 :])
+        try:
+            open_netcdf(path).load()
+        except FileFormatError as error:
+            assert "a.nc" in str(error)
+            errors += 1
+    assert errors

@@ -285,3 +285,17 @@ def test_damaged_archive_is_named(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
     with pytest.raises(FileFormatError, match=r"a\.zip: the file is truncated or not a zip archive"):
         sources_in(tmp_path / "a.zip")
+
+
+def test_archive_of_a_newer_format_is_named(tmp_path):
+    for name, inner in (("a.csv", "text"), ("b.zip", "")):
+        with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
+            archive.writestr(name, inner)
+        content = (tmp_path / "new.zip").read_bytes()
+        place = content.index(b"PK\x01\x02") + 6
+        (tmp_path / "new.zip").write_bytes(content[:place] + b"\x63" + content[place + 1 :])
+        with pytest.raises(FileFormatError, match=r"new\.zip: .* not a zip archive \(zip file version 9\.9"):
+            sources_in(tmp_path / "new.zip")
+        with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+            archive.write(tmp_path / "new.zip", "new.zip")
+        assert [source.member for source in sources_in(tmp_path / "outer.zip")] == ["new.zip"]

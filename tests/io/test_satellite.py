@@ -424,3 +424,26 @@ def test_files_are_recognised_by_their_content(real_data, tmp_path):
 
 def test_it_is_a_public_name():
     assert xcarbon.open_satellite is open_satellite
+
+
+@pytest.mark.parametrize("damage", [b"B\xb0,2010-01-09,0.6\n", b'"B,2010-01-09,0.6\n'])
+def test_text_that_is_no_csv_is_named(tmp_path, damage):
+    path = table(tmp_path / "table.csv", tower=["A"] * 2, day=["2010-01-01", "2010-01-09"], fpar=[0.5, 0.6])
+    path.write_bytes(path.read_bytes() + damage)
+    columns = {"site": "tower", "date": "day", "FAPAR": "fpar"}
+    with pytest.raises(FileFormatError, match=r"table\.csv: cannot be read as CSV"):
+        open_satellite(path, columns=columns)
+    sample(path, ["A"], ["2010-01-01"], MCD15A2H_061_Fpar_500m=[0.5])
+    path.write_bytes(path.read_bytes() + damage)
+    with pytest.raises(FileFormatError, match=r"table\.csv: cannot be read as CSV"):
+        open_satellite(path)
+
+
+def test_damaged_netcdf_is_named(tmp_path):
+    path = tmp_path / "series.nc"
+    netcdf(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"OHDR", b"OHDX").replace(b"TREE", b"XREE"))
+    with pytest.raises(FileFormatError, match=r"series\.nc: cannot be opened as NetCDF"):
+        open_satellite(path)
+    assert not is_satellite(path)

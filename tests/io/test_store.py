@@ -234,3 +234,14 @@ def test_store_is_written_with_any_scheduler(ds, tmp_path):
     with dask.config.set(scheduler="synchronous"):
         found = open_store(to_store(ds.chunk(site=2, time=1000), tmp_path / "towers.zarr"))
     assert_same(found, ds)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"zarr_format": 3, "node_type": 1.5}', "[]", '{"attributes": [1]}', "1e400"]
+)
+def test_metadata_of_other_types_are_an_error_that_names_the_store(tmp_path, text):
+    towers = synthetic_towers(1, variables=["TA"], patches=False)
+    path = to_store(towers, tmp_path / "towers.zarr")
+    (path / "zarr.json").write_text(text)
+    with pytest.raises(StoreError, match="cannot be opened as a Zarr store"):
+        open_store(path)

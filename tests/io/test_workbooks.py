@@ -12,6 +12,7 @@ import xarray as xr
 from xcarbon import build, open_fluxnet, open_store, set_options
 from xcarbon.core.errors import FileFormatError, TimestampError
 from xcarbon.io.fluxnet import audit_fluxnet
+from xcarbon.io.workbooks import worksheet_as_csv
 from xcarbon.testing import raise_on_compute
 
 PLACE = dict(site="DE-Tha", lat=50.9636, lon=13.5669, igbp="ENF", elevation=380, utc_offset=1)
@@ -196,3 +197,18 @@ def test_replaced_workbook_is_noticed(tmp_path):
     workbook(path, data=rows(values=(1, 2, 3, 4, 5, 6)))
     with pytest.raises(FileFormatError, match="open it again"):
         ds.load()
+
+
+def test_cell_far_from_the_table_is_named(tmp_path):
+    """The library would allocate hundreds of gigabytes."""
+    path = tmp_path / "tower.xlsx"
+    pd.DataFrame({"SITE_ID": ["DE-Tha"]}).to_excel(path, index=False)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    members[sheet] = members[sheet].replace(b'"A2"', b'"XFD1048576"')
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(FileFormatError, match=r"tower\.xlsx: a cell in .*sheet1\.xml lies far"):
+        worksheet_as_csv(path.read_bytes(), str(path))

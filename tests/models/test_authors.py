@@ -119,3 +119,15 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
             xcarbon.load(tmp_path / "broken.pth")
     with pytest.raises(ModelError, match=r"absent.pth"):
         xcarbon.load(tmp_path / "absent.pth")
+
+
+def test_a_damaged_weight_is_refused(network, saved):
+    """torch itself does not verify the checksums of its archives."""
+    path = saved(theirs(network))
+    content = bytearray(path.read_bytes())
+    weight = network.embed.variable.detach().numpy().tobytes()[:64]
+    content[content.index(weight)] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+    with pytest.raises(ModelError, match=r"checkpoint\.pth .* checksum"):
+        xcarbon.load(path)

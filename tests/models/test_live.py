@@ -107,3 +107,15 @@ def test_a_state_of_another_model_and_a_damaged_file_are_refused(tower, tmp_path
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ModelError, match="is not a state"):
         LiveState.load(path)
+
+
+def test_a_state_with_changed_values_is_refused(tmp_path):
+    """Each byte of the arrays is part of a checksum, also where numpy would not read it."""
+    path = xcarbon.load("nee-fluxnet2015").begin().save(tmp_path / "state.npz")
+    content = path.read_bytes()
+    method = content.index(b"PK\x01\x02") + 10
+    shape = content.index(b"'shape': (") + 10
+    for place, new in ((method, b"\x63"), (shape, b"0"), (content.index(b"NUMPY") + 130, b"\xff")):
+        path.write_bytes(content[:place] + new + content[place + 1 :])
+        with pytest.raises(ModelError, match=r"state\.npz is not a state"):
+            LiveState.load(path)

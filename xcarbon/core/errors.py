@@ -3,6 +3,11 @@
 Every message states what was found, where (file, site, variable, line) and what to do about it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class XCarbonError(Exception):
     """Base class of all errors that xcarbon raises on purpose."""
@@ -54,3 +59,21 @@ class LeakageError(XCarbonError, ValueError):
 
 class ModelError(XCarbonError, ValueError):
     """A model cannot be built, loaded, trained or applied to this data."""
+
+
+@contextmanager
+def reading(fault: str, kind: type[XCarbonError] = FileFormatError) -> Iterator[None]:
+    """Raise any error of a library that reads a damaged file as an error of the package.
+
+    Libraries raise errors of almost any class for damaged files. ``fault`` begins the message: the file and
+    what failed. Errors of the package, of absent files and of lack of memory are raised unchanged.
+    """
+    try:
+        yield
+    except (XCarbonError, FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        detail = " ".join(str(error).split())[:300] or type(error).__name__
+        raise kind(
+            f"{fault} ({detail}); it is damaged, or not what its name states: copy or download it again"
+        ) from error

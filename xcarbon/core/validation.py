@@ -96,11 +96,12 @@ def check_stamps(time: xr.DataArray, where: str) -> None:
         )
 
 
-def check_igbp(igbp: str, site: str) -> str:
+def check_igbp(igbp: object, site: str) -> str:
     """Return an IGBP class in capitals; raise a MetadataError if it is not one of the seventeen."""
-    if igbp.strip().upper() not in IGBP_CLASSES:
+    found = str(igbp).strip().upper()
+    if found not in IGBP_CLASSES:
         raise MetadataError(f"{site}: unknown IGBP class {igbp!r}; the classes are {', '.join(IGBP_CLASSES)}")
-    return igbp.strip().upper()
+    return found
 
 
 def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> None:

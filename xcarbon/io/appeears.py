@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xcarbon.core.conventions import MISSING_FLAG
-from xcarbon.core.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError, reading
 from xcarbon.io.composites import GOOD, USABLE, Composites, centre, compose
 from xcarbon.prep.satellite import INDICES
 
@@ -214,7 +214,8 @@ def read(path: str, columns: dict[str, dict[str, str]]) -> Iterator[Composites]:
     """Read the composites of all sites of a point sample."""
     columns = {name: {k: v for k, v in layers.items() if _is_read(k)} for name, layers in columns.items()}
     needed = [column for layers in columns.values() for column in layers.values()]
-    frame = pd.read_csv(path, usecols=[SITE, DATE, *needed], dtype={SITE: str}, low_memory=False)
+    with reading(f"{path}: cannot be read as CSV"):
+        frame = pd.read_csv(path, usecols=[SITE, DATE, *needed], dtype={SITE: str}, low_memory=False)
     dates, sites = parse_dates(frame[DATE], path, DATE), frame[SITE].to_numpy(str)
     read_any = False
     for name, layers in columns.items():

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from xcarbon.core.errors import FileFormatError, MetadataError
+from xcarbon.core.errors import FileFormatError, MetadataError, reading
 from xcarbon.core.notices import warn
 from xcarbon.core.validation import check_igbp
 from xcarbon.io.columns import MISSING_CELLS, Source, is_archive
@@ -328,11 +328,11 @@ def _read_rows(path: str | os.PathLike[str] | Source) -> tuple[set[str], list[di
     with source.open() as stream:
         content = stream.read()
     text = _decode(content, source)
-    header = text.partition("\n")[0]
-    separator = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text), delimiter=separator)
-    names = [name.strip() for name in next(reader, [])]
-    rows = [dict(zip(names, [*row, *[""] * len(names)], strict=False)) for row in reader if row]
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    with reading(f"{source}: cannot be read as a table"):
+        header, *cells = list(csv.reader(io.StringIO(text), delimiter=separator)) or [[]]
+    names = [name.strip() for name in header]
+    rows = [dict(zip(names, [*row, *[""] * len(names)], strict=False)) for row in cells if row]
     return set(names), rows
 
 

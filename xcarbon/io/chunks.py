@@ -1,8 +1,8 @@
-"""Open Zarr stores so that a chunk that cannot be read is reported with its store, variable and place.
+"""Open stores and files so that a chunk that cannot be read is reported with its path, variable and place.
 
 The checksum of a chunk is verified when it is read, by a task on any thread or worker, where the error of the
-codec ("stored and computed checksum do not match") names nothing. The arrays are therefore wrapped when the
-store is opened. The Dask graph stays as it is.
+library ("stored and computed checksum do not match", "NetCDF: HDF error") names nothing. The arrays are
+therefore wrapped when the store or file is opened. The Dask graph stays as it is.
 """
 
 from __future__ import annotations
@@ -18,9 +18,18 @@ from xarray.backends import BackendArray
 from xarray.backends.zarr import ZarrBackendEntrypoint
 from xarray.core import indexing
 
-from xcarbon.core.errors import StoreError
+from xcarbon.core.errors import FileFormatError, StoreError, XCarbonError
 
 PathLike = str | os.PathLike[str]
+
+#: Cause of an error and what to do about it.
+_ADVICE: dict[type[XCarbonError], str] = {
+    StoreError: (
+        "because a file of the store is damaged or not accessible: run xcarbon check STORE to list all "
+        "damaged variables, and copy or build the store again"
+    ),
+    FileFormatError: "because the file is damaged or not accessible: copy or download it again",
+}
 
 
 def open_zarr(path: PathLike, **settings: Any) -> xr.Dataset:
@@ -38,21 +47,29 @@ class _ZarrBackend(ZarrBackendEntrypoint):
 
     def open_dataset(self, filename_or_obj: Any, **settings: Any) -> xr.Dataset:
         """Open a store; see :func:`xarray.open_dataset`."""
-        ds, path = super().open_dataset(filename_or_obj, **settings), str(filename_or_obj)
-        return ds.assign({name: _named(array, str(name), path) for name, array in ds.variables.items()})
+        return with_names(super().open_dataset(filename_or_obj, **settings), filename_or_obj, StoreError)
 
 
-def _named(array: xr.Variable, name: str, path: str) -> xr.Variable:
-    """Wrap a lazy variable of a store."""
-    data = indexing.LazilyIndexedArray(_NamedArray(array, name, path))
+def with_names(ds: xr.Dataset, path: PathLike, kind: type[XCarbonError] = FileFormatError) -> xr.Dataset:
+    """Wrap the variables of a Dataset, which was opened without Dask, so that they are named in errors."""
+    named = ds.assign(
+        {name: _named(array, str(name), str(path), kind) for name, array in ds.variables.items()}
+    )
+    named.set_close(ds._close)
+    return named
+
+
+def _named(array: xr.Variable, name: str, path: str, kind: type[XCarbonError]) -> xr.Variable:
+    """Wrap a lazy variable of a store or file."""
+    data = indexing.LazilyIndexedArray(_NamedArray(array, name, path, kind))
     return xr.Variable(array.dims, data, array.attrs, array.encoding)
 
 
 class _NamedArray(BackendArray):
-    """A variable of a store that is read on indexing, and named in the error if it cannot be read."""
+    """A variable that is read on indexing, and named in the error if it cannot be read."""
 
-    def __init__(self, array: xr.Variable, name: str, path: str) -> None:
-        self._array, self._name, self._path = array, name, path
+    def __init__(self, array: xr.Variable, name: str, path: str, kind: type[XCarbonError]) -> None:
+        self._array, self._name, self._path, self._kind = array, name, path, kind
         self.dtype, self.shape = array.dtype, array.shape
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -64,10 +81,9 @@ class _NamedArray(BackendArray):
         except MemoryError:
             raise
         except Exception as error:
-            raise StoreError(
-                f"{self._path}: {self._name}{self._place(key)} cannot be read ({error}), because a file "
-                "of the store is damaged or not accessible: run xcarbon check STORE to list all damaged "
-                "variables, and copy or build the store again"
+            raise self._kind(
+                f"{self._path}: {self._name}{self._place(key)} cannot be read ({error}), "
+                f"{_ADVICE[self._kind]}"
             ) from error
 
     def _place(self, key: tuple[Any, ...]) -> str:

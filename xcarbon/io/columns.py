@@ -11,21 +11,22 @@ import datetime as dt
 import functools
 import io
 import itertools
+import lzma
 import os
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
-from xcarbon.core.errors import FileFormatError, TimestampError
+from xcarbon.core.errors import FileFormatError, TimestampError, reading
 from xcarbon.io.workbooks import is_workbook, worksheet_as_csv
 
 TIMESTAMP = "TIMESTAMP_START"
@@ -35,6 +36,8 @@ PLUS = " + "
 MISSING_CELLS = (
     "-9999", "-9999.0", "", " ", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "NULL", "null",
 )  # fmt: skip
+#: Errors while the bytes of a damaged file are decompressed.
+_READ_ERRORS = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 #: Number of bytes at the end of a file that must contain the last line.
 _BLOCK = 1 << 20
 #: Ends the message about a cell that is no time stamp.
@@ -74,7 +77,7 @@ class Source:
         """Open the decompressed bytes, also those of a workbook."""
         try:
             if self.member:
-                with _open_member(self.path, self.member) as stream:
+                with _open_member(self) as stream:
                     yield stream
             else:
                 compression = "gzip" if self.path.lower().endswith(".gz") else None
@@ -82,7 +85,7 @@ class Source:
                     yield stream
         except (FileNotFoundError, PermissionError):
             raise
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        except _READ_ERRORS as error:
             raise FileFormatError(f"{self}: the file is truncated or damaged ({error})") from error
 
     @contextmanager
@@ -117,30 +120,21 @@ def is_archive(name: str) -> bool:
 
 
 @contextmanager
-def _open_member(path: str, member: str) -> Iterator[Any]:
+def _open_member(source: Source) -> Iterator[Any]:
     """Open a member of an archive; the path of a member of an inner archive begins with that archive."""
-    archive = zipfile.ZipFile(path)
-    try:
-        while member not in archive.NameToInfo:
-            names = filter(is_archive, archive.namelist())
-            inner = next((name for name in names if member.startswith(f"{name}/")), None)
-            if inner is None:
-                raise zipfile.BadZipFile(f"the archive has no member {member}")
-            with _open_packed(archive, inner) as stream:
-                content = io.BytesIO(stream.read())
-            archive.close()
-            archive, member = zipfile.ZipFile(content), member[len(inner) + 1 :]
-        with _open_packed(archive, member) as stream:
-            yield stream
-    finally:
-        archive.close()
-
-
-def _open_packed(archive: zipfile.ZipFile, member: str) -> IO[bytes]:
-    try:
-        return archive.open(member)
-    except RuntimeError as error:  # encrypted, or packed by an unknown method
-        raise zipfile.BadZipFile(str(error)) from error
+    with ExitStack() as stack:
+        with reading(f"{source}: the file is truncated or damaged"):
+            archive, member = stack.enter_context(zipfile.ZipFile(source.path)), source.member
+            while member not in archive.NameToInfo:
+                names = filter(is_archive, archive.namelist())
+                inner = next((name for name in names if member.startswith(f"{name}/")), None)
+                if inner is None:
+                    raise zipfile.BadZipFile(f"the archive has no member {member}")
+                content = io.BytesIO(archive.read(inner))
+                archive = stack.enter_context(zipfile.ZipFile(content))
+                member = member[len(inner) + 1 :]
+            stream = stack.enter_context(archive.open(member))
+        yield stream
 
 
 # Lines

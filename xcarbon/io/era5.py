@@ -15,7 +15,6 @@ import os
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +26,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xcarbon.core import conventions
-from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, TimestampError, VariableError
+from xcarbon.core.errors import (
+    FileFormatError,
+    MetadataError,
+    OptionError,
+    TimestampError,
+    VariableError,
+    reading,
+)
 from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io.accumulation import Accumulated, find_period
@@ -327,19 +333,16 @@ def _unpack(path: PathLike) -> list[PathLike]:
 @functools.cache
 def _unpack_once(path: str, size: int, changed: int) -> tuple[str, ...]:
     """Unpack an archive to a temporary folder; its size and time of change are keys of the cache."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith((".nc", ".nc4", ".netcdf"))]
-            if not names:
-                raise FileFormatError(
-                    f"{path}: the archive contains no NetCDF file, only {archive.namelist()[:5]}; choose "
-                    "NetCDF as the format of the download"
-                )
-            folder = tempfile.mkdtemp(prefix="xcarbon-", dir=dask.config.get("temporary-directory", None))
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            return tuple(archive.extract(name, folder) for name in names)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:
-        raise FileFormatError(f"{path}: the archive is truncated or damaged ({error})") from error
+    with reading(f"{path}: the archive is truncated or damaged"), zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith((".nc", ".nc4", ".netcdf"))]
+        if not names:
+            raise FileFormatError(
+                f"{path}: the archive contains no NetCDF file, only {archive.namelist()[:5]}; choose "
+                "NetCDF as the format of the download"
+            )
+        folder = tempfile.mkdtemp(prefix="xcarbon-", dir=dask.config.get("temporary-directory", None))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return tuple(archive.extract(name, folder) for name in names)
 
 
 def _open(path: PathLike, chunks: Any, block: slice | None = None) -> xr.Dataset:
@@ -347,13 +350,9 @@ def _open(path: PathLike, chunks: Any, block: slice | None = None) -> xr.Dataset
 
     With a ``block`` of stamps, read the sums of some cells at these stamps.
     """
-    try:
+    with reading(f"{path}: the file cannot be opened as NetCDF or Zarr"):
         engine = "zarr" if os.path.isdir(path) else None
         file = open_file(path, chunks=chunks, engine=engine)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise FileFormatError(f"{path}: the file cannot be opened as NetCDF or Zarr ({error})") from error
     named = {
         short: file[name] for short, names in _SOURCES.items() for name in (names[0], short) if name in file
     }

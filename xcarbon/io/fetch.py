@@ -15,7 +15,6 @@ import os
 import re
 import threading
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -28,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 from tqdm import tqdm
 
 from xcarbon.core.atomic import replacing
-from xcarbon.core.errors import DownloadError, FileFormatError, OptionError
+from xcarbon.core.errors import DownloadError, FileFormatError, OptionError, reading
 from xcarbon.core.extras import require
 from xcarbon.core.options import OPTIONS
 from xcarbon.core.workers import resumable
@@ -488,11 +487,11 @@ def _check(path: Path, entry: _Entry, headers: Mapping[str, str]) -> None:
 
 
 def _check_archive(path: Path, name: str) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged, is_empty = archive.testzip(), not archive.namelist()
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
-        raise DownloadError(f"{name} is truncated or not a readable zip archive ({error})") from error
+    with (
+        reading(f"{name} is truncated or not a readable zip archive", DownloadError),
+        zipfile.ZipFile(path) as archive,
+    ):
+        damaged, is_empty = archive.testzip(), not archive.namelist()
     if damaged:
         raise DownloadError(f"{name} is damaged: the member {damaged} has a wrong checksum")
     if is_empty:

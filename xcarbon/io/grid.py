@@ -11,7 +11,7 @@ import xarray as xr
 
 from xcarbon.core import conventions
 from xcarbon.core.atomic import check_free, replacing
-from xcarbon.core.errors import FileFormatError, StoreError, VariableError
+from xcarbon.core.errors import FileFormatError, StoreError, VariableError, reading
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
@@ -83,12 +83,16 @@ def open_grid(path: PathLike) -> xr.Dataset:
 def open_lazily(path: PathLike, **settings: Any) -> xr.Dataset:
     """Open any Zarr store or NetCDF file, by default in its own chunks."""
     try:
-        engine = None if os.path.isfile(path) else "zarr"
-        return handles.open_file(path, **{"engine": engine, "chunks": {}, "decode_coords": "all"} | settings)
-    except FileNotFoundError:
+        with reading(f"{path} cannot be opened as NetCDF or Zarr"):
+            engine = None if os.path.isfile(path) else "zarr"
+            how = {"engine": engine, "chunks": {}, "decode_coords": "all"} | settings
+            return handles.open_file(path, **how)
+    except FileNotFoundError as error:
+        if os.path.exists(path):
+            raise FileFormatError(
+                f"{path} cannot be opened as NetCDF or Zarr ({error}): a file of it is missing"
+            ) from error
         raise FileNotFoundError(f"there is no file or Zarr store {path}") from None
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise FileFormatError(f"{path} cannot be opened as NetCDF or Zarr: {error}") from error
 
 
 def write_grid(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> Path:

@@ -26,11 +26,11 @@ import xarray as xr
 from xarray.backends import NetCDF4DataStore
 from xarray.backends.common import ArrayWriter
 from xarray.backends.locks import combine_locks, get_dask_scheduler, get_write_lock
-from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK, NetCDF4BackendEntrypoint
 
 from xcarbon.core.atomic import is_full
 from xcarbon.core.workers import finished_threads
-from xcarbon.io.chunks import open_zarr
+from xcarbon.io.chunks import open_zarr, with_names
 
 _KEPT: list[xr.Dataset] = []
 #: First bytes of files that the NetCDF library reads: classic NetCDF, and HDF5.
@@ -78,7 +78,15 @@ LOCK = _Lock()
 def open_netcdf_file(path: str | os.PathLike[str], **settings: Any) -> xr.Dataset:
     """Open a NetCDF file as ``xarray.open_dataset`` does, safely on several threads."""
     with LOCK:
-        return xr.open_dataset(path, engine="netcdf4", lock=LOCK, **settings)
+        return xr.open_dataset(path, engine=_NetCDFBackend, lock=LOCK, **settings)
+
+
+class _NetCDFBackend(NetCDF4BackendEntrypoint):
+    """The NetCDF backend of xarray, with arrays that name themselves in errors."""
+
+    def open_dataset(self, filename_or_obj: Any, **settings: Any) -> xr.Dataset:
+        """Open a file; see :func:`xarray.open_dataset`."""
+        return with_names(super().open_dataset(filename_or_obj, **settings), filename_or_obj)
 
 
 def open_file(path: str | os.PathLike[str], **settings: Any) -> xr.Dataset:

@@ -26,8 +26,15 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from xcarbon.core import conventions
-from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, VariableError, XCarbonError
+from xcarbon.core.errors import (
+    FileFormatError,
+    MetadataError,
+    OptionError,
+    VariableError,
+    reading,
+)
 from xcarbon.core.variables import IGBP_CLASSES
+from xcarbon.io.chunks import with_names
 from xcarbon.io.grid import open_lazily
 from xcarbon.io.hdf4 import open_hdf4
 
@@ -270,12 +277,8 @@ def _open(path: PathLike, legend: str | None) -> tuple[xr.DataArray, _Legend]:
     """Open the values of a map on ``(lat, lon)``, lazily, with the attribute ``_FillValue`` if it has one."""
     suffix = Path(path).suffix.lower()
     openers = {".hdf": _open_hdf4, ".tif": _open_geotiff, ".tiff": _open_geotiff}
-    try:
+    with reading(f"{path}: the file cannot be opened as a map"):
         ds = openers.get(suffix, _open_netcdf)(str(path))
-    except XCarbonError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        raise FileFormatError(f"{path}: the file cannot be opened as a map ({error})") from error
     array, found = _find_variable(ds, path, legend)
     array = array.rename({old: new for old, new in _OTHER_NAMES.items() if old in array.dims})
     sizes = {dim: size for dim, size in array.sizes.items() if dim not in _DIMS}
@@ -339,7 +342,7 @@ def _open_hdf4(path: str) -> xr.Dataset:
 
 
 def _read_hdf4(path: str, name: str) -> NDArray[np.uint8]:
-    with open_hdf4(path) as file:
+    with reading(f"{path}: {name} cannot be read"), open_hdf4(path) as file:
         values: NDArray[np.uint8] = file.select(name)[:]
     return values
 
@@ -348,7 +351,7 @@ def _open_geotiff(path: str) -> xr.Dataset:
     """Open a GeoTIFF of one band on latitude and longitude."""
     import rioxarray
 
-    array = rioxarray.open_rasterio(path, chunks={"y": _SIDE, "x": _SIDE})
+    array = rioxarray.open_rasterio(path, cache=False)
     assert isinstance(array, xr.DataArray)  # a Dataset or a list only for files of several subdatasets
     crs = array.rio.crs
     if crs is not None and not crs.is_geographic:
@@ -356,7 +359,8 @@ def _open_geotiff(path: str) -> xr.Dataset:
             f"{path}: the CRS is {crs.to_string()}, but xcarbon reads latitude and longitude; reproject the "
             "map with the method nearest: gdalwarp -t_srs EPSG:4326 -r near"
         )
-    return array.rename("band_data").to_dataset()
+    ds = with_names(array.rename("band_data").to_dataset(), path)
+    return ds.chunk({"y": _SIDE, "x": _SIDE})
 
 
 def _open_netcdf(path: str) -> xr.Dataset:

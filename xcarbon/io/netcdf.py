@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xcarbon.core import conventions
 from xcarbon.core.atomic import check_free, replacing
 from xcarbon.core.conventions import HOUR, MISSING_FLAG
-from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError
+from xcarbon.core.errors import FileFormatError, MetadataError, StoreError, TimestampError, reading
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_stamps, steps_per_day
 from xcarbon.core.variables import LIMITS
@@ -262,12 +262,8 @@ def _open(path: PathLike) -> xr.Dataset:
 
 def _labelled(path: PathLike) -> xr.Dataset:
     """Open a file as :func:`_open` does, while the lock of NetCDF is held."""
-    try:
+    with reading(f"{path} cannot be opened as NetCDF"):
         ds = open_netcdf_file(path, cache=False, decode_coords="all")
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise FileFormatError(f"{path} cannot be opened as NetCDF: {error}") from error
     lacks = [name for name in ("site", "time") if name not in ds.variables]
     if lacks or ds["time"].dims != ("time",):
         raise FileFormatError(f"{path} is not in the data model: it lacks {lacks or ['a dimension time']}")

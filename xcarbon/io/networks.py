@@ -10,12 +10,11 @@ import io
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xcarbon.core.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError, reading
 from xcarbon.io.columns import Source, is_archive
 from xcarbon.io.workbooks import is_workbook
 
@@ -205,11 +204,11 @@ def sources_in(path: Path) -> list[Source]:
     absolute = str(path.absolute())  # a worker may run in another folder
     if not is_archive(path.name):
         return [Source(absolute)]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [Source(absolute, member) for member in _members(archive)]
-    except zipfile.BadZipFile as error:
-        raise FileFormatError(f"{path}: the file is truncated or not a zip archive ({error})") from error
+    with (
+        reading(f"{path}: the file is truncated or not a zip archive"),
+        zipfile.ZipFile(path) as archive,
+    ):
+        return [Source(absolute, member) for member in _members(archive)]
 
 
 def _members(archive: zipfile.ZipFile, depth: int = 0) -> Iterator[str]:
@@ -221,10 +220,14 @@ def _members(archive: zipfile.ZipFile, depth: int = 0) -> Iterator[str]:
             yield name
             continue
         try:
-            with zipfile.ZipFile(io.BytesIO(archive.read(name))) as inner:
-                yield from [f"{name}/{member}" for member in _members(inner, depth + 1)]
-        except (zipfile.BadZipFile, RuntimeError, OSError, zlib.error, EOFError):
-            yield name
+            with (
+                reading(f"{name}: the file is truncated or not a zip archive"),
+                zipfile.ZipFile(io.BytesIO(archive.read(name))) as inner,
+            ):
+                found = [f"{name}/{member}" for member in _members(inner, depth + 1)]
+        except FileFormatError:
+            found = [name]
+        yield from found
 
 
 @dataclass(frozen=True, slots=True)

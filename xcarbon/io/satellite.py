@@ -9,6 +9,7 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core import conventions
 from xcarbon.core.conventions import LENGTH, MISSING_FLAG, QC
-from xcarbon.core.errors import FileFormatError, MetadataError
+from xcarbon.core.errors import FileFormatError, MetadataError, reading
 from xcarbon.core.variables import SATELLITE
 from xcarbon.io import appeears
 from xcarbon.io.appeears import group, parse_dates, to_numbers
@@ -179,14 +180,12 @@ def is_satellite(path: PathLike) -> bool:
     False
     """
     path = os.fspath(path)
-    try:
+    with suppress(FileFormatError, OSError), reading(path):
         if path.endswith((".csv", ".csv.gz")):
             return bool(appeears.columns_of(_header(path)))
         if path.endswith((".nc", ".nc4")):
             with LOCK, open_netcdf_file(path, decode_times=False) as ds:
                 return bool(_names(ds))
-    except (OSError, ValueError):
-        return False
     return False
 
 
@@ -206,10 +205,8 @@ def _files(paths: PathLike | Iterable[PathLike]) -> list[str]:
 
 
 def _header(path: str) -> list[str]:
-    try:
+    with reading(f"{path}: cannot be read as CSV"):
         return [str(column) for column in pd.read_csv(path, nrows=0).columns]
-    except (ValueError, pd.errors.ParserError) as error:
-        raise FileFormatError(f"{path}: cannot be read as CSV: {error}") from error
 
 
 def _read_table(
@@ -236,7 +233,8 @@ def _read_table(
     absent = [column for column in columns.values() if column not in header]
     if absent:
         raise FileFormatError(f"{path}: there are no columns {absent}; the file has {header}")
-    frame = pd.read_csv(path, dtype={columns["site"]: str})
+    with reading(f"{path}: cannot be read as CSV"):
+        frame = pd.read_csv(path, dtype={columns["site"]: str})
     if frame[columns["site"]].isna().any():
         row = int(np.flatnonzero(frame[columns["site"]].isna())[0])
         raise FileFormatError(f"{path}: column {columns['site']!r}, row {row + 1}: the site is missing")
@@ -304,13 +302,10 @@ def _read_netcdf(
     path: str, composite_days: float | None
 ) -> tuple[list[Composites], list[_Cycle], dict[str, Any]]:
     """Read the composites and mean seasonal cycles of a NetCDF file, and its global attributes."""
-    try:
-        with LOCK, open_netcdf_file(path) as opened:
-            names = _names(opened)
-            companions = [f"{name}{suffix}" for name in names.values() for suffix in (QC, LENGTH)]
-            ds = opened[[*names.values(), *(name for name in companions if name in opened)]].load()
-    except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path}: cannot be opened as NetCDF: {error}") from error
+    with reading(f"{path}: cannot be opened as NetCDF"), LOCK, open_netcdf_file(path) as opened:
+        names = _names(opened)
+        companions = [f"{name}{suffix}" for name in names.values() for suffix in (QC, LENGTH)]
+        ds = opened[[*names.values(), *(name for name in companions if name in opened)]].load()
     if not names:
         raise FileFormatError(
             f"{path}: no variable is a satellite series on 'site' and one of {list(_AXES)}; the names are "

@@ -13,7 +13,7 @@ import xarray as xr
 from xcarbon.core import conventions
 from xcarbon.core.atomic import check_free
 from xcarbon.core.conventions import MISSING_FLAG
-from xcarbon.core.errors import StoreError
+from xcarbon.core.errors import StoreError, reading
 from xcarbon.core.validation import check_no_half_hours
 from xcarbon.io.chunks import open_zarr
 from xcarbon.io.regions import in_regions, write_store
@@ -53,8 +53,9 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     2
     """
     try:
-        ds = open_zarr(path, decode_coords="all")
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        with reading(f"{path} cannot be opened as a Zarr store", StoreError):
+            ds = open_zarr(path, decode_coords="all")
+    except (FileNotFoundError, PermissionError) as error:
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(

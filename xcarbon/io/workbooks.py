@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import re
+import zipfile
 from typing import Any
 
-from python_calamine import CalamineError, CalamineWorkbook
+from python_calamine import CalamineWorkbook
 
-from xcarbon.core.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError, reading
 
 #: Columns that show that a worksheet contains a table: of a tower in hours, in coarser steps, or of metadata.
 MARKERS = ("TIMESTAMP_START", "TIMESTAMP", "SITE_ID")
@@ -19,6 +21,9 @@ _START = 100
 _OLD_OR_LOCKED = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 #: Name of a part of an encrypted workbook.
 _LOCKED = "EncryptedPackage".encode("utf-16-le")
+
+#: Number of cells that a worksheet may have whatever it contains.
+_CELLS = 10**8
 
 Row = list[Any]
 
@@ -44,7 +49,8 @@ def worksheet_as_csv(content: bytes, where: str) -> bytes:
         locked = "is protected by a password; remove the password"
         old = "is in the old Excel format (.xls) in spite of its name; save it as .xlsx or .csv"
         raise FileFormatError(f"{where}: the workbook {locked if _LOCKED in content else old}")
-    try:
+    with reading(f"{where}: the file is truncated or not an Excel file"):
+        _check_extent(content, where)
         with CalamineWorkbook.from_filelike(io.BytesIO(content)) as workbook:
             sheets = {name: workbook.get_sheet_by_name(name) for name in workbook.sheet_names}
             starts = {
@@ -52,8 +58,6 @@ def worksheet_as_csv(content: bytes, where: str) -> bytes:
             }
             table = _find_table(starts, where)
             rows = sheets[table].to_python(skip_empty_area=False)
-    except CalamineError as error:
-        raise FileFormatError(f"{where}: the file is truncated or not an Excel file ({error})") from error
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     width = max((place for place, cell in enumerate(_header(rows), start=1) if cell != ""), default=0)
@@ -61,6 +65,25 @@ def worksheet_as_csv(content: bytes, where: str) -> bytes:
         filled = max((place for place, cell in enumerate(row, start=1) if cell != ""), default=0)
         writer.writerow(map(_text, row[: max(width, filled)]) if filled else [])
     return text.getvalue().encode()
+
+
+def _check_extent(content: bytes, where: str) -> None:
+    """Refuse a worksheet with a cell far from the others.
+
+    The library allocates all cells up to the last row and column, and ends the process if memory is short.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for name in archive.namelist():
+            if not re.fullmatch(r"xl/worksheets/[^/]+\.xml", name):
+                continue
+            sheet = archive.read(name)
+            letters = next((n for n in (3, 2) if re.search(rb' r="[A-Z]{%d}\d' % n, sheet)), 1)
+            digits = next((n for n in (7, 6, 5) if re.search(rb' r="[A-Z]+\d{%d}' % n, sheet)), 4)
+            if 26**letters * 10**digits > 1000 * sheet.count(b' r="') + _CELLS:
+                raise FileFormatError(
+                    f"{where}: a cell in {name} lies far from the table; delete the rows below the table "
+                    "and the columns beside it, or save the table as .csv"
+                )
 
 
 def _find_table(sheets: dict[str, list[Row]], where: str) -> str:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from xcarbon.core.errors import ModelError
+from xcarbon.core.errors import ModelError, reading
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS
 from xcarbon.models.bundle import CarbonModel, Scaler, scaling_bounds
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
@@ -138,15 +138,19 @@ def load_checkpoint(
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a file, without the prefix of a distributed run."""
+    fault = (
+        f"{path} is not a file of tensors that torch.save wrote, or contains other objects, which are not "
+        "loaded because that could execute code; save model.state_dict() alone"
+    )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with reading(fault, ModelError):
+            if zipfile.is_zipfile(path):  # torch does not verify the checksums of its archives
+                with zipfile.ZipFile(path) as archive:
+                    if (member := archive.testzip()) is not None:
+                        raise zipfile.BadZipFile(f"the checksum of {member} is wrong")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
-    except (RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
-        raise ModelError(
-            f"{path} is not a file of tensors that torch.save wrote, or contains other objects, which are "
-            f"not loaded because that could execute code; save model.state_dict() alone: {error}"
-        ) from error
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

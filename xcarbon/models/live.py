@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.atomic import replacing
 from xcarbon.core.conventions import HOUR, QC
-from xcarbon.core.errors import ModelError, TimestampError
+from xcarbon.core.errors import ModelError, TimestampError, reading
 from xcarbon.core.validation import check_igbp
 from xcarbon.core.variables import IGBP_CLASSES, MEMORY, STATICS, TIME_FEATURES, VARIABLES, memory_code
 from xcarbon.models.inputs import ModelInputs
@@ -95,14 +95,21 @@ class LiveState:
         ModelError
             If the file is not a state, or is damaged.
         """
+        fault = f"{path} is not a state that was saved with LiveState.save"
         try:
-            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
-                arrays: dict[str, Any] = {field.name: file[field.name] for field in dataclasses.fields(cls)}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            raise ModelError(f"{path} is not a state that was saved with LiveState.save: {error}") from error
-        arrays["model"] = str(arrays["model"])
-        arrays["time"] = arrays["time"][()]
-        return cls(**arrays)
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{fault}: {error}") from error
+        with (
+            reading(fault, ModelError),
+            np.load(io.BytesIO(content), allow_pickle=False) as file,
+        ):
+            if (member := file.zip.testzip()) is not None:  # numpy verifies only what it reads
+                raise zipfile.BadZipFile(f"the checksum of {member} is wrong")
+            arrays: dict[str, Any] = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+            arrays["model"] = str(arrays["model"])
+            arrays["time"] = arrays["time"][()]
+            return cls(**arrays)
 
 
 def begin(model: Any, place: Mapping[str, Any]) -> LiveState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xcarbon.core.errors import FileFormatError
+from xcarbon.core.errors import FileFormatError, reading
 from xcarbon.core.variables import REFLECTANCE_BANDS
 from xcarbon.io.handles import LOCK, open_netcdf_file
 from xcarbon.io.hdf4 import open_hdf4
@@ -114,17 +114,9 @@ class Raster:
 # Headers
 
 
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
+def _naming(path: str) -> AbstractContextManager[None]:
     """Convert errors of libraries to a FileFormatError with the path."""
-    try:
-        yield
-    except (FileFormatError, FileNotFoundError):
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise FileFormatError(
-            f"{path}: the file is truncated or does not contain what its name states ({error})"
-        ) from error
+    return reading(f"{path}: the file is truncated or does not contain what its name states")
 
 
 def _check_sinusoidal(path: str, crs: CRS | None) -> None:
