@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
@@ -122,6 +122,14 @@ class CarbonAccessor:
         from xcarbon.budget import gapfill
 
         return gapfill(self._ds, target, model, **settings)
+
+    def partition(
+        self, method: Literal["nighttime", "daytime"] = "nighttime", *, max_qc: int = 0
+    ) -> xr.Dataset:
+        """Partition NEE into GPP and respiration; see :func:`xcarbon.budget.partition`."""
+        from xcarbon.budget import partition
+
+        return partition(self._ds, method, max_qc=max_qc)
 
     def score(self, prediction: xr.DataArray, by: str | None = "igbp", **settings: Any) -> xr.Dataset:
         """Score a prediction against the observations; see :func:`xcarbon.evaluation.scores.score`."""
