@@ -161,6 +161,14 @@ def test_a_year_without_windows_has_the_e0_of_the_nearest_year():
     np.testing.assert_allclose(found["E0_NT"].sel(nt_window=last["nt_window"]), E0, rtol=1e-3)
 
 
+def test_respiration_from_very_cold_nights_is_rejected():
+    ds = simulated()
+    ds["TA"] = ds["TA"].where(ds["time"].dt.dayofyear > 20, -42.0)
+    found = partition(ds)
+    assert found["RREF_NT"].isel(nt_window=0).isnull() and found["COUNT_NT"][0] > 50
+    assert float(found["RREF_NT"].max()) <= 50 and float(found["RECO_NT"].max()) < 20
+
+
 def test_hours_of_the_sun_above_the_horizon_are_no_nights():
     ds = simulated()
     dark = ds.assign(SW_IN=ds["SW_IN"].where(ds["time"].dt.dayofyear != 150, 0))

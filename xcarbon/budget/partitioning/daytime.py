@@ -39,7 +39,7 @@ _PRIOR, _NIGHT_PRIOR = np.array([10.0, 600.0, 50.0, 80.0]), np.array([800.0, 100
 #: last three are the covariances of ALPHA and BETA, ALPHA and K, BETA and K.
 ROWS = (
     "position", "ALPHA", "BETA", "K", "RREF", "E0", "ALPHA_SE", "BETA_SE", "K_SE", "RREF_SE", "E0_SE",
-    "count", "ALPHA_BETA", "ALPHA_K", "BETA_K",
+    "COUNT", "ALPHA_BETA", "ALPHA_K", "BETA_K",
 )  # fmt: skip
 #: Columns of the parameters of a light response.
 _ALPHA, _BETA, _K, _RREF = range(4)

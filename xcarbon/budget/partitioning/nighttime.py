@@ -16,17 +16,19 @@ E0_DAYS, E0_STEP = 14, 5
 DAYS, STEP = 8, 4
 #: Minimum range of temperature [K] and smallest number of hours in a window for E0, and for Rref.
 LEAST_RANGE, LEAST_E0, LEAST_RREF = 5.0, 7, 3
-#: Accepted E0 of a window, and limits of the E0 of all nights of a year [K].
-E0_RANGE, YEAR_RANGE = (30.0, 350.0), (0.0, 450.0)
+#: Accepted E0 of a window and of all nights of a year [K].
+E0_RANGE = (30.0, 350.0)
 #: Number of the best windows of a year whose mean is E0, and the smallest number that is sufficient.
 BEST, LEAST_BEST = 3, 2
 #: Share of the largest residuals that are left out [1].
 TRIM = 0.1
-#: Smallest Rref [umol m-2 s-1].
-_LEAST = 1e-6
+#: Smallest Rref, to which negative ones are set, and largest accepted one [umol m-2 s-1]. Nights near
+#: -40 degC determine respiration at 15 degC so poorly that it would be larger by orders of magnitude.
+RREF_RANGE = (1e-6, 50.0)
 
 #: Rows of the fitted parameters: position is the mean time of the nights [days since the first time stamp].
-ROWS = ("position", "E0", "E0_SE", "RREF", "RREF_SE", "count", "e0_windows")
+#: E0_WINDOWS is the number of windows whose mean is E0, 0 if it was fitted to all nights of the year.
+ROWS = ("position", "E0", "E0_SE", "RREF", "RREF_SE", "COUNT", "E0_WINDOWS")
 
 
 def fit_nighttime(nee: Array, ta: Array, sw_in: Array, potential: Array, time: Stamps) -> Array:
@@ -51,8 +53,8 @@ def fit_nighttime(nee: Array, ta: Array, sw_in: Array, potential: Array, time: S
         rref_se = np.sqrt((residual**2).sum(1) / (chosen.number - 1) / squares)
         days = (time - time[0]) / DAY
         position = (days[chosen.position] * chosen.there).sum(1) / chosen.number
-    rows = np.stack([position, e0, e0_se, np.maximum(rref, _LEAST), rref_se, chosen.number, used])
-    rows[:5, (chosen.number < LEAST_RREF) | ~np.isfinite(e0)] = np.nan
+    rows = np.stack([position, e0, e0_se, np.maximum(rref, RREF_RANGE[0]), rref_se, chosen.number, used])
+    rows[:5, (chosen.number < LEAST_RREF) | ~(rref <= RREF_RANGE[1])] = np.nan
     return rows
 
 
@@ -74,8 +76,8 @@ def _e0(
         best = windows[np.argsort(error[windows], kind="stable")[:BEST]]
         if best.size >= LEAST_BEST:
             value[place], se[place], used[place] = rref_e0[best].mean(), error[best].mean(), best.size
-        elif np.isfinite(whole[place]):
-            value[place], se[place], used[place] = np.clip(whole[place], *YEAR_RANGE), whole_se[place], 0
+        elif E0_RANGE[0] < whole[place] < E0_RANGE[1]:
+            value[place], se[place], used[place] = whole[place], whole_se[place], 0
     near = neighbours(np.where(np.isfinite(value), years.astype(float), np.nan), years.astype(float))
     if near is None:
         return tuple(np.full((3, start.size), np.nan))  # type: ignore[return-value]

@@ -35,6 +35,8 @@ _PARAMETERS = {
     "ALPHA": ("initial slope of the light response", "umol J-1"),
     "BETA": ("largest gross primary production of the light response, without effect of VPD", "umol m-2 s-1"),
     "K": ("relative decrease of BETA by vapour pressure deficit", "hPa-1"),
+    "COUNT": ("number of time steps in the window", "1"),
+    "E0_WINDOWS": ("number of windows whose mean is E0, 0 for a fit to all nights of the year", "1"),
 }
 
 
@@ -95,11 +97,13 @@ def partition(
         And for each window of days, on ``nt_window``, the first day of the window, float64:
 
         - ``E0_NT`` [K] and ``RREF_NT`` [umol m-2 s-1], NaN for windows without a fit,
-        - their standard errors ``E0_NT_SE`` and ``RREF_NT_SE``, and the number of hours ``COUNT_NT``.
+        - their standard errors ``E0_NT_SE`` and ``RREF_NT_SE``, the number of hours ``COUNT_NT``, and
+          ``E0_WINDOWS_NT``, the number of windows whose mean is E0 (0: fitted to all nights of the year).
 
-        The daytime method returns the same variables with the ending ``DT``, and ``ALPHA_DT`` [umol J-1],
-        ``BETA_DT`` [umol m-2 s-1] and ``K_DT`` [hPa-1] on ``dt_window``. There, GPP is the light response,
-        which needs SW_IN and VPD but not NEE, and ``RECO_DT - GPP_DT`` differs from NEE by the residual.
+        The daytime method returns the same variables with the ending ``DT`` except ``E0_WINDOWS``, and
+        ``ALPHA_DT`` [umol J-1], ``BETA_DT`` [umol m-2 s-1] and ``K_DT`` [hPa-1] on ``dt_window``. There, GPP
+        is the light response, which needs SW_IN and VPD but not NEE, and ``RECO_DT - GPP_DT`` differs from
+        NEE by the residual.
 
     Raises
     ------
@@ -123,9 +127,10 @@ def partition(
     least 7 hours and a range of TA of 5 K, without the 10 % of the hours with the largest residuals. The mean
     of the three windows of a calendar year with the smallest standard errors, among those between 30 and
     350 K, is used for the whole year. Without two such windows, it is fitted to all nights of the year, and
-    years without enough nights have the value of the nearest year. With this :math:`E_0`, :math:`R_{ref}` is
-    fitted in windows of 8 days, every 4 days, with at least 3 hours. These numbers are those of FLUXNET [3]_;
-    the windows for :math:`E_0` have 15 days in [1]_.
+    years in which this fit fails, too, have the value of the nearest year. With this :math:`E_0`,
+    :math:`R_{ref}` is fitted in windows of 8 days from noon to noon, every 4 days, with at least 3 hours;
+    values above 50 umol m-2 s-1, which very cold nights can yield, are rejected. The other numbers are those
+    of FLUXNET [3]_; the windows for :math:`E_0` have 15 days in [1]_.
 
     **Daytime.** :math:`E_0` is fitted to nights (SW_IN up to 4 W m-2) of 12 days, and the other parameters
     to the days in the 4 days in their middle, every 2 days, with at least 11 hours:
@@ -293,9 +298,6 @@ def _assemble(
             array = fitted.isel(row=number)
             array.attrs = {"long_name": f"{prefix}{name}, {method.source}", "units": units}
             result[f"{code}_{ending}{SPREAD if prefix else ''}"] = array
-    count = fitted.isel(row=method.rows.index("count"))
-    count.attrs = {"long_name": f"number of time steps in the window, {method.source}", "units": "1"}
-    result[f"COUNT_{ending}"] = count
     day = xr.DataArray(starts.astype("datetime64[ns]"), dims=dim)
     day.attrs = {
         "long_name": f"first day of a window of {method.length} days",
