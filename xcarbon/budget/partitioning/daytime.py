@@ -187,6 +187,7 @@ def _cascade(windows: _Windows, factor: float) -> Fit:
     """Fit all windows, and fit those with parameters out of range again with fixed parameters."""
     every = np.arange(windows.rb.size)
     free, fixed = np.ones((every.size, 4), bool), np.zeros((every.size, 4))
+    free[:, _K] = (windows.drivers[1] > VPD0).any(1)  # no hour of humid windows depends on k
     fit = windows.fit(every, factor, free, fixed)
 
     def again(chosen: Mask) -> None:
