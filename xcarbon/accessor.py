@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
@@ -220,6 +220,15 @@ class CarbonAccessor:
     ) -> xr.Dataset:
         """Fill gaps in the meteorology with ERA5."""
         return fill_drivers(self._ds, era5, max_qc=max_qc, min_hours=min_hours)
+
+    @documented_by("budget/partitioning/partition.py:partition")
+    def partition(
+        self, method: Literal["nighttime", "daytime"] = "nighttime", *, max_qc: int = 0
+    ) -> xr.Dataset:
+        """Partition NEE into GPP and respiration."""
+        from xcarbon.budget import partition
+
+        return partition(self._ds, method, max_qc=max_qc)
 
     @documented_by("evaluation/scores.py:score")
     def score(
