@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "applicability": [],
     "streaming": [],
     "scaling": [],
+    "killing": ["--rounds", "1", "--workers", "2"],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1", "--max-steps", "1"],
     "gpu": ["--device", "cpu", "--batches", "4"],
     "weights.train": ["STORE", "SATELLITE", "weights", "--trial"],
