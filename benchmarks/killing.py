@@ -117,9 +117,10 @@ def killing(cluster: LocalCluster, generator: random.Random, seconds: float) -> 
     def kill() -> None:
         while not is_over.wait(generator.expovariate(1 / seconds)):
             # A nanny whose worker is killed before it has registered does not replace it.
-            nannies = [n for n in cluster.workers.values() if n.worker_address in cluster.scheduler.workers]
-            with contextlib.suppress(IndexError, ProcessLookupError):
-                pid = generator.choice(nannies).pid
+            registered = list(cluster.scheduler.workers)
+            pids = [nanny.pid for nanny in cluster.workers.values() if nanny.worker_address in registered]
+            with contextlib.suppress(IndexError, TypeError, ProcessLookupError):  # it is being replaced
+                pid = generator.choice(pids)
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
             if len(killed) == KILLS:
