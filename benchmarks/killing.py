@@ -151,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         expected = {name: job(Path("expected", name)) for name, (job, _) in jobs.items()}
         with cluster_of(arguments.workers) as cluster, Client(cluster) as client:
             usual = {}
+            client.wait_for_workers(arguments.workers, timeout=300)
             for name, (job, _) in jobs.items():
                 start = time.perf_counter()
                 job(Path("usual", name))
