@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import dask
@@ -16,7 +18,7 @@ from distributed import Client, LocalCluster, get_client
 import xcarbon
 from tests.prediction.test_predict import make
 from xcarbon.cli import main
-from xcarbon.core.errors import MetadataError, ModelError, OptionError, StoreError
+from xcarbon.core.errors import MetadataError, ModelError, OptionError, StoreError, XCarbonError
 from xcarbon.io import grid as grids
 from xcarbon.io import regions
 from xcarbon.io.formats import open_data
@@ -202,6 +204,46 @@ def test_command_connects_to_a_cluster_for_its_duration(grid, model, tmp_path, c
     assert "4/4" in capfd.readouterr().err  # regions are counted on clusters only
     found = written(tmp_path / "nee.zarr")["NEE"]
     np.testing.assert_allclose(found, grid.carbon.predict_nee(model), rtol=1e-4, atol=1e-4)
+
+
+def hold(values: np.ndarray, until: Path, block_info=None) -> np.ndarray:
+    """Return the values; for the last block only after a file exists."""
+    last = block_info is not None and block_info[None]["chunk-location"] == (1, 0, 1)
+    while last and not until.exists():
+        time.sleep(0.01)
+    return values
+
+
+def test_scheduler_that_stops_does_not_lose_regions(grid, model, tmp_path, count):
+    path, until = tmp_path / "nee.zarr", tmp_path / "until"
+    held = grid["TA"].data.map_blocks(hold, until, dtype="float32", meta=np.empty((0, 0, 0), "float32"))
+    ds = grid.assign(TA=(grid["TA"].dims, held))
+
+    def marks() -> dict[str, int]:
+        return {
+            mark.name: mark.stat().st_mtime_ns for mark in path.parent.glob(".nee.zarr.predicting/*/done/*")
+        }
+
+    def stop() -> None:
+        while len(marks()) < 3:
+            time.sleep(0.01)
+        cluster.close()
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        thread = threading.Thread(target=stop)
+        thread.start()
+        with pytest.raises(XCarbonError, match="connect to a cluster, and run the same command again"):
+            predict_to(ds, "NEE", model, path)
+        before = marks()
+        until.touch()
+        thread.join()
+    assert len(before) == 3 and not path.exists()
+    predict_to(ds, "NEE", model, path)
+    assert len(count[0]) == 1  # the region that was missing
+    np.testing.assert_allclose(written(path)["NEE"], grid.carbon.predict_nee(model), rtol=1e-4, atol=1e-4)
 
 
 def test_single_towers_and_cells_have_the_dims_of_files(fortnight, grid, model, tmp_path):

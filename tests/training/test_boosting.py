@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import dask
 import numpy as np
@@ -319,6 +321,36 @@ def test_a_cluster_of_two_processes_grows_trees_as_good(sets, tmp_path):
     for point, expected in zip(*curves, strict=True):
         assert point == pytest.approx(expected, rel=0.05)
     assert there.provenance["search"]["mse"] == pytest.approx(here.provenance["search"]["mse"], rel=0.1)
+
+
+def test_a_worker_that_is_killed_while_trees_are_trained(sets, tmp_path):
+    """Without a restart, XGBoost of the other worker would wait for the lost one without a limit of time."""
+    distributed = pytest.importorskip("distributed")
+    train, trees = sets[0][["TA", "SW_IN", "NEE", "NEE_QC"]].load(), QUICK | {"n_estimators": 150}
+    here = fit(train, "xgboost", run_dir=tmp_path / "here", **trees)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+    ):
+        killed = []
+
+        def kill():
+            names = {
+                worker: nanny.pid for nanny in cluster.workers.values() if (worker := nanny.worker_address)
+            }
+            while not killed:
+                for worker in list(cluster.scheduler.workers.values()):
+                    if any(task.prefix.name == "fn" for task in list(worker.processing)):  # that of XGBoost
+                        killed.append(os.kill(names[worker.address], signal.SIGKILL))
+                        break
+                time.sleep(0.01)
+
+        thread = threading.Thread(target=kill, daemon=True)
+        thread.start()
+        there = fit(train.chunk(site=1), "xgboost", run_dir=tmp_path / "there", **trees)
+    assert killed
+    for point, expected in zip(there.provenance["curve"], here.provenance["curve"], strict=True):
+        assert point == pytest.approx(expected, rel=0.05)
 
 
 # State

@@ -19,6 +19,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class WorkersLostError(RuntimeError):
+    """Workers that trained together were lost repeatedly, also after the training was started again."""
+
+
 def connected_client() -> Any:
     """Return the client of the Dask cluster that is connected, or None."""
     from dask.distributed import get_client
@@ -62,22 +66,24 @@ def finished_threads() -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def resumable(what: str) -> Iterator[None]:
-    """Add to errors of interrupted work that the same call continues it."""
+def resumable(what: str, again: str = "run the same command again to continue") -> Iterator[None]:
+    """Add to errors of interrupted work how it is continued."""
     from dask.distributed import KilledWorker
 
-    again = "run the same command again to continue"
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted while {what}; {again}") from None
-    except KilledWorker as error:
+    except (KilledWorker, WorkersLostError) as error:
         raise XCarbonError(
             f"workers were killed repeatedly while {what}, probably because memory ran out ({error}); give "
-            f"each worker more memory, and {again}"
+            f"each worker more memory or fewer threads; {again}"
         ) from error
-    except CancelledError:
-        raise XCarbonError(f"the cluster cancelled the tasks while {what}; {again}") from None
+    except CancelledError as error:
+        raise XCarbonError(
+            f"the cluster cancelled the tasks while {what}, probably because the scheduler was stopped or "
+            f"the connection was lost ({error}); connect to a cluster, and {again}"
+        ) from None
 
 
 def map_unordered(

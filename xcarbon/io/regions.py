@@ -116,7 +116,8 @@ def _compute_on(client: Any, tasks: list[Delayed], what: str) -> None:
         for future in tqdm(done, what, len(tasks), unit="region", disable=not OPTIONS["progress"]):
             future.result()
     finally:
-        client.cancel(futures)
+        if client.status == "running":  # otherwise the scheduler has stopped, and nothing is left to cancel
+            client.cancel(futures)
 
 
 def remove_partial_files(store: Path) -> None:

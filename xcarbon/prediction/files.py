@@ -64,7 +64,7 @@ def predict_to(
         On Ctrl-C. The same call computes only the regions that are missing.
     XCarbonError
         If the model cannot predict from ``ds``, as :func:`xcarbon.prediction.predict.predict` states, or if
-        workers of the cluster were killed repeatedly.
+        workers of the cluster were killed repeatedly, or its scheduler stopped.
 
     Notes
     -----

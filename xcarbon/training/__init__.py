@@ -138,6 +138,8 @@ def fit(
     KeyboardInterrupt
         On Ctrl-C, after the current step has been completed; ``run_dir`` then contains a checkpoint to
         resume from.
+    XCarbonError
+        If trees are trained on a cluster whose workers were killed repeatedly, or whose scheduler stopped.
 
     Examples
     --------

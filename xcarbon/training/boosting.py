@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
-from xcarbon.core.workers import connected_client
+from xcarbon.core.workers import connected_client, resumable
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.training.boosting_config import STATE_SETTINGS, BoostingConfig
@@ -47,13 +47,14 @@ def fit(task: Task, **settings: Any) -> CarbonModel:
         return CarbonModel.load(folder.model)
     client = connected_client()
     draw = Draw(training.share, training.dropout, task.seed)
-    lazy = [_find_rows(task, ds, config, draw) for ds in (task.train, task.val) if ds is not None]
+    with resumable("counting hours", "start the training again"):
+        lazy = [_find_rows(task, ds, config, draw) for ds in (task.train, task.val) if ds is not None]
     groups = task.groups()[[tower.site for tower in lazy[0]]]
     fold = assign_folds(groups, training.folds, task.seed) if training.tune else None
     if not task.resume:
         (folder.path / SEARCH).unlink(missing_ok=True)
         folder.begin(run)
-    try:
+    with resumable("training", f"resume=True continues the run in {folder.path}"):
         hold: Any = LocalRows if client is None else functools.partial(ClusterRows, client)
         train, *val = (hold(rows, config.features) for rows in lazy)
         best = None
@@ -61,10 +62,6 @@ def fit(task: Task, **settings: Any) -> CarbonModel:
             best = search(train, training, drawn, fold, folder.path / SEARCH)
             training = dataclasses.replace(training, **best["settings"])
         booster, curve = _train(train, val[0] if val else None, training)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"training was stopped; resume=True continues the run in {folder.path}"
-        ) from None
     provenance = task.provenance(training, "xgboost") | {"curve": curve, "search": best}
     scaler = task.scaler([(0.0, 1.0)] * len(task.targets))
     model = CarbonModel(BoostedTrees(config, booster), scaler, provenance)

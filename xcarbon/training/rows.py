@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from xcarbon.core.conventions import HOUR
 from xcarbon.core.interrupts import interruptible
 from xcarbon.core.options import OPTIONS, progress_bar
 from xcarbon.core.variables import state_groups
+from xcarbon.core.workers import WorkersLostError
 from xcarbon.models.boosting import BoostedTreesConfig, hour_features
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.patches import patch_index
@@ -220,25 +222,61 @@ class ClusterRows:
         held_out: NDArray[np.bool_] | None = None,
         progress: Any = None,
     ) -> tuple[xgboost.Booster, History]:
-        """Train trees, as :meth:`LocalRows.train`; XGBoost reports no progress from a cluster."""
-        import xgboost.dask
+        """Train trees, as :meth:`LocalRows.train`; XGBoost reports no progress from a cluster.
 
+        If a worker is lost, its rows are read again and the training starts again.
+        """
         weights = zip(self.sizes, _weights(held_out, self.sizes), strict=True)
         weight = da.concatenate([da.full(size, value, chunks=size) for size, value in weights])
-        matrix = self._matrix(weight=weight)
-        trained = xgboost.dask.train(
-            self.client,
-            training.parameters(),
-            matrix,
-            training.n_estimators,
-            evals=[(matrix, "train"), *([] if val is None else [(val._matrix(ref=matrix), "val")])],
-            verbose_eval=False,
-            callbacks=_callbacks(training, val),
-        )
-        return trained["booster"], trained["history"]
+        for _ in range(1 + dask.config.get("distributed.scheduler.allowed-failures")):
+            trained = self.client.sync(self._train, training, weight, val)
+            if trained is not None:
+                return trained["booster"], trained["history"]
+        raise WorkersLostError("a worker was lost during each attempt to train")
+
+    async def _train(self, training: BoostingConfig, weight: da.Array, val: Any) -> dict[str, Any] | None:
+        """Train once; return None if a worker was lost."""
+        from xgboost.dask import train
+
+        before, busy = await self._workers(), set[str]()
+        try:
+            matrix = await self._matrix(weight=weight)
+            evals = [(matrix, "train"), *([] if val is None else [(await val._matrix(ref=matrix), "val")])]
+            busy.update(*(each.worker_map for each, _ in evals))
+            trained = asyncio.ensure_future(
+                train(
+                    self.client,
+                    training.parameters(),
+                    matrix,
+                    training.n_estimators,
+                    evals=evals,
+                    verbose_eval=False,
+                    callbacks=_callbacks(training, val),
+                )
+            )
+            try:
+                while not trained.done() and busy <= await self._workers():
+                    await asyncio.wait({trained}, timeout=1)
+            finally:  # also after Ctrl-C
+                is_stopped = trained.cancel()
+            if is_stopped:
+                raise WorkersLostError
+            return trained.result()
+        except Exception:
+            await asyncio.sleep(1)  # XGBoost may notice earlier than the scheduler that a worker is lost
+            now = await self._workers()
+            if before <= now:
+                raise
+            # XGBoost of the others would wait for the lost worker without a limit of time.
+            await self.client.restart_workers(list(busy & now), raise_for_error=False)
+            return None
+
+    async def _workers(self) -> set[str]:
+        """Addresses of all workers of the cluster."""
+        return set(await self.client.nthreads())
 
     def _matrix(self, **settings: Any) -> Any:
-        """Rows in the bins of ``hist``."""
+        """Rows in the bins of ``hist``; to be awaited."""
         from xgboost.dask import DaskQuantileDMatrix
 
         return DaskQuantileDMatrix(

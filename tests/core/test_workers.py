@@ -1,0 +1,39 @@
+"""Work on a cluster whose workers are killed ends with an error that states the probable cause."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from tests.prediction.test_predict import make
+from xcarbon.core.errors import XCarbonError
+from xcarbon.core.workers import executor, map_unordered
+from xcarbon.testing import synthetic_towers
+
+
+def die(values: np.ndarray) -> np.ndarray:
+    """End as a worker ends that uses more memory than its limit."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return values
+
+
+def test_workers_that_are_killed_again_and_again(tmp_path):
+    ds = synthetic_towers(2, patches=False, variables=["TA", "NEE"]).isel(time=slice(240))
+    fatal = {name: (ds[name].dims, ds[name].data.map_blocks(die, meta=ds[name].data._meta)) for name in ds}
+    ds = ds.assign(fatal).assign({name: ds[name] for name in ds if name.endswith("_QC")})
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        with executor() as pool, pytest.raises(XCarbonError, match="while building, probably because memory"):
+            list(map_unordered(pool, die, [1], "building"))
+        with pytest.raises(XCarbonError, match=r"while predicting, .* more memory or fewer threads; run the"):
+            ds.carbon.predict_to("NEE", make(("TA",), ()), tmp_path / "nee.zarr")
+        with pytest.raises(XCarbonError, match="while counting hours, probably because memory ran out"):
+            ds.carbon.fit("xgboost", run_dir=tmp_path / "run", n_estimators=1)
