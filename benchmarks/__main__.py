@@ -30,7 +30,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "streaming": [],
     "scaling": [],
     "killing": ["--rounds", "1", "--workers", "2"],
-    "gaps": ["gaps", "--store", "STORE", "--towers", "1", "--max-steps", "1"],
+    "gaps": ["gaps", "--store", "STORE", "--towers", "1"],
     "partitioning": ["partitioning", "--store", "STORE", "--sites", "SY-001", "--methods", "nighttime"],
     "gpu": ["--device", "cpu", "--batches", "4"],
     "fuzz.__main__": ["--count", "300"],

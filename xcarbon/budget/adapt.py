@@ -37,9 +37,9 @@ DISTANCES = (6, 24, 72, 200)
 FEWEST, FEWEST_ERRORS = 500, 100
 #: Share of a normal distribution within 1.645 standard deviations, for the factors of the spread.
 LEVEL, LIMIT = 0.9, 1.645
-TREES = 300
+TREES = 600
 PARAMETERS = {
-    "max_depth": 5, "eta": 0.05, "min_child_weight": 5, "subsample": 0.5, "colsample_bytree": 0.3,
+    "max_depth": 5, "eta": 0.03, "min_child_weight": 5, "subsample": 0.5, "colsample_bytree": 0.3,
     "reg_lambda": 5, "tree_method": "hist", "objective": "reg:squarederror", "nthread": 1,
 }  # fmt: skip
 
@@ -54,10 +54,8 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
     max_qc = model.scaler.max_qc if max_qc is None else max_qc
     fluxes = [target, *(code for code in model.targets if code != target)]
     names = [target, *([target + SPREAD] if model.has_spread else []), *fluxes[1:]]
-    predicted = xr.merge(
-        [_dataset(predict(ds, code, model, spread=model.has_spread, max_qc=max_qc)) for code in fluxes],
-        combine_attrs="override",
-    )
+    found = [_dataset(predict(ds, code, model, spread=model.has_spread, max_qc=max_qc)) for code in fluxes]
+    predicted = found[0].assign({code: each[code] for code, each in zip(fluxes[1:], found[1:], strict=True)})
     drivers = [
         code
         for code, each in VARIABLES.items()
@@ -74,7 +72,7 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
     ]
     plain = [_one_task(array.reset_coords(drop=True).drop_vars("feature")) for array in arrays]
     plain = [array.rename(feature=f"feature_{number}") for number, array in enumerate(plain)]
-    found = xr.apply_ufunc(
+    outputs = xr.apply_ufunc(
         functools.partial(_each_tower, has_spread=model.has_spread, hourly=len(drivers)),
         _one_task(measured.reset_coords(drop=True)),
         *plain,
@@ -85,12 +83,12 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
         dask_gufunc_kwargs={"output_sizes": {"output": 2}},
         join="exact",
     )
-    found = found.assign_coords(measured.coords)
+    outputs = outputs.assign_coords(measured.coords)
     attrs = predicted[target].attrs
     source = f"{attrs.get('source', 'a model')}, adapted to the measured hours of the tower"
-    result = xr.Dataset({target: found.isel(output=0).assign_attrs(attrs | {"source": source})})
+    result = xr.Dataset({target: outputs.isel(output=0).assign_attrs(attrs | {"source": source})})
     if model.has_spread:
-        result[target + SPREAD] = found.isel(output=1).assign_attrs(predicted[target + SPREAD].attrs)
+        result[target + SPREAD] = outputs.isel(output=1).assign_attrs(predicted[target + SPREAD].attrs)
     return result
 
 
