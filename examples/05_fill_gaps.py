@@ -1,6 +1,6 @@
 """Fill the gaps of a tower, and compute annual sums and their uncertainty.
 
-To use your own tower, pass the path of a FLUXNET2015 file; the script fine-tunes a model on it:
+To use your own tower, pass the path of a FLUXNET2015 file; the script adapts a model to it:
 
     python 05_fill_gaps.py FLX_DE-Tha_FLUXNET2015_SUBSET_HH_1996-2014_1-4.csv
 

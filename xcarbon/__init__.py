@@ -57,6 +57,7 @@ warnings.filterwarnings("ignore", message="Consolidated metadata is currently no
 #: Submodules that are attributes of the package without an import of their own.
 _SUBMODULES = (
     "budget",
+    "cli",
     "core",
     "evaluation",
     "experiments",

@@ -12,6 +12,15 @@ from xcarbon.evaluation import coverage
 from xcarbon.testing import raise_on_compute
 
 
+@pytest.fixture(autouse=True, scope="module")
+def fewer_trees():
+    """Train for a tenth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapt, "TREES", 60)
+        patch.setitem(adapt.PARAMETERS, "eta", 0.2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def tower() -> xr.Dataset:
     return towers(1).load()

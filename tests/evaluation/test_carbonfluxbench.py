@@ -14,7 +14,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from sklearn.model_selection import train_test_split
 
 from tests.evaluation.samples import frame, make, means
-from xcarbon.core.errors import MetadataError, MissingPackageError, OptionError
+from xcarbon.core.errors import MetadataError, MissingPackageError, OptionError, TimestampError
 from xcarbon.evaluation.carbonfluxbench import GRAMS_PER_DAY, score, site_scores, split
 from xcarbon.testing import raise_on_compute, synthetic_towers
 
@@ -120,10 +120,11 @@ def test_perfect_prediction_and_none():
     assert (perfect["r2"] == 1).all()
     assert (perfect["rae"] == 0).all()
     later = prediction.assign_coords(time=prediction["time"] + np.timedelta64(9000, "h"))
-    for other in (prediction * np.nan, later):
-        nothing = site_scores(ds, other)
-        assert (nothing["n"] == 0).all()
-        assert nothing.drop_vars("n").to_array().isnull().all()
+    nothing = site_scores(ds, prediction * np.nan)
+    assert (nothing["n"] == 0).all()
+    assert nothing.drop_vars("n").to_array().isnull().all()
+    with pytest.raises(TimestampError, match="no time in common"):
+        site_scores(ds, later)
     flat = site_scores(ds.assign(NEE=ds["NEE"] * 0 + 0.1), prediction)
     assert flat["r2"].isnull().all()
     assert (flat["rae"] == np.inf).all()

@@ -64,7 +64,7 @@ def test_calibration_makes_intervals_hold(months):
     assert off[1] < 0.2 < off[0]
     told = calibrated.provenance["calibration"]
     assert told["sites"] == list(months["site"].values)
-    assert told["factor"] == pytest.approx(calibrated.scaler.spread["NEE"][0])
+    assert told["factor"] == pytest.approx(calibrated.scaler.spread["NEE"].factor)
     assert abs(told["coverage"]["0.9"] - 0.9) < 0.15
     with xr.set_options(keep_attrs=False):
         xr.testing.assert_equal(months.carbon.predict_nee(model), months.carbon.predict_nee(calibrated))

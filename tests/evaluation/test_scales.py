@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
 from tests.evaluation.samples import chunked, frame, make, means
-from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.errors import MetadataError, OptionError, TimestampError, VariableError
 from xcarbon.evaluation import score_time_scales
 from xcarbon.evaluation.baselines import diurnal_cycle
 from xcarbon.evaluation.scales import SCALES
@@ -134,10 +134,12 @@ def test_nothing_in_common_scores_nothing():
     ds, prediction = make(2, hours=300)
     elsewhere = prediction.assign_coords(site=["YY-000", "YY-001"])
     later = prediction.assign_coords(time=prediction["time"] + np.timedelta64(9000, "h"))
-    for other in (elsewhere, later, prediction * np.nan):
-        scores = score_time_scales(ds, other)
-        assert (scores["n"] == 0).all()
-        assert scores["nse"].isnull().all()
+    scores = score_time_scales(ds, prediction * np.nan)
+    assert (scores["n"] == 0).all()
+    assert scores["nse"].isnull().all()
+    for other, error in ((elsewhere, MetadataError), (later, TimestampError)):
+        with pytest.raises(error, match="in common"):
+            score_time_scales(ds, other)
 
 
 @pytest.mark.parametrize("by", [None, "site", "igbp"])

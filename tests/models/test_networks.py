@@ -17,6 +17,7 @@ from tests.prediction.test_predict import partitions
 from xcarbon.core import conventions
 from xcarbon.core.errors import ModelError
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.models.calibration import SpreadCalibration
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import StreamingConfig, StreamingEcoPerceiver
@@ -183,7 +184,7 @@ def uncertain() -> CarbonModel:
     scaler = dataclasses.replace(
         two.scaler,
         targets={"NEE": (-1.0, 5.0), "GPP_NT": (4.0, 7.0)},
-        spread={"NEE": (1.5, 1.0), "GPP_NT": (1.5, 1.0)},
+        spread={"NEE": SpreadCalibration(1.5), "GPP_NT": SpreadCalibration(1.5)},
     )
     return dataclasses.replace(two, scaler=scaler)
 

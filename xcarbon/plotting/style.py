@@ -83,7 +83,7 @@ def draw_interval(ax: Axes, x: Any, mean: np.ndarray, error: np.ndarray, color: 
 
 def pyplot() -> Any:
     """Import pyplot, or raise an error that names the extra."""
-    require("figures", "plot", "matplotlib")
+    require("figures", "plot", "matplotlib.pyplot")
     import matplotlib.pyplot as plt
 
     return plt
