@@ -46,6 +46,12 @@ def test_learns_and_resumes(towers, tmp_path):
     assert again.fingerprint() == model.fingerprint()
 
 
+def test_patches_of_the_towers_are_not_read(tmp_path):
+    with_patches = synthetic_towers(2).sel(time=slice("2010-05", "2010-06"))
+    model = fit(with_patches, "hourly", run_dir=tmp_path, **QUICK)
+    assert model.config.bands == ()
+
+
 def test_inputs_are_standardised_with_the_training_towers(towers, tmp_path):
     model = fit(towers, "hourly", run_dir=tmp_path, **QUICK)
     config, network = model.config, model.network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,7 @@ class HourlyRun(StreamingRun):
 
 def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -> CarbonModel:
     """Train an hourly network; see :func:`xcarbon.training.fit`."""
+    task = dataclasses.replace(task, bands=())  # an hourly network reads no patches
     training = configure(HourlyTraining, settings, also=["network"], seed=task.seed)
     inputs = {"variables": task.variables, "state": task.available_state()}
     config = configure(HourlyConfig, network or {}, **inputs, targets=task.targets)
