@@ -94,3 +94,7 @@ def test_dir_lists_public_names_and_submodules_only() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     folders = {path.parent.name for path in (ROOT / "xcarbon").glob("*/__init__.py")}
     assert found.stdout.split() == sorted({*xcarbon.__all__, *folders})
+
+
+def test_citation_has_the_version_of_the_package() -> None:
+    assert f"version: {xcarbon.__version__}\n" in (ROOT / "CITATION.cff").read_text()
