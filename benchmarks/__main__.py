@@ -33,7 +33,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "gaps": ["gaps", "--store", "STORE", "--towers", "1"],
     "partitioning": ["partitioning", "--store", "STORE", "--sites", "SY-001", "--methods", "nighttime"],
     "gpu": ["--device", "cpu", "--batches", "4"],
-    "fuzz.__main__": ["--count", "300"],
+    "fuzz.__main__": ["--count", "120"],
     "weights.train": ["STORE", "SATELLITE", "weights", "--trial"],
     "weights.missing": ["STORE", "SATELLITE", "weights", "--trial"],
     "weights.score": ["STORE", "SATELLITE", "weights"],

@@ -24,7 +24,7 @@ def write_and_open(number):
     return open_netcdf(path)["NEE"].load().equals(ds["NEE"])
 
 with ThreadPoolExecutor(6) as pool:
-    print(all(pool.map(write_and_open, range(40))))
+    print(all(pool.map(write_and_open, range(15))))
 """
 
 
