@@ -74,6 +74,29 @@ def test_a_tower_with_few_hours_keeps_the_model(tower):
     xr.testing.assert_equal(found["NEE"], gapfill(few, model=light_model(), adapt=False)["NEE"])
 
 
+def test_few_weeks_of_hours_are_enough(tower):
+    """They may all lie in the artificial gaps of one group."""
+    month = tower.isel(time=slice(0, 1200)).drop_vars("NEE_QC")
+    for hours in (550, 800):
+        few = month.assign(NEE=month["NEE"].fillna(1.0).where(np.arange(1200) < hours))
+        found = gapfill(few, model=light_model())
+        assert found["NEE"].notnull().all() and (found["NEE_MODEL_SE"] > 0).all()
+
+
+def test_hours_of_a_single_group_of_gaps_cannot_test_the_trees():
+    base = np.random.default_rng(0).normal(size=6000)
+    measured = np.where(adapt.artificial_folds(6000) == 1, 2 * base, np.nan)
+    spread = np.ones(6000)
+    prediction, calibrated = adapt.adapt(measured, base, spread, base[:, np.newaxis])
+    assert np.abs(prediction - 2 * base).mean() < 0.3
+    assert np.isfinite(calibrated).all()
+
+
+def test_no_hours_in_common_leave_the_spread_unchanged():
+    none = np.full(3, np.nan)
+    np.testing.assert_array_equal(adapt._factors(none, none, np.zeros(3)), 1)
+
+
 def test_the_source_is_stated(filled):
     assert filled["NEE_MODEL"].attrs["source"].endswith("adapted to the measured hours of the tower")
 

@@ -73,7 +73,7 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
     plain = [_one_task(array.reset_coords(drop=True).drop_vars("feature")) for array in arrays]
     plain = [array.rename(feature=f"feature_{number}") for number, array in enumerate(plain)]
     outputs = xr.apply_ufunc(
-        functools.partial(_each_tower, has_spread=model.has_spread, hourly=len(drivers)),
+        functools.partial(_each_tower, has_spread=model.has_spread),
         _one_task(measured.reset_coords(drop=True)),
         *plain,
         input_core_dims=[["time"], *(["time", array.dims[-1]] for array in plain)],
@@ -103,14 +103,13 @@ def _one_task(array: xr.DataArray) -> xr.DataArray:
     return array.chunk({dim: 1 if dim == "site" else -1 for dim in array.dims})
 
 
-def _each_tower(measured: Array, *features: Array, has_spread: bool, hourly: int) -> NDArray[np.float32]:
+def _each_tower(measured: Array, *features: Array, has_spread: bool) -> NDArray[np.float32]:
     """Adapt to each tower: ``(..., time), (..., time, F)`` to ``(..., 2, time)``."""
     result = np.full((*measured.shape[:-1], 2, measured.shape[-1]), np.nan, np.float32)
     for tower in np.ndindex(measured.shape[:-1]):
         own = [array[tower] for array in features]
-        drivers = own[1][:, :hourly]
         spread = own[0][:, 1] if has_spread else None
-        table = np.concatenate([*own, around(np.column_stack([own[0][:, 0], drivers]))], axis=1)
+        table = np.concatenate([*own, around(np.column_stack([own[0][:, 0], own[1]]))], axis=1)
         result[tower] = adapt(measured[tower], own[0][:, 0], spread, table)
     return result
 
@@ -145,23 +144,24 @@ def adapt(measured: Array, base: Array, spread: Array | None, features: Array) -
         return np.stack([base, unchanged]).astype(np.float32)
     features = np.column_stack([features, np.arange(len(base)) / 24]).astype(np.float32)
     fold = artificial_folds(len(base))
+    tested = [n for n in range(FOLDS) if (known & (fold != n)).sum() >= FEWEST / 2]
     work: list[Callable[[], Array]] = [
         functools.partial(_trees, measured, base, features, known & (fold != number), rows, part)
-        for number, rows in [(-1, np.isfinite(base)), *((n, known & (fold == n)) for n in range(FOLDS))]
+        for number, rows in [(-1, np.isfinite(base)), *((n, known & (fold == n)) for n in tested)]
         for part in (False, True)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(lambda job: job(), work))
     pairs = [(first + second) / 2 for first, second in zip(found[::2], found[1::2], strict=True)]
     prediction = pairs[0]
-    for tested in pairs[1:]:
-        prediction = np.where(np.isfinite(tested), tested, prediction)
+    for in_gaps in pairs[1:]:
+        prediction = np.where(np.isfinite(in_gaps), in_gaps, prediction)
     if spread is None:
         return np.stack([prediction, unchanged]).astype(np.float32)
     nearest = np.full(len(base), np.inf)
-    for number in range(FOLDS):
-        tested = known & (fold == number)
-        nearest[tested] = distance(known & ~tested)[tested]
+    for number in tested:
+        hidden = known & (fold == number)
+        nearest[hidden] = distance(known & ~hidden)[hidden]
     error = np.abs(measured - prediction) / spread
     calibrated = spread * _factors(error, nearest, np.where(known, nearest, distance(known)))
     return np.stack([prediction, calibrated]).astype(np.float32)
@@ -207,11 +207,13 @@ def _factors(error: Array, tested: Array, wanted: Array) -> Array:
     """Factors of the spread by the distance to the nearest measured hour: ``(hours,)``.
 
     The 90 % interval with these factors contains 90 % of the errors in artificial gaps. Distances with too
-    few errors have the factor of the next shorter ones.
+    few errors have the factor of the next shorter ones; without any error, the factors are 1.
     """
-    factors = np.empty(len(DISTANCES) + 1)
+    factors = np.ones(len(DISTANCES) + 1)
     bins = np.digitize(tested, DISTANCES)
     known = np.isfinite(error) & np.isfinite(tested)
+    if not known.any():
+        return factors[np.digitize(wanted, DISTANCES)]
     last = np.quantile(error[known], LEVEL) / LIMIT
     for number in range(len(factors)):
         own = error[known & (bins == number)]
