@@ -67,14 +67,14 @@ def evaluate(model: CarbonModel, val: xr.Dataset, features: Sequence[str], causa
     poor = dataclasses.replace(model, predictor=Without(model.predictor, features))
     with xcarbon.set_options(progress=False):  # the table is printed, notes are not
         prediction = val.carbon.predict("NEE", poor, causal=causal)
-    towers, none = [], np.empty(0)
+    towers = []
     for site in val["site"].values:
         observed = mask_quality(val.sel(site=site), ["NEE"])["NEE"].values
         known = np.isfinite(observed)
         if known.any():
             means = {"model": prediction.sel(site=site).values[known][np.newaxis, :, np.newaxis]}
             igbp = str(val_classes(val)[site])
-            towers.append(Tower(str(site), igbp, observed[known, np.newaxis], means, none, none, "val"))
+            towers.append(Tower(str(site), igbp, observed[known, np.newaxis], means))
     return score(towers, lambda tower: tower.means["model"][0, :, 0])
 
 

@@ -52,9 +52,9 @@ class Tower(NamedTuple):
     igbp: str
     observed: Array  # (n, targets)
     means: dict[str, Array]  # for each kind of member (seeds, n, targets)
-    spreads: Array  # of the networks, (seeds, n, targets)
-    state: Array  # (n, features)
-    fold: str
+    spreads: Array = np.empty(0)  # of the networks, (seeds, n, targets)
+    state: Array = np.empty(0)  # (n, features)
+    fold: str = ""
 
     def mean(self, kinds: Sequence[str], seeds: Sequence[int]) -> Array:
         """Mean of the members of these kinds and seeds, ``(n, targets)``."""

@@ -7,7 +7,6 @@ read the predictions of a trained model, which is not changed, and the drivers a
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,10 +15,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 import xgboost
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from xcarbon.core.variables import SPREAD, TIME_FEATURES, VARIABLES
+from xcarbon.evaluation.coverage import LEVELS
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.prediction.calibration import LIMITS
 from xcarbon.prediction.predict import predict
 from xcarbon.prep.inputs import model_inputs
 
@@ -35,8 +37,9 @@ GAPS, FOLDS = (3, 36, 288, 720), 4
 DISTANCES = (6, 24, 72, 200)
 #: Fewest measured hours that a tower needs, and fewest errors for a factor of the spread.
 FEWEST, FEWEST_ERRORS = 500, 100
-#: Share of a normal distribution within 1.645 standard deviations, for the factors of the spread.
-LEVEL, LIMIT = 0.9, 1.645
+#: Level of the interval that the factors of the spread calibrate, and its half width [standard deviations].
+LEVEL, LIMIT = LEVELS[-1], LIMITS[-1]
+#: Number of trees for the flux, and of those for the error of the model.
 TREES = 600
 PARAMETERS = {
     "max_depth": 5, "eta": 0.03, "min_child_weight": 5, "subsample": 0.5, "colsample_bytree": 0.3,
@@ -150,7 +153,7 @@ def adapt(measured: Array, base: Array, spread: Array | None, features: Array) -
         for number, rows in [(-1, np.isfinite(base)), *((n, known & (fold == n)) for n in tested)]
         for part in (False, True)
     ]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
         found = list(pool.map(lambda job: job(), work))
     pairs = [(first + second) / 2 for first, second in zip(found[::2], found[1::2], strict=True)]
     prediction = pairs[0]

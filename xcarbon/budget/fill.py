@@ -54,12 +54,11 @@ def gapfill(
         the package. ``"mds"`` for marginal distribution sampling, see :func:`xcarbon.budget.mds.sample`.
     max_qc : int
         Highest quality flag of measured target values; values with a higher flag are replaced. Values without
-        a flag (-1, NaN, or no variable ``<target>_QC``) are regarded as measured. The tolerance for the
-        predictors is that of the model.
+        a flag (-1, NaN, or no variable ``<target>_QC``) are regarded as measured.
     driver_max_qc : int, optional
-        Highest quality flag of the predictors to use when gaps are predicted; None for the tolerance of the
-        model. By default all predictors are used, because a gap of the flux is often one of the weather, too.
-        Training and sampling (``"mds"``) are not affected.
+        Highest quality flag of the predictors that the model and the trees that adapt it use; None for the
+        tolerance of the model. By default all predictors are used, because a gap of the flux is often one of
+        the weather, too. Sampling (``"mds"``) is not affected.
     adapt : bool
         Whether to adapt the model to the measured hours of each tower. Boosted trees then predict the flux
         from the predictions of the model, the satellite series, and the drivers up to 15 days before and

@@ -48,7 +48,7 @@ NO_STAMP = "not YYYYMMDDHHMM: a time stamp looks like 201006010030, in local sta
 class Source:
     """A file on disk, plain or gzipped, or a member of a zip archive, which may be inside another one.
 
-    Of a workbook, the worksheet that contains a table is read as CSV.
+    If the file is a workbook, its worksheet with a table is converted to CSV.
     """
 
     path: str

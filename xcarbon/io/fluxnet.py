@@ -63,10 +63,10 @@ def open_fluxnet(
         FLUXNET, AmeriFlux BASE, ICOS L2, ICOS Warm Winter 2020, FLUXNET-CH4 and the current FLUXNET product
         are recognised by their names (see :mod:`xcarbon.io.networks`); other files must have the same
         columns. Formats are ``.csv``, ``.csv.gz``, Excel workbooks (``.xlsx``) and ``.zip`` archives, also
-        inside other archives. Of a workbook, the worksheet with a tower's table is read, in which time stamps
-        may be numbers, text or dates. Cells of text files are separated by commas, semicolons or tabs and may
-        be quoted, and a row of units may follow the header. Other files in folders and archives are passed
-        over: if they are usual there, their numbers are logged to ``xcarbon.io.fluxnet`` (level INFO),
+        inside other archives. The worksheet of a workbook that contains a tower's table is read; its time
+        stamps may be numbers, text or dates. Cells of text files are separated by commas, semicolons or tabs
+        and may be quoted, and a row of units may follow the header. Other files in folders and archives are
+        passed over: if they are usual there, their numbers are logged to ``xcarbon.io.fluxnet`` (level INFO),
         otherwise a warning lists them.
     resolution : {"HH", "DD", "WW", "MM", "YY"}, optional
         ``"HH"`` keeps the half-hours of half-hourly files. Models and stores need hours, whereas

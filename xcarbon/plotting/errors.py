@@ -61,14 +61,14 @@ def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
     is_compared = code + FILLED in source or hours.predicted is not None
     if not is_compared or spread is None or error_spread is None:
         return Flux(stamps, flux, none, none, None)
-    from xcarbon.budget.sums import error_correlation  # imports torch
+    from xcarbon.budget.sums import LONGEST_LAG, error_correlation  # imports torch
 
     if np.ptp(np.diff(stamps)) > np.timedelta64(0):
         raise TimestampError(
             f"{hours.title}: the correlation of errors needs all hours between {stamps[0]} and {stamps[-1]}, "
             "missing values included: ds.resample(time='1h').asfreq() adds them"
         )
-    lags = 15 * steps_per_day(stamps)
+    lags = LONGEST_LAG * (steps_per_day(stamps) // 24)
     correlation = error_correlation(error.values.astype(float), error_spread.values.astype(float), lags)
     random, of_model = spread.where(measured).fillna(0), spread.where(~measured, 0)
     return Flux(stamps, flux, random.values.astype(float), of_model.values.astype(float), correlation)

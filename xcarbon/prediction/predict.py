@@ -246,7 +246,7 @@ def _sum(target: str, outputs: dict[str, da.Array]) -> dict[str, da.Array]:
     """Add two fluxes; the standard deviation of the sum is that of independent errors.
 
     Errors of NEE and GPP are negatively correlated, so it is too large: the 90 % interval of respiration
-    contains 98 % of the hours of towers that were left out of the training.
+    contains 99 % of the hours of towers that were left out of the training.
     """
     first, second = SUMS[target]
     total = {target: outputs[first] + outputs[second]}
