@@ -195,11 +195,11 @@ def test_columns_without_filled_values_are_those_of_sensors():
     assert measured == soil | radiation | weather | fluxes
 
 
-def test_groups_are_memory_series_variables_and_each_series():
+def test_groups_are_all_memory_series_variables_and_each_series():
     state = (*memory_features(["TA", "SW_IN"]), "FAPAR", "LAI")
-    memory, series, *alone = state_groups(state)
-    assert memory == list(range(12)) and series == [12, 13]
+    both, memory, series, *alone = state_groups(state)
+    assert both == list(range(14)) and memory == list(range(12)) and series == [12, 13]
     assert alone == [list(range(6)), list(range(6, 12)), [12], [13]]
-    assert state_groups(["LAI", "TA_1D"]) == [[1], [0], [0], [1]]
+    assert state_groups(["LAI", "TA_1D"]) == [[0, 1], [1], [0], [0], [1]]
     assert state_groups(()) == []
     assert state_groups(["TA_1D"]) == [[0], [0]]

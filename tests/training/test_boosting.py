@@ -443,10 +443,13 @@ def test_groups_are_masked_hour_by_hour(with_series):
     assert not gone["TA"].any() and not gone["DOY"].any()
     assert gone["season"].mean() == pytest.approx(0.2, abs=0.01)
     assert all((gone[name] == gone["season"]).all() for name in config.place)
-    for name in state:  # with all of its kind, and alone
-        assert gone[name].mean() == pytest.approx(1 - 0.8**2, abs=0.01)
+    for name in state:  # with the whole state, with all of its kind, and alone
+        assert gone[name].mean() == pytest.approx(1 - 0.8**3, abs=0.01)
     together = gone["TA_1D"] & gone["VPD_1D"]
-    assert together.mean() == pytest.approx(0.2 + 0.8 * 0.2**2, abs=0.01)
+    kind = 1 - 0.8**2  # of all hours lack the whole state or the whole memory
+    assert together.mean() == pytest.approx(kind + (1 - kind) * 0.2**2, abs=0.01)
+    nothing = np.logical_and.reduce([gone[name] for name in state])
+    assert nothing.mean() == pytest.approx(0.2 + 0.8 * (0.2 + 0.8 * 0.2**2) ** 2, abs=0.01)
 
 
 def test_masked_features_are_those_of_the_dropout(with_series):

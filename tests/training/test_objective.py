@@ -83,8 +83,8 @@ def test_dropped_shares_are_those_of_the_settings():
 
 STATE = ("TA_1D", "LAI", "TA_30D", "VPD_1D", "FAPAR")
 GROUPS = {
-    0: ("TA_1D", "TA_30D", "VPD_1D"), 1: ("LAI", "FAPAR"), 2: ("TA_1D", "TA_30D"), 3: ("LAI",),
-    4: ("VPD_1D",), 5: ("FAPAR",),
+    0: STATE, 1: ("TA_1D", "TA_30D", "VPD_1D"), 2: ("LAI", "FAPAR"), 3: ("TA_1D", "TA_30D"), 4: ("LAI",),
+    5: ("VPD_1D",), 6: ("FAPAR",),
 }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ GROUPS = {
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_of_the_state_is_masked_in_all_hours(kind, group):
     config, state = kind(state=STATE, group_dropout=0.3), torch.ones(2, 7, 5)
-    chance = torch.ones(2, 6)
+    chance = torch.ones(2, 7)
     chance[1, group] = 0.29
     dropped = drop_state(config, state, chance)
     assert (dropped[0] == 1).all()
@@ -105,17 +105,17 @@ def test_a_group_of_the_state_is_masked_in_all_hours(kind, group):
 
 def test_shares_of_masked_features_are_those_of_the_groups():
     config = StreamingConfig(state=STATE, group_dropout=0.2)
-    chance = torch.rand(20_000, 6, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(20_000, 7, generator=torch.Generator().manual_seed(0))
     gone = torch.isnan(drop_state(config, torch.ones(20_000, 1, 5), chance))[:, 0]
-    # Each feature is in two groups: all of its kind, and its own.
-    torch.testing.assert_close(gone.float().mean(0), torch.full((5,), 1 - 0.8**2), atol=0.02, rtol=0)
+    # Each feature is in three groups: all features, all of its kind, and its own.
+    torch.testing.assert_close(gone.float().mean(0), torch.full((5,), 1 - 0.8**3), atol=0.02, rtol=0)
     assert (gone[:, 0] == gone[:, 2]).all() and (gone[:, 0] != gone[:, 3]).any()
 
 
 def test_dropping_the_state_leaves_the_other_masks_as_they_are():
     without, config = StreamingConfig(group_dropout=0.5), StreamingConfig(state=STATE, group_dropout=0.5)
     data = sequences(config, 40, 20, missing=0)
-    chance = torch.rand(40, 21, 21 + 4 + 4 + 6, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(40, 21, 21 + 4 + 4 + 7, generator=torch.Generator().manual_seed(0))
     found = drop(config, data, chance)
     bare = drop(without, replace(data, state=None), chance[..., :29])
     for name in ("hourly", "patch_index", "statics"):

@@ -564,20 +564,22 @@ def state_groups(state: Sequence[str]) -> list[list[int]]:
     Returns
     -------
     list of list of int
-        G groups of positions in ``state``: the whole memory, all satellite series, the memory of each
-        variable, and each satellite series. There are no empty groups.
+        G groups of positions in ``state``: the whole state if it has memory and satellite series, the whole
+        memory, all satellite series, the memory of each variable, and each satellite series. There are no
+        empty groups.
 
     Examples
     --------
     >>> state_groups(["TA_1D", "TA_30D", "VPD_1D", "LAI"])
-    [[0, 1, 2], [3], [0, 1], [2], [3]]
+    [[0, 1, 2, 3], [0, 1, 2], [3], [0, 1], [2], [3]]
     """
     groups: dict[str, list[int]] = {"the memory": [], "all satellite series": []}
     for number, feature in enumerate(state):
         code = memory_code(feature)
         groups["all satellite series" if code is None else "the memory"].append(number)
         groups.setdefault(code or feature, []).append(number)
-    return [group for group in groups.values() if group]
+    both = groups["the memory"] and groups["all satellite series"]
+    return [list(range(len(state)))] * bool(both) + [group for group in groups.values() if group]
 
 
 def variable(code: str) -> Variable:

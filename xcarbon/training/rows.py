@@ -122,7 +122,7 @@ def _tower_rows(
 def _mask(
     features: NDArray[np.float32], config: BoostedTreesConfig, dropout: float, generator: np.random.Generator
 ) -> None:
-    """Mask the place, the memory, all satellite series, and single groups of them, each in other hours."""
+    """Mask the place and each group of state features, each in other hours."""
     first = len(config.features) - len(config.state)
     groups = [[first + number for number in group] for group in state_groups(config.state)]
     for group in [list(range(first - len(config.place), first)), *groups]:
