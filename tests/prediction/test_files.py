@@ -227,9 +227,10 @@ def test_scheduler_that_stops_does_not_lose_regions(grid, model, tmp_path, count
     def stop() -> None:
         while len(marks()) < 3:
             time.sleep(0.01)
-        cluster.close()
+        cluster.sync(cluster.scheduler.close)
 
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),  # 30 s of attempts to connect again
         LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
         Client(cluster),
     ):
