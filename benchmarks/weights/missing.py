@@ -3,7 +3,7 @@
 Run ``python -m benchmarks.weights.missing STORE SATELLITE OUT`` when ``train.py`` has trained the members of
 the split ``train`` with the first seed. The command removes inputs from the towers of the split ``val``, and
 trains trees that never had these inputs. It prints the NSE of NEE in Markdown: over all hours, as the mean of
-the classes, and of the median tower.
+the classes, and of the median tower, and the differences from these trees with 95 % intervals over towers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 import xcarbon
-from benchmarks.weights.score import Scores, Tower, score
+from benchmarks.weights.score import Tower, interval, score
 from benchmarks.weights.train import MEMBERS, VARIABLES, fit, open_towers, parts, train
 from xcarbon.core.variables import SATELLITE, STATICS, memory_features
 from xcarbon.models.bundle import CarbonModel
@@ -62,8 +62,10 @@ class Without:
         return bytes(self.predictor.to_bytes()) + repr(self.features).encode()
 
 
-def evaluate(model: CarbonModel, val: xr.Dataset, features: Sequence[str], causal: bool = False) -> Scores:
-    """Score the NEE of a model that lacks some state features."""
+def predict(
+    model: CarbonModel, val: xr.Dataset, features: Sequence[str], causal: bool = False
+) -> list[Tower]:
+    """Predict the NEE of the towers with a model that lacks some state features."""
     poor = dataclasses.replace(model, predictor=Without(model.predictor, features))
     with xcarbon.set_options(progress=False):  # the table is printed, notes are not
         prediction = val.carbon.predict("NEE", poor, causal=causal)
@@ -75,7 +77,27 @@ def evaluate(model: CarbonModel, val: xr.Dataset, features: Sequence[str], causa
             means = {"model": prediction.sel(site=site).values[known][np.newaxis, :, np.newaxis]}
             igbp = str(val_classes(val)[site])
             towers.append(Tower(str(site), igbp, observed[known, np.newaxis], means))
-    return score(towers, lambda tower: tower.means["model"][0, :, 0])
+    return towers
+
+
+def of_model(tower: Tower) -> np.ndarray:
+    """Predicted NEE, ``(n,)``."""
+    return tower.means["model"][0, :, 0]
+
+
+def difference(towers: Sequence[Tower], specialist: Sequence[Tower]) -> str:
+    """Differences of the scores from those of a specialist, with 95 % intervals over towers."""
+    scores = [score(each, of_model) for each in (towers, specialist)]
+    both = [
+        ours._replace(means=ours.means | {"specialist": theirs.means["model"]})
+        for ours, theirs in zip(towers, specialist, strict=True)
+    ]
+    found = interval(both, of_model, lambda tower: tower.means["specialist"][0, :, 0])
+    texts = [
+        f"{getattr(scores[0], name) - getattr(scores[1], name):+.3f} [{low:+.3f}, {high:+.3f}]"
+        for name, (low, high) in found.items()
+    ]
+    return "; ".join(texts)
 
 
 def val_classes(val: xr.Dataset) -> dict[str, str]:
@@ -100,12 +122,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     network, trees = (train(towers, kind, folder)[0] for kind in MEMBERS)
     model = xcarbon.ensemble([network, trees])
     print(
-        "| inputs | trees and network | trees | trees that never had the missing inputs |\n|---|---|---|---|"
+        "| inputs | trees and network | trees | trees that never had the missing inputs | "
+        "trees and network minus these trees: all hours; median tower |\n|---|---|---|---|---|"
     )
     for name, (removed, features) in CASES.items():
         left = val.drop_vars(removed)
         compared = [model, trees] if name in ("all inputs", *SPECIALISTS) else [model]
-        found = [evaluate(each, left, features) for each in compared]
+        found = [predict(each, left, features) for each in compared]
+        cells = [_text(each) for each in found]
         if name in SPECIALISTS:
             state = tuple(feature for feature in trees.config.state if feature not in features)
             variables = [code for code in VARIABLES if code not in removed]
@@ -116,12 +140,15 @@ def main(argv: Sequence[str] | None = None) -> None:
                 folder / f"xgboost-{name.replace(' ', '-')}",
                 **(own | trial),
             )
-            found.append(evaluate(specialist, left, ()))
-        print(f"| {name} | {' | '.join(map(_text, found))} |", flush=True)
-    print(f"| causal satellite series | {_text(evaluate(model, val, (), causal=True))} | | |", flush=True)
+            of_specialist = predict(specialist, left, ())
+            cells += [_text(of_specialist), difference(found[0], of_specialist)]
+        cells += [""] * (4 - len(cells))
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print(f"| causal satellite series | {_text(predict(model, val, (), causal=True))} | | | |", flush=True)
 
 
-def _text(scores: Scores) -> str:
+def _text(towers: Sequence[Tower]) -> str:
+    scores = score(towers, of_model)
     return f"{scores.hours:.3f} / {scores.classes:.2f} / {scores.median:.3f}"
 
 
