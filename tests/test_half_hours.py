@@ -20,7 +20,7 @@ from xcarbon.testing import raise_on_compute
 
 PLACE = dict(site="DE-Tha", lat=50.9636, lon=13.5669, igbp="ENF", elevation=380, utc_offset=1)
 HALF = np.timedelta64(30, "m")
-TO_HOURS = "resolution='HH'"
+TO_HOURS = r"aggregate\('HR'\)"
 
 
 def write(path, columns, start="1996-01-01", step=30):
@@ -71,6 +71,36 @@ def test_means_of_half_hours_are_the_hours(halves, hours):
         worst = to_hours(halves[code + QC].values, "worst")
         there = hours[code].notnull().values
         np.testing.assert_array_equal(worst[there], hours[code + QC].values[there])
+
+
+def test_hours_of_half_hours_are_those_of_the_reader(raw, halves, hours):
+    found = halves.carbon.aggregate("HR")
+    names = list(found.data_vars)
+    xr.testing.assert_equal(found[names], hours[names])
+    xr.testing.assert_equal(found["time_bnds"], hours["time_bnds"])
+    assert {"TA", "NEE", "NEE_QC", "GPP_NT", "VPD"} <= set(names) <= set(hours.data_vars)
+    for name in ("time", "TA", "NEE"):
+        assert found[name].attrs == hours[name].attrs
+    assert found.carbon.aggregate("HR") is found
+    with raise_on_compute():
+        lazy = open_fluxnet(raw, resolution="HH").carbon.aggregate("HR")
+    xr.testing.assert_equal(lazy.isel(time=slice(99)).compute(), found.isel(time=slice(99)))
+
+
+def test_incomplete_hours_sums_and_directions(tmp_path):
+    columns = {
+        "P_F": [1, 2, 3, 4],
+        "TA_F": [1, 2, -9999, 4],
+        "WD": [9, 350, 10, 20],
+        "NEE_VUT_REF": [1, 2, 3, 4],
+    }
+    path = write(tmp_path / "tower.csv", columns, "1996-01-01 00:30")
+    found, expected = read(path).carbon.aggregate("HR"), read(path, None)
+    np.testing.assert_array_equal(found["P"], [[np.nan, 5, np.nan]])
+    np.testing.assert_array_equal(found["TA"], [[np.nan, np.nan, np.nan]])
+    np.testing.assert_array_equal(found["WD"], [[np.nan, 0, np.nan]])
+    names = list(found.data_vars)
+    xr.testing.assert_equal(found[names], expected[names])
 
 
 def test_half_hours_are_lazy_and_follow_the_conventions(raw, halves):

@@ -68,7 +68,7 @@ class CarbonAccessor:
 
     @documented_by("prep/aggregate.py:aggregate")
     def aggregate(self, resolution: str) -> xr.Dataset:
-        """Aggregate hours to days, weeks, months or years."""
+        """Aggregate hours or half-hours to longer periods."""
         return aggregate(self._ds, resolution)
 
     @documented_by("training/__init__.py:fit")

@@ -55,8 +55,7 @@ def check_no_half_hours(time: xr.DataArray, where: str) -> None:
         before, after = map(pd.Timestamp, time.values[first : first + 2])
         raise TimestampError(
             f"{where}: the values are half-hourly ({before} is followed by {after}), but hours are needed; "
-            "open the tower's files without resolution='HH', which combines half-hours to clock hours. For "
-            "other data use ds.resample(time='1h').mean(), and .sum() for precipitation"
+            "ds.carbon.aggregate('HR') combines half-hours to clock hours"
         )
 
 

@@ -36,6 +36,7 @@ from xcarbon.io.columns import (
 from xcarbon.io.networks import READABLE, Release
 from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse
+from xcarbon.prep.hours import combining
 from xcarbon.prep.limits import CODES, apply_limits_to_column, count_beyond, is_code
 
 #: Number that marks a missing value.
@@ -482,18 +483,11 @@ def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Opt
         flags = np.where(np.isnan(values) | (found == MISSING_FLAG), flags, found)
     if record.step == 60 or record.unit == HALF_HOUR:
         return Option(values, flags)
-    hours = clock.to_hours(values, _method(VARIABLES[code]), half_past=record.half_past)
+    hours = clock.to_hours(values, combining(VARIABLES[code]), half_past=record.half_past)
     if VARIABLES[code].cell_method == "sum":  # two plausible half-hours can be too much for an hour
         hours = apply_limits_to_column(hours, VARIABLES[code].limits)
     flags = clock.to_hours(flags, "worst", half_past=record.half_past)
     return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, flags))
-
-
-def _method(variable: Variable) -> clock.Method:
-    """Return the method that combines two half-hours of a variable."""
-    if variable.standard_name and variable.standard_name.endswith("standard_error"):
-        return "error"
-    return "direction" if variable.cyclic else variable.cell_method
 
 
 def _equal_halves(table: pa.Table, record: Record) -> float:

@@ -84,8 +84,8 @@ def select(
     both = [ds] if predicted is None else [predicted, ds]
     if len({steps_per_day(each["time"].values) for each in both}) > 1:
         raise TimestampError(
-            "of observations and prediction one is half-hourly and the other one is hourly; open the files "
-            "without resolution='HH', which combines half-hours to clock hours"
+            "of observations and prediction one is half-hourly and the other one is hourly; "
+            "ds.carbon.aggregate('HR') combines half-hours to clock hours"
         )
     site = site or first_site(*both)
     return Hours(

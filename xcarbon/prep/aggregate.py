@@ -14,6 +14,7 @@ from xcarbon.core.conventions import QC
 from xcarbon.core.errors import OptionError, TimestampError, VariableError
 from xcarbon.core.validation import steps_per_day
 from xcarbon.core.variables import TIME_FEATURES, VARIABLES
+from xcarbon.prep.hours import clock_hours
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Index, Stamps, map_towers
 from xcarbon.prep.quality import MAX_QC
@@ -21,6 +22,8 @@ from xcarbon.prep.units import conversion
 
 #: Length of a period by the name of the resolution in files of the networks.
 RESOLUTIONS = {"DD": "day", "WW": "week", "MM": "month", "YY": "year"}
+#: Name of the hourly resolution in files of the networks.
+HOURLY = "HR"
 #: Variables that the networks average where more than half of the hours have a value, because they are not
 #: gap-filled. All other variables need every hour.
 MEASURED_ONLY = ("RH", "SW_OUT", "LW_OUT", "NETRAD", "PPFD_IN", "PPFD_OUT", "USTAR", "WTD")
@@ -30,21 +33,25 @@ _OF_PATCHES = ("spatial_ref", "patch_x", "patch_y")
 
 
 def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
-    r"""Aggregate hours or half-hours to days, weeks, months or years as the flux networks do, lazily.
+    r"""Aggregate hours or half-hours to longer periods as the flux networks do, lazily.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Hourly or half-hourly variables named by code on ``time`` and any other dimensions, usually ``(site,
         time)``, and their quality flags ``<code>_QC``, if they have any.
-    resolution : {"DD", "WW", "MM", "YY"}
-        Day, week, month or year. There are 52 weeks in each year, of which the first begins on the first of
-        January and the last has 8 or 9 days.
+    resolution : {"HR", "DD", "WW", "MM", "YY"}
+        Hour, day, week, month or year. There are 52 weeks in each year, of which the first begins on the
+        first of January and the last has 8 or 9 days.
 
     Returns
     -------
     xarray.Dataset
-        Float32 variables with one task for each variable and tower, NaN where missing:
+        With ``"HR"``, the Dataset itself if it is hourly; otherwise the clock hours of its half-hours, as
+        :func:`xcarbon.open_fluxnet` reads them: an hour is missing if one of its halves is, and has the worse
+        flag of its halves.
+
+        For longer periods, float32 variables with one task for each variable and tower, NaN where missing:
 
         - carbon fluxes as mass of carbon: mean [g m-2 d-1] of days, weeks and months, sum [g m-2 year-1] of
           years. The files of the networks name these units gC m-2 d-1 and gC m-2 y-1, as the attribute
@@ -67,7 +74,9 @@ def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     VariableError
         If the Dataset contains no variable to aggregate.
 
-    Notes ----- The rules for gaps are those of ONEFlux [1]_, the software of FLUXNET2015 [2]_. A daily value
+    Notes
+    -----
+    The rules for gaps are those of ONEFlux [1]_, the software of FLUXNET2015 [2]_. A daily value
     needs a value in each hour, measured or gap-filled; a week, month or year needs all of its days. Variables
     that the networks do not gap-fill (:data:`MEASURED_ONLY`) are averaged over the hours of a day that have a
     value if these are more than half, and over the days that have a value if more than half of the hours of
@@ -99,10 +108,12 @@ def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     >>> daily["NEE"].values.round(3), daily["NEE"].attrs["units"]
     (array([2.075,   nan], dtype=float32), 'g m-2 d-1')
     """
-    check_resolution(resolution)
+    check_resolution(resolution, HOURLY)
     if not ds.sizes.get("time"):
         raise TimestampError("the Dataset has no hours to aggregate")
     per_day = steps_per_day(ds["time"], "the Dataset")
+    if resolution == HOURLY:
+        return ds if per_day == 24 else clock_hours(ds)
     stamps = ds["time"].values.astype("datetime64[D]")
     edges = period_edges(stamps[0], stamps[-1], resolution)
     variables: dict[str, Any] = {}
