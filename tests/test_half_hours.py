@@ -266,8 +266,6 @@ def test_figure_of_half_hours(halves, hours):
         lambda ds, path: ds.carbon.explain(default("NEE")),
         lambda ds, path: ds.carbon.fit("streaming", target="NEE"),
         lambda ds, path: ds.carbon.fit("xgboost", target="NEE"),
-        lambda ds, path: ds.carbon.gapfill(),
-        lambda ds, path: ds.carbon.gapfill(model=default("NEE")),
         lambda ds, path: ds.carbon.score(ds["NEE"]),
         lambda ds, path: conditions(ds),
         lambda ds, path: ds.carbon.to_store(path),

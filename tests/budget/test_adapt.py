@@ -9,6 +9,8 @@ import xarray as xr
 from tests.budget.samples import light_model, towers
 from xcarbon.budget import adapt, artificial_gaps, gapfill
 from xcarbon.evaluation import coverage
+from xcarbon.io.fluxnet import open_fluxnet
+from xcarbon.prep.clock import to_hours
 from xcarbon.testing import raise_on_compute
 
 
@@ -107,12 +109,35 @@ def test_distance_to_the_nearest_known_hour():
 
 
 def test_no_feature_before_the_record_or_after_it_is_invented():
-    found = adapt.around(np.arange(5.0)[:, np.newaxis])
+    found = adapt.around(np.arange(5.0)[:, np.newaxis], per_hour=1)
     assert found.shape == (5, 12)
     np.testing.assert_array_equal(found[0, :2], [np.nan, 1])  # the hour before, and after
+    halves = adapt.around(np.arange(5.0)[:, np.newaxis], per_hour=2)
+    np.testing.assert_array_equal(halves[2, :2], [0, 4])
 
 
 def test_each_hour_is_tested_once():
     fold = adapt.artificial_folds(20_000)
     assert len(fold) == 20_000 and set(fold) == set(range(adapt.FOLDS))
     assert np.bincount(fold).min() > 2_000
+
+
+def test_half_hours_are_filled_from_their_own_drivers(real_data):
+    """Predictions of the clock hours are divided; adapted ones follow the drivers of the half-hours."""
+    path = next(real_data.glob("raw/FLX_IT-CA3_*_HH_*.csv.gz"))
+    with raise_on_compute():
+        lazy = open_fluxnet(path, resolution="HH")[["TA", "VPD", "SW_IN", "NEE", "NEE_QC"]]
+        lazy = lazy.sel(time=slice("2013-05-01T00:30", "2013-07-20T12:00"))
+        assert gapfill(lazy, model=light_model())["NEE"].chunks is not None
+    ds = lazy.load()
+    hidden = artificial_gaps(ds, "day", seed=1)
+    gaps = ds.assign(NEE=ds["NEE"].where(~hidden))
+    plain = gapfill(gaps, model=light_model(), adapt=False)
+    hourly = gapfill(gaps.carbon.aggregate("HR"), model=light_model(), adapt=False)["NEE_MODEL"]
+    means = to_hours(plain["NEE_MODEL"].values, "mean", half_past=True)
+    np.testing.assert_allclose(means[:, 1:-1], hourly.values[:, 1:-1], rtol=1e-5, atol=1e-5)
+    filled = gapfill(gaps, model=light_model())
+    measured = filled["NEE_FILLED"] == 0
+    xr.testing.assert_equal(filled["NEE"].where(measured), gaps["NEE"].where(measured))
+    assert filled["time"].equals(ds["time"])
+    assert rmse(ds, hidden, filled["NEE"]) < 0.8 * rmse(ds, hidden, plain["NEE"])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xcarbon.prep.clock import equal_halves, hours_touched, to_hours
+from xcarbon.prep.clock import equal_halves, hours_touched, to_halves, to_hours
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=9)
 GAPPY = hnp.arrays("float32", SHAPES, elements=st.sampled_from([*range(-40, 41), math.nan]))
@@ -103,3 +103,16 @@ def test_halves_are_those_of_clock_hours(values, half_past, share):
 def test_error_of_an_hour_is_smaller_than_those_of_its_halves():
     halves = np.array([3, 4, 1, np.nan], "float32")
     np.testing.assert_array_equal(to_hours(halves, "error"), np.array([2.5, np.nan], "float32"))
+
+
+@given(st.integers(0, 9), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_halves_of_an_hour_have_its_mean(hours, half_past, sloping, seed):
+    values = np.random.default_rng(seed).normal(size=hours)
+    values[values > 1] = np.nan
+    size = max(0, 2 * hours - half_past)
+    halves = to_halves(values, size, half_past=half_past, sloping=sloping)
+    assert halves.shape == (size,)
+    if size:
+        means = to_hours(halves, "mean", half_past=half_past)
+        first = int(half_past)  # its first half is not there
+        np.testing.assert_allclose(means[first:], values[first:])

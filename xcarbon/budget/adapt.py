@@ -18,12 +18,15 @@ import xgboost
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from xcarbon.core.validation import steps_per_day
 from xcarbon.core.variables import SPREAD, TIME_FEATURES, VARIABLES
 from xcarbon.evaluation.coverage import LEVELS
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.calibration import LIMITS
 from xcarbon.prediction.predict import predict
-from xcarbon.prep.inputs import model_inputs
+from xcarbon.prep.aggregate import HOURLY, aggregate
+from xcarbon.prep.hours import half_hours
+from xcarbon.prep.inputs import model_inputs, scaled_drivers
 
 Array = NDArray[np.floating[Any]]
 
@@ -51,13 +54,14 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
     """Predict a flux by a model that is adapted to each tower, lazily, with one task for each tower.
 
     The result has the target and, if the model has one, the spread. In measured hours the prediction is from
-    trees that were trained without the hour and its neighbours, so that its error is one of gaps.
+    trees that were trained without the hour and its neighbours, so that its error is one of gaps. The time
+    steps of ``ds`` may be half-hours; the model itself predicts their clock hours.
     """
     target = str(measured.name)
     max_qc = model.scaler.max_qc if max_qc is None else max_qc
     fluxes = [target, *(code for code in model.targets if code != target)]
     names = [target, *([target + SPREAD] if model.has_spread else []), *fluxes[1:]]
-    found = [_dataset(predict(ds, code, model, spread=model.has_spread, max_qc=max_qc)) for code in fluxes]
+    found = [predict_steps(ds, code, model, max_qc) for code in fluxes]
     predicted = found[0].assign({code: each[code] for code, each in zip(fluxes[1:], found[1:], strict=True)})
     drivers = [
         code
@@ -65,18 +69,20 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
         if each.bounds is not None and not each.is_target and code not in TURBULENT
         and (code in TIME_FEATURES or (code in ds and "time" in ds[code].dims))
     ]  # fmt: skip
-    inputs = model_inputs(ds, drivers, state=model.config.state, max_qc=max_qc)
+    arrays = [scaled_drivers(ds, drivers, max_qc).rename(variable="feature")]
+    hours = aggregate(ds, HOURLY)
+    if model.config.state:
+        state = model_inputs(hours, drivers, state=model.config.state, max_qc=max_qc)["state"]
+        arrays.append(state if hours is ds else half_hours(state, ds["time"], sloping=False))
     if "site" not in ds.dims:
-        inputs = inputs.squeeze("site")
-    arrays = [
-        predicted[names].to_dataarray("feature").transpose(..., "time", "feature"),
-        inputs["hourly"].rename(variable="feature"),
-        *([inputs["state"]] if "state" in inputs else []),
-    ]
+        arrays = [array.squeeze("site") for array in arrays]
+    arrays.insert(0, predicted[names].to_dataarray("feature").transpose(..., "time", "feature"))
     plain = [_one_task(array.reset_coords(drop=True).drop_vars("feature")) for array in arrays]
     plain = [array.rename(feature=f"feature_{number}") for number, array in enumerate(plain)]
     outputs = xr.apply_ufunc(
-        functools.partial(_each_tower, has_spread=model.has_spread),
+        functools.partial(
+            _each_tower, has_spread=model.has_spread, per_hour=steps_per_day(ds["time"], "the Dataset") // 24
+        ),
         _one_task(measured.reset_coords(drop=True)),
         *plain,
         input_core_dims=[["time"], *(["time", array.dims[-1]] for array in plain)],
@@ -95,8 +101,15 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
     return result
 
 
-def _dataset(prediction: xr.DataArray | xr.Dataset) -> xr.Dataset:
-    return prediction.to_dataset() if isinstance(prediction, xr.DataArray) else prediction
+def predict_steps(ds: xr.Dataset, target: str, model: CarbonModel, max_qc: int | None) -> xr.Dataset:
+    """Predict a flux, with its spread if the model has one, at each hour or half-hour, lazily."""
+    hours = aggregate(ds, HOURLY)
+    found = predict(hours, target, model, spread=model.has_spread, max_qc=max_qc)
+    hourly = found.to_dataset() if isinstance(found, xr.DataArray) else found
+    if hours is ds:
+        return hourly
+    halves = {name: half_hours(hourly[name], ds["time"], sloping=name == target) for name in hourly}
+    return xr.Dataset(halves, hourly.drop_dims("time").coords, hourly.attrs)
 
 
 def _one_task(array: xr.DataArray) -> xr.DataArray:
@@ -106,48 +119,52 @@ def _one_task(array: xr.DataArray) -> xr.DataArray:
     return array.chunk({dim: 1 if dim == "site" else -1 for dim in array.dims})
 
 
-def _each_tower(measured: Array, *features: Array, has_spread: bool) -> NDArray[np.float32]:
+def _each_tower(measured: Array, *features: Array, has_spread: bool, per_hour: int) -> NDArray[np.float32]:
     """Adapt to each tower: ``(..., time), (..., time, F)`` to ``(..., 2, time)``."""
     result = np.full((*measured.shape[:-1], 2, measured.shape[-1]), np.nan, np.float32)
     for tower in np.ndindex(measured.shape[:-1]):
         own = [array[tower] for array in features]
         spread = own[0][:, 1] if has_spread else None
-        table = np.concatenate([*own, around(np.column_stack([own[0][:, 0], own[1]]))], axis=1)
-        result[tower] = adapt(measured[tower], own[0][:, 0], spread, table)
+        table = np.concatenate([*own, around(np.column_stack([own[0][:, 0], own[1]]), per_hour)], axis=1)
+        result[tower] = adapt(measured[tower], own[0][:, 0], spread, table, per_hour)
     return result
 
 
-def around(series: Array) -> Array:
-    """Values before and after each hour, and centred means: ``(hours, V)`` to ``(hours, V x 12)``."""
+def around(series: Array, per_hour: int) -> Array:
+    """Values before and after each step, and centred means: ``(steps, V)`` to ``(steps, V x 12)``."""
     table = pd.DataFrame(series)
-    shifted = [table.shift(sign * lag) for lag in LAGS for sign in (1, -1)]
-    means = [table.rolling(length, center=True, min_periods=1).mean() for length in LENGTHS]
+    shifted = [table.shift(sign * lag * per_hour) for lag in LAGS for sign in (1, -1)]
+    means = [table.rolling(length * per_hour, center=True, min_periods=1).mean() for length in LENGTHS]
     return np.concatenate([part.to_numpy(np.float32) for part in (*shifted, *means)], axis=1)
 
 
-def adapt(measured: Array, base: Array, spread: Array | None, features: Array) -> NDArray[np.float32]:
+def adapt(
+    measured: Array, base: Array, spread: Array | None, features: Array, per_hour: int = 1
+) -> NDArray[np.float32]:
     """Adapt a model to a tower.
 
     Parameters
     ----------
     measured, base, spread : numpy.ndarray
-        Measured flux, NaN in gaps, and prediction and spread of the model, ``(hours,)``.
+        Measured flux, NaN in gaps, and prediction and spread of the model, ``(steps,)``.
     features : numpy.ndarray
-        What the trees read in addition to the position of the hour in the record, ``(hours, F)``.
+        What the trees read in addition to the position of the step in the record, ``(steps, F)``.
+    per_hour : int
+        Number of time steps per hour.
 
     Returns
     -------
     numpy.ndarray
-        Prediction and spread, ``(2, hours)``. They are those of the model if the tower has less than
+        Prediction and spread, ``(2, steps)``. They are those of the model if the tower has less than
         :data:`FEWEST` measured hours.
     """
     known = np.isfinite(measured) & np.isfinite(base)
     unchanged = np.full_like(base, np.nan) if spread is None else spread
-    if known.sum() < FEWEST:
+    if known.sum() < FEWEST * per_hour:
         return np.stack([base, unchanged]).astype(np.float32)
-    features = np.column_stack([features, np.arange(len(base)) / 24]).astype(np.float32)
-    fold = artificial_folds(len(base))
-    tested = [n for n in range(FOLDS) if (known & (fold != n)).sum() >= FEWEST / 2]
+    features = np.column_stack([features, np.arange(len(base)) / (24 * per_hour)]).astype(np.float32)
+    fold = np.repeat(artificial_folds(-(-len(base) // per_hour)), per_hour)[: len(base)]
+    tested = [n for n in range(FOLDS) if (known & (fold != n)).sum() >= FEWEST * per_hour / 2]
     work: list[Callable[[], Array]] = [
         functools.partial(_trees, measured, base, features, known & (fold != number), rows, part)
         for number, rows in [(-1, np.isfinite(base)), *((n, known & (fold == n)) for n in tested)]
@@ -166,7 +183,8 @@ def adapt(measured: Array, base: Array, spread: Array | None, features: Array) -
         hidden = known & (fold == number)
         nearest[hidden] = distance(known & ~hidden)[hidden]
     error = np.abs(measured - prediction) / spread
-    calibrated = spread * _factors(error, nearest, np.where(known, nearest, distance(known)))
+    steps = np.where(known, nearest, distance(known))
+    calibrated = spread * _factors(error, nearest / per_hour, steps / per_hour)
     return np.stack([prediction, calibrated]).astype(np.float32)
 
 
@@ -199,7 +217,7 @@ def artificial_folds(hours: int) -> NDArray[np.int_]:
 
 
 def distance(known: NDArray[np.bool_]) -> Array:
-    """Distance of each hour to the nearest known hour [h]: ``(hours,)``."""
+    """Distance of each step to the nearest known one [steps]: ``(steps,)``."""
     position = np.arange(len(known), dtype=float)
     before = pd.Series(np.where(known, position, np.nan)).ffill().to_numpy()
     after = pd.Series(np.where(known, position, np.nan)).bfill().to_numpy()

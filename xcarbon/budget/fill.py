@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xcarbon.budget.adapt import adapted
+from xcarbon.budget.adapt import adapted, predict_steps
 from xcarbon.budget.mds import mds
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.errors import VariableError
-from xcarbon.core.validation import check_hourly, check_units, check_variables, steps_per_day
+from xcarbon.core.validation import check_units, check_variables, steps_per_day
 from xcarbon.core.variables import FILLED, MDS, MODEL, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.prediction.predict import predict
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.quality import mask_quality
@@ -63,7 +62,9 @@ def gapfill(
         Whether to adapt the model to the measured hours of each tower. Boosted trees then predict the flux
         from the predictions of the model, the satellite series, and the drivers up to 15 days before and
         after the hour. They are trained when the result is computed, within seconds for each year of a tower.
-        A tower with less than 500 measured hours keeps the predictions of the model.
+        A tower with less than 500 measured hours keeps the predictions of the model. Half-hours are filled
+        from their own drivers and from predictions of their clock hours; without ``adapt``, these
+        predictions are divided into two halves with the same mean.
 
     Returns
     -------
@@ -89,7 +90,7 @@ def gapfill(
     MetadataError
         If the units of the target differ from those of the vocabulary.
     TimestampError
-        If the time axis is not hourly; it may be half-hourly for ``"mds"``.
+        If the time axis is neither hourly nor half-hourly.
     ModelError
         If the model does not predict the target.
 
@@ -110,8 +111,7 @@ def gapfill(
     check_variables(ds, (target,), "filling gaps")
     ds = read_labels(ds)
     check_units(ds, (target,))
-    check = steps_per_day if isinstance(model, str) and model == "mds" else check_hourly
-    check(ds["time"], str(ds.encoding.get("source", "the Dataset")))
+    steps_per_day(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     measured = mask_quality(ds, [target], max_qc)[target]
     if isinstance(model, str) and model == "mds":
         prediction = mds(ds, target, max_qc=max_qc)
@@ -120,15 +120,8 @@ def gapfill(
         if adapt:
             prediction = adapted(ds, measured, trained, driver_max_qc)
         else:
-            prediction = _predicted(ds, target, trained, driver_max_qc)
+            prediction = predict_steps(ds, target, trained, driver_max_qc)
     return _fill(ds, measured, prediction)
-
-
-def _predicted(ds: xr.Dataset, target: str, model: CarbonModel, max_qc: int | None) -> xr.Dataset:
-    """Predict all hours, with the spread if the model predicts it."""
-    if model.has_spread:
-        return predict(ds, target, model, spread=True, max_qc=max_qc)
-    return predict(ds, target, model, max_qc=max_qc).to_dataset()
 
 
 def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.Dataset:

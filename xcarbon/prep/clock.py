@@ -1,4 +1,4 @@
-"""Array kernels that combine half-hours to clock hours."""
+"""Array kernels that combine half-hours to clock hours, and divide hours into halves."""
 
 from __future__ import annotations
 
@@ -48,6 +48,23 @@ def to_hours(values: Array, how: Method, *, half_past: bool = False) -> Array:
     """
     missing = MISSING_FLAG if how == "worst" else np.nan
     return _KERNELS[how](*_halves(values, half_past, missing))
+
+
+def to_halves(values: Array, halves: int, *, half_past: bool = False, sloping: bool = True) -> Array:
+    """Divide clock hours ``(hours,)`` into consecutive half-hours ``(halves,)`` with the same means.
+
+    ``half_past`` states whether the first half-hour starts at half past. With ``sloping``, the two halves of
+    an hour differ by a quarter of the difference between the hours before and after it, if there are both.
+
+    Examples
+    --------
+    >>> to_halves(np.array([0.0, 4.0, 8.0, 8.0]), 7, half_past=True)
+    array([0. , 3. , 5. , 7.5, 8.5, 8. , 8. ])
+    """
+    quarter = np.zeros_like(values)
+    if sloping and values.size > 2:
+        quarter[1:-1] = np.nan_to_num((values[2:] - values[:-2]) / 8)
+    return np.stack([values - quarter, values + quarter], axis=-1).ravel()[half_past : half_past + halves]
 
 
 def equal_halves(values: Array, *, half_past: bool = False) -> float:

@@ -1,4 +1,4 @@
-"""Clock hours of half-hourly towers."""
+"""Clock hours of half-hourly towers, and half-hours of hourly series."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xarray as xr
 from xcarbon.core import conventions
 from xcarbon.core.conventions import HALF_HOUR, HOUR, QC
 from xcarbon.core.variables import VARIABLES, Variable
-from xcarbon.prep.clock import Method, hours_touched, to_hours
+from xcarbon.prep.clock import Method, hours_touched, to_halves, to_hours
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import map_towers
 
@@ -28,8 +28,7 @@ def clock_hours(ds: xr.Dataset) -> xr.Dataset:
     The result has the variables of the vocabulary and their quality flags, and all that has no time. An hour
     is missing if one of its halves is missing, and has the worse flag of its halves.
     """
-    first = ds["time"].values[0]
-    half_past = bool((first - first.astype("M8[h]")) >= HALF_HOUR)
+    first, half_past = ds["time"].values[0], _is_half_past(ds["time"])
     count = hours_touched(ds.sizes["time"], half_past=half_past)
     stamps = (first.astype("M8[h]") + np.arange(count) * HOUR).astype("M8[ns]")
     timeless = ds.drop_dims("time")
@@ -52,3 +51,17 @@ def clock_hours(ds: xr.Dataset) -> xr.Dataset:
         found[name] = hourly.assign_attrs(array.attrs)
     hours = xr.Dataset(found, {"time": stamps}).assign_coords(timeless.coords).assign(timeless.data_vars)
     return conventions.apply(hours.assign_attrs(ds.attrs), history="half-hours combined to clock hours")
+
+
+def half_hours(series: xr.DataArray, time: xr.DataArray, *, sloping: bool = True) -> xr.DataArray:
+    """Divide an hourly series ``(..., time)`` into the half-hours ``time``, lazily, with the same means."""
+    kernel = partial(to_halves, halves=time.size, half_past=_is_half_past(time), sloping=sloping)
+    divided = map_towers(kernel, series, sizes={"half": time.size}, dtype=series.dtype.type)
+    divided = divided.rename(half="time").transpose(*series.dims)
+    return divided.assign_coords(time=time).assign_attrs(series.attrs)
+
+
+def _is_half_past(time: xr.DataArray) -> bool:
+    """Return whether the first half-hour starts at half past."""
+    first = time.values[0]
+    return bool(first - first.astype("M8[h]") >= HALF_HOUR)

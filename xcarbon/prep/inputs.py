@@ -133,6 +133,16 @@ def model_inputs(
     return inputs
 
 
+def scaled_drivers(ds: xr.Dataset, variables: Sequence[str], max_qc: int = MAX_QC) -> xr.DataArray:
+    """Mask, scale and stack drivers of towers, ``(site, time, variable)`` [1], in hours or half-hours."""
+    ds = read_labels(ds)
+    found = [code for code in variables if code in ds and code not in TIME_FEATURES]
+    check_units(ds, found)
+    local = local_time(ds)
+    ds, place = _place(ds, found)
+    return _stack_hourly(ds, place, local, list(variables), found, max_qc)
+
+
 def _place(ds: xr.Dataset, found: list[str]) -> tuple[xr.Dataset, list[str]]:
     """Return a Dataset in Dask chunks, and the dims that predictors have besides ``time``."""
     place = list(dict.fromkeys(str(dim) for code in found for dim in ds[code].dims if dim != "time"))
