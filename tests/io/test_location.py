@@ -25,6 +25,7 @@ from xcarbon import open_store, store_versions
 from xcarbon.cli import main
 from xcarbon.core.errors import MissingPackageError, OptionError, StoreError
 from xcarbon.io import drafts
+from xcarbon.io.formats import open_data
 from xcarbon.io.location import Location
 from xcarbon.pipeline import build, read_audit
 from xcarbon.quality.storage import stored_values
@@ -197,9 +198,7 @@ def test_lost_objects_are_found(bucket, towers, server):
     chunks = [item for page in remote.list("chunks") for item in page]
     largest = max(chunks, key=lambda item: item["size"])
     remote.delete(largest["path"])
-    (finding,) = (
-        f for f in xcarbon.check(open_store(url)).findings if f.severity == "error" and f.topic == "store"
-    )
+    (finding,) = store_findings(open_store(url))
     assert finding.site in SITES and f"{finding.variable} in {url} cannot be read" in finding.message
     with pytest.raises(StoreError, match=rf"{url}: {finding.variable} at the sites? .*cannot be read"):
         open_store(url)[finding.variable].load()
@@ -425,6 +424,7 @@ def test_file_urls_are_folders(towers, tmp_path):
     path = tmp_path / "a b.zarr"
     assert towers.carbon.to_store(path.as_uri()) == path and (path / "zarr.json").is_file()
     assert open_store(path.as_uri()).encoding["source"] == str(path)
+    assert open_data(path.as_uri()).sizes["site"] == 3
     with pytest.raises(OptionError, match="names the host other"):
         open_store("file://other/a.zarr")
 
@@ -434,7 +434,7 @@ def test_folder_of_icechunk(towers, tmp_path):
     assert towers.carbon.to_store(path) == path
     towers.isel(site=[0]).carbon.to_store(path, overwrite=True)
     assert open_store(path).sizes["site"] == 1 and open_store(path, version="v1").sizes["site"] == 3
-    assert xcarbon.io.formats.open_data(path).sizes["site"] == 1
+    assert open_data(path).sizes["site"] == 1
     with pytest.raises(StoreError, match="which has no versions"):
         open_store(towers.carbon.to_store(tmp_path / "t.zarr"), version="v1")
     with pytest.raises(StoreError, match="there is no store of Icechunk"):

@@ -129,7 +129,7 @@ class Location:
         """Whether stores are written here with Icechunk."""
         if self.folder is None:
             return True
-        return self.suffix == ICECHUNK or _is_repository(self.folder)
+        return self.suffix == ICECHUNK or is_repository(self.folder)
 
     def exists(self) -> bool:
         """Return whether there is a complete store, or anything else in the place of a local one."""
@@ -163,7 +163,7 @@ class Location:
 
     def open(self, version: str | None = None) -> Opened:
         """Open a store for reading: the latest version, or that of a snapshot or tag."""
-        if self.folder is not None and not _is_repository(self.folder):
+        if self.folder is not None and not is_repository(self.folder):
             if self.suffix == ICECHUNK and self.folder.is_dir():
                 raise StoreError(f"{self} is not a store of Icechunk, although its name ends in {ICECHUNK}")
             return self._plain(self.path, version)
@@ -207,12 +207,12 @@ class Location:
             rows = []
             for tag in sorted(repository.list_tags(), key=_number):
                 info = repository.lookup_snapshot(repository.lookup_tag(tag))
-                rows.append((tag, info.id, info.written_at, info.message))
-        return pd.DataFrame(rows, columns=["version", "snapshot", "written", "message"]).set_index("version")
+                rows.append((tag, info.id, info.written_at))
+        return pd.DataFrame(rows, columns=["version", "snapshot", "written"]).set_index("version")
 
     def repository(self, *, create: bool = False) -> Repository | None:
         """Open the repository of Icechunk; None if there is none."""
-        if self.folder is not None and not create and not _is_repository(self.folder):
+        if self.folder is not None and not create and not is_repository(self.folder):
             return None
         with self.naming_errors():
             storage = self._storage()
@@ -253,6 +253,9 @@ class Location:
         import icechunk
 
         if self.folder is not None:
+            # It prints at each opening that a folder is not safe for several writers, as the manual states.
+            if "ICECHUNK_LOG" not in os.environ:
+                icechunk.set_logs_filter("icechunk=error")
             return icechunk.local_filesystem_storage(str(self.folder.absolute()))
         if self._scheme not in BUCKETS:
             raise StoreError(
@@ -329,7 +332,8 @@ def _number(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _is_repository(folder: Path) -> bool:
+def is_repository(folder: Path) -> bool:
+    """Return whether a folder is a repository of Icechunk."""
     return all((folder / name).is_dir() for name in ("refs", "snapshots"))
 
 

@@ -105,7 +105,7 @@ def store_versions(path: PathLike, *, storage_options: Options | None = None) ->
     -------
     pandas.DataFrame
         One row for each version, from the oldest to the newest: its tag ``version`` as index, its
-        ``snapshot``, the time at which it was ``written`` [UTC], and the ``message`` of its last commit.
+        ``snapshot``, and the time at which it was ``written`` [UTC].
 
     Raises
     ------
