@@ -82,7 +82,7 @@ def predict_to(
     Regions are written to a Zarr store in the hidden folder ``.<name>.predicting`` beside ``path``. A later
     call uses them if data, model and chunks are the same, and removes them otherwise. The complete store is
     moved to ``path``, or a NetCDF file is written from it. In a bucket, they are written to a branch of the
-    store of Icechunk, see :mod:`xcarbon.io.drafts`.
+    store of Icechunk, and its regions are committed about every ten seconds.
 
     Examples
     --------
