@@ -68,7 +68,8 @@ def bucket(server, monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def towers():
-    return synthetic_towers(3, patches=False, variables=["TA", "NEE"], seed=3).load()
+    year = synthetic_towers(3, patches=False, variables=["TA", "NEE"], seed=3)
+    return year.isel(time=slice(24 * 60)).load()
 
 
 @pytest.fixture(scope="module")
