@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "importing": [],
     "reading": [],
     "building": ["build", "--towers", "2", "--years", "1"],
+    "buckets": [],
     "windows": [],
     "boosting": [],
     "training": [],

@@ -38,7 +38,7 @@ def kill_a_worker(client: Client, store: Path) -> None:
     pid = next(iter(client.run(os.getpid).values()))
 
     def wait_and_kill() -> None:
-        while not any(store.parent.glob(f".{store.name}.building/audit/SY-*")):
+        while not any(store.parent.glob(f".{store.name}.building/*/store/audit/SY-*")):
             time.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
         print(f"killed worker {pid}")

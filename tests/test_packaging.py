@@ -57,7 +57,9 @@ def test_requirement_is_in_the_conda_environment(line: str) -> None:
 def test_every_import_is_a_requirement() -> None:
     groups = requirements()
     lines = [
-        line for extra in ("", "plot", "check", "fetch", "modis", "benchmarks") for line in groups[extra]
+        line
+        for extra in ("", "plot", "check", "cloud", "fetch", "modis", "benchmarks")
+        for line in groups[extra]
     ]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     distributions = packages_distributions()

@@ -12,7 +12,7 @@ from xcarbon import accessor as _accessor  # noqa: F401 - registers Dataset.carb
 from xcarbon._version import __version__
 from xcarbon.core.options import set_options
 from xcarbon.io.fluxnet import open_fluxnet
-from xcarbon.io.store import open_store
+from xcarbon.io.store import open_store, store_versions
 
 if TYPE_CHECKING:
     from xcarbon import budget, evaluation, experiments
@@ -49,6 +49,7 @@ __all__ = [
     "open_satellite",
     "open_store",
     "set_options",
+    "store_versions",
 ]
 
 # Zarr issues it for each store that xarray writes, because the index of a store is not standardised yet.

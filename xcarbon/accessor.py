@@ -11,6 +11,7 @@ import xarray as xr
 
 from xcarbon.core.docstrings import documented_by
 from xcarbon.evaluation.scores import score
+from xcarbon.io.location import Options
 from xcarbon.io.store import to_store
 from xcarbon.plotting import CarbonPlot
 from xcarbon.prep.aggregate import aggregate
@@ -176,7 +177,8 @@ class CarbonAccessor:
         causal: bool = False,
         applicability: bool = False,
         overwrite: bool = False,
-    ) -> Path:
+        storage_options: Options | None = None,
+    ) -> Path | str:
         """Predict a flux and write it to a file."""
         from xcarbon.prediction.files import predict_to
 
@@ -190,6 +192,7 @@ class CarbonAccessor:
             causal=causal,
             applicability=applicability,
             overwrite=overwrite,
+            storage_options=storage_options,
         )
 
     @documented_by("budget/fill.py:gapfill")
@@ -271,9 +274,11 @@ class CarbonAccessor:
         )
 
     @documented_by("io/store.py:to_store")
-    def to_store(self, path: PathLike, *, overwrite: bool = False) -> Path:
+    def to_store(
+        self, path: PathLike, *, overwrite: bool = False, storage_options: Options | None = None
+    ) -> Path | str:
         """Write the towers to a Zarr store."""
-        return to_store(self._ds, path, overwrite=overwrite)
+        return to_store(self._ds, path, overwrite=overwrite, storage_options=storage_options)
 
     @documented_by("io/netcdf.py:write_netcdf")
     def to_netcdf(self, path: PathLike, *, overwrite: bool = False) -> Path:

@@ -380,11 +380,10 @@ def test_worker_killed_in_the_middle_changes_nothing(raw, store, tmp_path):
         workers = list(client.run(os.getpid).values())
 
         def kill():
-            while not any(work.glob("audit/SY-*")):
+            while not (found := list(work.glob("*/store/audit/SY-*"))):
                 time.sleep(0.01)
-            (
-                work / "TA" / "c" / f"0.{'0' * 32}.partial"
-            ).touch()  # Zarr leaves such a file if it is killed in a write
+            # Zarr leaves such a file if it is killed in a write.
+            (found[0].parents[1] / "TA" / "c" / f"0.{'0' * 32}.partial").touch()
             os.kill(workers[0], signal.SIGKILL)
 
         killer = threading.Thread(target=kill)

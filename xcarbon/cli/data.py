@@ -13,7 +13,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 import xcarbon
-from xcarbon.cli.options import PATH, POSITIVE, Selection, Sites, command, selects
+from xcarbon.cli.options import PATH, PLACE, POSITIVE, Selection, Sites, command, selects
 from xcarbon.cli.tables import count
 from xcarbon.core.conventions import QC, is_grid
 from xcarbon.core.errors import OptionError, VariableError
@@ -124,17 +124,17 @@ def fetch(snapshot: Path, raw: Path, sites: list[str] | None, jobs: int) -> int:
 
 @command("xcarbon build raw carbonsense.zarr", on_cluster=True)
 @click.argument("raw", type=PATH)
-@click.argument("store", type=PATH)
+@click.argument("store", type=PLACE)
 @click.option("--metadata", type=PATH, help="Table of coordinates, in addition to the tables in RAW.")
 @click.option("--uncertainty", is_flag=True, help="Also write the random uncertainty and percentiles of NEE.")
 @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be read.")
-def build(raw: Path, store: Path, metadata: Path | None, uncertainty: bool, strict: bool) -> int:
+def build(raw: Path, store: Path | str, metadata: Path | None, uncertainty: bool, strict: bool) -> int:
     """Build a store from raw files of towers and satellites.
 
     Read, harmonise and fuse the files that the networks distribute, cut satellite patches around the towers,
     and write one Zarr store. RAW is a folder with releases, tables of towers, MODIS files and satellite
-    series. If the command was interrupted, the same command continues. If input files have changed, it builds
-    only the towers concerned.
+    series; STORE is a folder, or a URL such as s3://bucket/towers. If the command was interrupted, the same
+    command continues. If input files have changed, it builds only the towers concerned.
     """
     print(xcarbon.build(raw, store, metadata=metadata, uncertainty=uncertainty, strict=strict))
     return 0

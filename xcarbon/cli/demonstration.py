@@ -10,7 +10,7 @@ import click
 import numpy as np
 import xarray as xr
 
-from xcarbon.cli.options import PATH, POSITIVE, Selection, command, selects
+from xcarbon.cli.options import PATH, PLACE, POSITIVE, Selection, command, selects
 from xcarbon.cli.tables import count, score_table
 from xcarbon.core import conventions
 from xcarbon.core.atomic import replacing
@@ -32,14 +32,14 @@ DEMO_DAYS = 28
 
 
 @command("xcarbon demo --data carbonsense.zarr --steps 300")
-@click.option("--data", type=PATH, help="Store of real towers to use instead of synthetic ones.")
+@click.option("--data", type=PLACE, help="Store of real towers to use instead of synthetic ones.")
 @click.option("--out", type=PATH, default="xcarbon-demo", show_default=True, help="Folder to write.")
 @click.option("--steps", type=POSITIVE, default=75, show_default=True, help="Number of training steps.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Random seed for towers, split and training."
 )
 @selects("to use")
-def demo(data: Path | None, out: Path, steps: int, seed: int, selection: Selection) -> int:
+def demo(data: Path | str | None, out: Path, steps: int, seed: int, selection: Selection) -> int:
     """Train, predict and score on synthetic towers, in about two minutes.
 
     Train EcoPerceiver on some towers and predict NEE at others. Write the prediction as CF NetCDF, score it

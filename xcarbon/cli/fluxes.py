@@ -11,18 +11,18 @@ import numpy as np
 import xarray as xr
 
 import xcarbon
-from xcarbon.cli.options import PATH, Selection, command, overwrite, selects
+from xcarbon.cli.options import PLACE, Selection, command, overwrite, selects
 from xcarbon.cli.tables import count, score_table
-from xcarbon.core.atomic import check_free
-from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.variables import FILLED, IN_TRAINING, TARGETS
 from xcarbon.io.formats import open_data
+from xcarbon.io.location import Location
 
 
 @command("xcarbon gapfill FLX_DE-Tha_FLUXNET2015_SUBSET_HH_1996-2014_1-4.csv DE-Tha_filled.nc --model mds")
 @click.argument("data", nargs=-1, required=True)
-@click.argument("out", type=PATH)
+@click.argument("out", type=PLACE)
 @click.option("--target", default="NEE", show_default=True, help="Flux to fill.")
 @click.option(
     "--model",
@@ -32,18 +32,23 @@ from xcarbon.io.formats import open_data
 @overwrite
 @selects("to write; all hours of the towers are used to fill them")
 def gapfill(
-    data: tuple[str, ...], out: Path, target: str, model: str | None, overwrite: bool, selection: Selection
+    data: tuple[str, ...],
+    out: Path | str,
+    target: str,
+    model: str | None,
+    overwrite: bool,
+    selection: Selection,
 ) -> int:
     """Fill the gaps of a flux.
 
     Measured hours are kept, and the others are filled and flagged. DATA are towers in any form that `xcarbon
-    info` reads; OUT is a NetCDF file (.nc) or a Zarr store (.zarr).
+    info` reads; OUT is a NetCDF file (.nc), a Zarr store (.zarr) or the URL of a store.
     """
     check_output(out, overwrite)
     towers = selection.towers(data)
     selection.hours(towers)  # an empty period is an error before hours of work
     filled = selection.hours(towers.carbon.gapfill(target, model))
-    write = filled.carbon.to_store if out.suffix == ".zarr" else filled.carbon.to_netcdf
+    write = filled.carbon.to_netcdf if Location.of(out).suffix == ".nc" else filled.carbon.to_store
     write(out, overwrite=overwrite)
     written = open_data(out)
     origin = written[f"{target}{FILLED}"]
@@ -58,19 +63,19 @@ def gapfill(
 @command("xcarbon predict nee-fluxnet2015 carbonsense.zarr nee.nc --spread --site DE-Tha", on_cluster=True)
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True)
-@click.argument("out", type=PATH)
+@click.argument("out", type=PLACE)
 @click.option("--spread", is_flag=True, help="Also write the standard deviation of the error of each hour.")
 @overwrite
 @selects("to predict; earlier hours are read, too")
 def predict(
-    model: str, data: tuple[str, ...], out: Path, spread: bool, overwrite: bool, selection: Selection
+    model: str, data: tuple[str, ...], out: Path | str, spread: bool, overwrite: bool, selection: Selection
 ) -> int:
     """Predict a flux at towers or on a grid.
 
     MODEL is the folder of a trained model, or a name that `xcarbon models` lists. DATA are towers in any form
     that `xcarbon info` reads, or a grid: a Zarr store, NetCDF files or ERA5 files. The flux is written for
-    every hour, region by region, to OUT, which ends in .zarr or .nc. If the command was interrupted, the same
-    command continues.
+    every hour, region by region, to OUT, which ends in .zarr or .nc or is the URL of a store. If the command
+    was interrupted, the same command continues.
     """
     from xcarbon.prediction.predictable import describe
 
@@ -121,8 +126,8 @@ def score(prediction: str, data: tuple[str, ...], by: str, selection: Selection)
     return 0
 
 
-def check_output(out: Path, overwrite: bool) -> None:
+def check_output(out: Path | str, overwrite: bool) -> None:
     """Raise an error before a long computation if its result cannot be written."""
-    if out.suffix not in (".nc", ".zarr"):
-        raise OptionError(f"{out} must end in .zarr for a store or in .nc for a NetCDF file")
-    check_free(out, overwrite=overwrite)
+    location = Location.of(out)
+    location.check_output()
+    location.check_free(overwrite=overwrite)

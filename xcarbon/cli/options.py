@@ -21,6 +21,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Files and folders, which the functions of the package check.
 PATH = click.Path(path_type=Path)
+
+
+class Place(click.ParamType):
+    """A path, or the URL of a store."""
+
+    name = "PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | Path:
+        """Keep URLs as text, because a path has no two slashes in a row."""
+        return value if isinstance(value, Path) or "://" in value else Path(value)
+
+
+PLACE = Place()
 POSITIVE = click.IntRange(min=1)
 
 

@@ -18,7 +18,12 @@ _SPARE = 2**20
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise StoreError if ``path`` exists and may not be replaced."""
     if path.exists() and not overwrite:
-        raise StoreError(f"{path} exists: choose another path, or pass overwrite=True to replace it")
+        raise occupied(str(path))
+
+
+def occupied(path: str) -> StoreError:
+    """Return the error of a path or URL that exists and may not be replaced."""
+    return StoreError(f"{path} exists: choose another path, or pass overwrite=True to replace it")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ therefore wrapped when the store or file is opened. The Dask graph stays as it i
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from xarray.backends.zarr import ZarrBackendEntrypoint
 from xarray.core import indexing
 
 from xcarbon.core.errors import FileFormatError, StoreError, XCarbonError
+from xcarbon.io.location import Location, Opened
 
 PathLike = str | os.PathLike[str]
 
@@ -32,14 +33,17 @@ _ADVICE: dict[type[XCarbonError], str] = {
 }
 
 
-def open_zarr(path: PathLike, **settings: Any) -> xr.Dataset:
+def open_zarr(place: PathLike | Opened, **settings: Any) -> xr.Dataset:
     """Open a Zarr store as ``xarray.open_zarr`` does, by default in its own chunks."""
+    opened = place if isinstance(place, Opened) else Location.of(place).open()
     settings = dict[str, Any](engine=_ZarrBackend, chunks={}) | settings
     try:
-        return xr.open_dataset(path, consolidated=True, **settings)
+        ds = xr.open_dataset(cast(Any, opened), consolidated=opened.version is None, **settings)
     except ValueError:
         # Stores of other software may lack the index that opens them in one read.
-        return xr.open_dataset(path, consolidated=False, **settings)
+        ds = xr.open_dataset(cast(Any, opened), consolidated=False, **settings)
+    ds.encoding["store"] = opened
+    return ds
 
 
 class _ZarrBackend(ZarrBackendEntrypoint):
@@ -47,29 +51,32 @@ class _ZarrBackend(ZarrBackendEntrypoint):
 
     def open_dataset(self, filename_or_obj: Any, **settings: Any) -> xr.Dataset:
         """Open a store; see :func:`xarray.open_dataset`."""
-        return with_names(super().open_dataset(filename_or_obj, **settings), filename_or_obj, StoreError)
+        return with_names(
+            super().open_dataset(filename_or_obj.store, **settings), filename_or_obj, StoreError
+        )
 
 
-def with_names(ds: xr.Dataset, path: PathLike, kind: type[XCarbonError] = FileFormatError) -> xr.Dataset:
+def with_names(
+    ds: xr.Dataset, path: PathLike | Opened, kind: type[XCarbonError] = FileFormatError
+) -> xr.Dataset:
     """Wrap the variables of a Dataset, which was opened without Dask, so that they are named in errors."""
-    named = ds.assign(
-        {name: _named(array, str(name), str(path), kind) for name, array in ds.variables.items()}
-    )
+    opened = path if isinstance(path, Opened) else Opened(os.fspath(path), os.fspath(path))
+    named = ds.assign({name: _named(array, str(name), opened, kind) for name, array in ds.variables.items()})
     named.set_close(ds._close)
     return named
 
 
-def _named(array: xr.Variable, name: str, path: str, kind: type[XCarbonError]) -> xr.Variable:
+def _named(array: xr.Variable, name: str, opened: Opened, kind: type[XCarbonError]) -> xr.Variable:
     """Wrap a lazy variable of a store or file."""
-    data = indexing.LazilyIndexedArray(_NamedArray(array, name, path, kind))
+    data = indexing.LazilyIndexedArray(_NamedArray(array, name, opened, kind))
     return xr.Variable(array.dims, data, array.attrs, array.encoding)
 
 
 class _NamedArray(BackendArray):
     """A variable that is read on indexing, and named in the error if it cannot be read."""
 
-    def __init__(self, array: xr.Variable, name: str, path: str, kind: type[XCarbonError]) -> None:
-        self._array, self._name, self._path, self._kind = array, name, path, kind
+    def __init__(self, array: xr.Variable, name: str, opened: Opened, kind: type[XCarbonError]) -> None:
+        self._array, self._name, self._opened, self._kind = array, name, opened, kind
         self.dtype, self.shape = array.dtype, array.shape
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -82,7 +89,7 @@ class _NamedArray(BackendArray):
             raise
         except Exception as error:
             raise self._kind(
-                f"{self._path}: {self._name}{self._place(key)} cannot be read ({error}), "
+                f"{self._opened}: {self._name}{self._place(key)} cannot be read ({error}), "
                 f"{_ADVICE[self._kind]}"
             ) from error
 
@@ -91,7 +98,7 @@ class _NamedArray(BackendArray):
         selected = dict(zip(map(str, self._array.dims), key, strict=True))
         if "site" in selected and self._name != "site":
             try:
-                sites: Any = zarr.open_array(self._path, path="site", mode="r")[:]
+                sites: Any = zarr.open_array(self._opened.store, path="site", mode="r")[:]
                 found = np.atleast_1d(sites[selected["site"]])
             except Exception:  # this must not hide the first error
                 return ""

@@ -8,13 +8,13 @@ for flags, 0 for other numbers. It lies in a group of its own, so that Datasets 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from zarr.storage import StoreLike
 
 from xcarbon.core.conventions import MISSING_FLAG
 
@@ -23,7 +23,7 @@ COUNTS = "counts/valid"
 _UNKNOWN = -1
 
 
-def create(ds: xr.Dataset, store: Path) -> None:
+def create(ds: xr.Dataset, store: StoreLike) -> None:
     """Add the array to the template of a store of towers; no number is known yet."""
     names = [str(name) for name, array in ds.data_vars.items() if "site" in array.dims]
     if names:
@@ -39,10 +39,16 @@ def create(ds: xr.Dataset, store: Path) -> None:
 
 
 def record(
-    arrays: Mapping[Hashable, tuple[tuple[Hashable, ...], NDArray[Any]]], store: Path, sites: slice
+    arrays: Mapping[Hashable, tuple[tuple[Hashable, ...], NDArray[Any]]], store: StoreLike, sites: slice
 ) -> None:
-    """Write the numbers of values of whole sites; variables that are not in ``arrays`` have none."""
-    counts = zarr.open_array(store, path=COUNTS, mode="r+")
+    """Write the numbers of values of whole sites; variables that are not in ``arrays`` have none.
+
+    Nothing is written if the store does not have the array.
+    """
+    try:
+        counts = zarr.open_array(store, path=COUNTS, mode="r+")
+    except FileNotFoundError:
+        return
     names = _variables(counts)
     rows = np.zeros((sites.stop - sites.start, len(names)), "int64")
     for name, (dims, values) in arrays.items():
@@ -52,12 +58,7 @@ def record(
     counts[sites] = rows
 
 
-def are_recorded(store: Path) -> bool:
-    """Return whether a store has the array."""
-    return Path(store, COUNTS).is_dir()
-
-
-def recorded(store: str) -> dict[str, dict[str, int]] | None:
+def recorded(store: StoreLike) -> dict[str, dict[str, int]] | None:
     """Read the number of values of each variable at each site; None if the store has no such array.
 
     The dict of a site is empty if its numbers are unknown.
@@ -73,7 +74,7 @@ def recorded(store: str) -> dict[str, dict[str, int]] | None:
     }
 
 
-def sites(store: str) -> list[str]:
+def sites(store: StoreLike) -> list[str]:
     """Read the names of the sites of a store; none if it has no array ``site``."""
     try:
         names: Any = zarr.open_array(store, path="site", mode="r")[:]
@@ -82,11 +83,13 @@ def sites(store: str) -> list[str]:
     return list(map(str, names))
 
 
-def copy(source: Path, index: int, target: Path, target_index: int) -> None:
+def copy(source: StoreLike, index: int, target: StoreLike, target_index: int) -> None:
     """Copy the numbers of one site to another store with the same variables."""
-    if are_recorded(source) and are_recorded(target):
+    try:
         row = zarr.open_array(source, path=COUNTS, mode="r")[index]
         zarr.open_array(target, path=COUNTS, mode="r+")[target_index] = row
+    except FileNotFoundError:
+        return
 
 
 def count(array: zarr.Array[Any], site: int) -> int:

@@ -6,6 +6,7 @@ import glob
 import os
 import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import xarray as xr
 
@@ -15,6 +16,7 @@ from xcarbon.io.columns import Source
 from xcarbon.io.era5 import open_era5, unpack
 from xcarbon.io.fluxnet import open_fluxnet
 from xcarbon.io.grid import open_grid, open_lazily
+from xcarbon.io.location import is_repository
 from xcarbon.io.netcdf import open_netcdf
 from xcarbon.io.networks import recognise
 from xcarbon.io.records import has_records
@@ -97,7 +99,7 @@ def _holds_netcdf(path: str) -> bool:
 
 
 def _is_zarr(path: str) -> bool:
-    return any(os.path.isfile(os.path.join(path, name)) for name in _ZARR)
+    return is_repository(Path(path)) or any(os.path.isfile(os.path.join(path, name)) for name in _ZARR)
 
 
 def _starts_with(path: str, starts: tuple[bytes, ...]) -> bool:

@@ -10,12 +10,13 @@ from typing import Any
 import xarray as xr
 
 from xcarbon.core import conventions
-from xcarbon.core.atomic import check_free, replacing
+from xcarbon.core.atomic import replacing
 from xcarbon.core.errors import FileFormatError, StoreError, VariableError, reading
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_hourly
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io import handles
+from xcarbon.io.location import Location
 from xcarbon.io.regions import in_regions, write_store
 from xcarbon.io.store import as_opened
 
@@ -95,23 +96,23 @@ def open_lazily(path: PathLike, **settings: Any) -> xr.Dataset:
         raise FileNotFoundError(f"there is no file or Zarr store {path}") from None
 
 
-def write_grid(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> Path:
+def write_grid(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> Path | str:
     """Write a grid to a Zarr v3 store or a NetCDF4 file.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Variables of the data model, on ``(time, lat, lon)``.
-    path : path-like
+    path : path-like or URL
         File to write, ending in ``.nc``, or store, ending in ``.zarr``. It is written under a hidden name and
-        renamed when it is complete.
+        renamed when it is complete. URLs are written as :func:`xcarbon.io.store.to_store` states.
     overwrite : bool
         Whether to replace an existing file or store. It is kept until the new one is complete.
 
     Returns
     -------
-    pathlib.Path
-        The store or file.
+    pathlib.Path or str
+        The store or file, or the URL.
 
     Raises
     ------
@@ -136,16 +137,16 @@ def write_grid(ds: xr.Dataset, path: PathLike, *, overwrite: bool = False) -> Pa
     ...     write_grid(ds, f"{folder}/drivers.nc").name
     'drivers.nc'
     """
-    path = Path(path)
+    location = Location.of(path)
     if not conventions.is_grid(ds) or "time" not in ds.dims:
         raise StoreError(f"a grid has dims time, lat and lon, found {tuple(ds.dims)}")
-    check_free(path, overwrite=overwrite)
+    location.check_free(overwrite=overwrite)
     ds = by_chunk(conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.grid.write_grid"))
-    if path.suffix == ".zarr":
-        write_store(ds, path)
+    if location.suffix == ".zarr" or location.is_repository:
+        write_store(ds, location)
     else:
-        write_file(ds, path)
-    return path
+        write_file(ds, Path(location.path))
+    return location.returned
 
 
 def by_chunk(ds: xr.Dataset) -> xr.Dataset:

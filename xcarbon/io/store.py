@@ -1,4 +1,4 @@
-"""Open and write the store: many towers in one Zarr v3 folder."""
+"""Open and write the store: many towers in one Zarr v3 store, in a folder or a bucket."""
 
 from __future__ import annotations
 
@@ -8,38 +8,56 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xcarbon.core import conventions
-from xcarbon.core.atomic import check_free
 from xcarbon.core.conventions import MISSING_FLAG
-from xcarbon.core.errors import StoreError, reading
+from xcarbon.core.errors import StoreError, XCarbonError, reading
 from xcarbon.core.validation import check_no_half_hours
 from xcarbon.io.chunks import open_zarr
+from xcarbon.io.location import Location, Opened, Options, PathLike
 from xcarbon.io.regions import in_regions, write_store
 
 #: Chunk sizes of a store: one year of hours, one year of days.
 CHUNK = {"time": 8784, "day": 366}
 
 
-def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
+def open_store(
+    path: PathLike, *, version: str | None = None, storage_options: Options | None = None
+) -> xr.Dataset:
     """Open a Zarr store of towers lazily.
 
     Parameters
     ----------
     path : path-like or URL
-        A store written by :func:`to_store`, or any Zarr store in the data model.
+        A store written by :func:`to_store`, or any Zarr store in the data model: a folder, or a URL that
+        begins with ``s3://``, ``gs://``, ``az://``, ``https://`` or ``file://``.
+    version : str, optional
+        Tag or snapshot of a store of Icechunk, see :func:`xcarbon.store_versions`. By default, the latest
+        complete version is opened.
+    storage_options : mapping, optional
+        How a URL is accessed. For buckets, arguments of the storage of Icechunk (``icechunk.s3_storage``,
+        ``gcs_storage``, ``azure_storage``), such as ``region``, ``endpoint_url``, ``access_key_id``,
+        ``secret_access_key`` or ``anonymous``. Credentials that are not given come from the environment. For
+        other URLs, options of the file system of fsspec.
 
     Returns
     -------
     xarray.Dataset
         Series ``(site, time)``, and patches ``(site, day, band, y, x)`` if the store has any. Coordinates are
-        in memory; variables are Dask arrays in the chunks of the store, float32, quality flags int8.
+        in memory; variables are Dask arrays in the chunks of the store, float32, quality flags int8. They
+        read one version of a store of Icechunk, also if another process writes a new one.
 
     Raises
     ------
     StoreError
-        If there is no Zarr store at ``path``, or it lacks the dimensions ``site`` and ``time``.
+        If there is no Zarr store at ``path``, if it lacks the dimensions ``site`` and ``time``, or if it has
+        no such ``version``; plain Zarr has none.
+    OptionError
+        If ``storage_options`` are not those of the storage, or if ``path`` is a local folder.
+    MissingPackageError
+        If the store is in a bucket, and the extra ``cloud`` is not installed.
     MetadataError
         If a variable has other units than the vocabulary.
 
@@ -52,19 +70,67 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     ...     open_store(path).sizes["site"]
     2
     """
+    location = Location.of(path, storage_options)
     try:
         with reading(f"{path} cannot be opened as a Zarr store", StoreError):
-            ds = open_zarr(path, decode_coords="all")
+            opened = location.open(version)
+            return read_store(opened)
     except (FileNotFoundError, PermissionError) as error:
+        if isinstance(error, XCarbonError):
+            raise
         raise StoreError(f"{path} cannot be opened as a Zarr store: {error}") from error
+
+
+def read_store(opened: Opened) -> xr.Dataset:
+    """Read the towers of a store that is open."""
+    ds = open_zarr(opened, decode_coords="all")
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(
-            f"{path} is not a store of towers: it has dims {tuple(ds.dims)}, but site and time are needed"
+            f"{opened} is not a store of towers: it has dims {tuple(ds.dims)}, but site and time are needed"
         )
-    return as_opened(ds, path)
+    return as_opened(ds, opened.path)
 
 
-def as_opened(ds: xr.Dataset, path: str | os.PathLike[str]) -> xr.Dataset:
+def store_versions(path: PathLike, *, storage_options: Options | None = None) -> pd.DataFrame:
+    """List the versions of a store of Icechunk.
+
+    Parameters
+    ----------
+    path : path-like or URL
+        A store in a bucket, or a folder that ends in ``.icechunk``, written by xcarbon.
+    storage_options : mapping, optional
+        As for :func:`open_store`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each version, from the oldest to the newest: its tag ``version`` as index, its
+        ``snapshot``, and the time at which it was ``written`` [UTC].
+
+    Raises
+    ------
+    StoreError
+        If there is no store of Icechunk at ``path``.
+    OptionError
+        If ``storage_options`` are not those of the storage, or if ``path`` is a local folder.
+    MissingPackageError
+        If the extra ``cloud`` is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, xcarbon
+    >>> from xcarbon.testing import synthetic_towers
+    >>> towers = synthetic_towers(2, patches=False)
+    >>> with tempfile.TemporaryDirectory() as folder, xcarbon.set_options(progress=False):
+    ...     path = to_store(towers, f"{folder}/towers.icechunk")
+    ...     path = to_store(towers.isel(site=[0]), path, overwrite=True)
+    ...     store_versions(path).index.tolist(), open_store(path, version="v1").sizes["site"]
+    (['v1', 'v2'], 2)
+    """
+    return Location.of(path, storage_options).versions()
+
+
+def as_opened(ds: xr.Dataset, path: PathLike) -> xr.Dataset:
     """Load the coordinates of a lazily opened Dataset, cast variables to float32, and add CF attributes."""
     ds = ds.assign_coords(ds.coords.to_dataset().load().coords)
     # Packed integers decode to float64, which doubles memory for digits that were never measured.
@@ -74,28 +140,44 @@ def as_opened(ds: xr.Dataset, path: str | os.PathLike[str]) -> xr.Dataset:
     return conventions.apply(ds)
 
 
-def to_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+def to_store(
+    ds: xr.Dataset,
+    path: PathLike,
+    *,
+    overwrite: bool = False,
+    storage_options: Options | None = None,
+) -> Path | str:
     """Write towers to a Zarr v3 store.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Towers in the data model, on ``(site, time)``.
-    path : path-like
-        Folder to write. It is written under a hidden name and renamed when it is complete.
+    path : path-like or URL
+        Folder to write. It is written under a hidden name and renamed when it is complete. URLs that begin
+        with ``s3://``, ``gs://`` or ``az://``, and folders that end in ``.icechunk``, are written with
+        Icechunk: the store is a new version when it is complete.
     overwrite : bool
-        Whether to replace an existing store. It is kept until the new one is complete.
+        Whether to replace an existing store. It is kept until the new one is complete; Icechunk also keeps it
+        as an earlier version.
+    storage_options : mapping, optional
+        As for :func:`open_store`.
 
     Returns
     -------
-    pathlib.Path
-        The folder.
+    pathlib.Path or str
+        The folder, or the URL.
 
     Raises
     ------
     StoreError
-        If ``path`` exists and ``overwrite`` is false, if it exists and is not a Zarr store, or if ``ds``
-        lacks the dimensions ``site`` or ``time``.
+        If ``path`` exists and ``overwrite`` is false, if it exists and is not a Zarr store, if ``ds`` lacks
+        the dimensions ``site`` or ``time``, or if another process has written a version of the store in the
+        meantime, which is kept.
+    OptionError
+        If ``storage_options`` are not those of the storage, or if ``path`` is a local folder.
+    MissingPackageError
+        If the store is written with Icechunk, and the extra ``cloud`` is not installed.
     MetadataError
         If a variable has other units than the vocabulary.
     TimestampError
@@ -115,15 +197,14 @@ def to_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = 
     ...     to_store(synthetic_towers(2, patches=False), f"{folder}/towers.zarr").name
     'towers.zarr'
     """
-    path = Path(path)
+    location = Location.of(path, storage_options)
     check_towers(ds)
     check_no_half_hours(ds["time"], "the Dataset to write")
-    check_free(path, overwrite=overwrite)
-    if path.exists() and not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
-        raise StoreError(f"{path} is not a Zarr store and is not replaced: remove it, or choose another path")
+    location.check_free(overwrite=overwrite)
+    location.check_replaceable()
     ds = conventions.apply(ds.drop_encoding(), history="written by xcarbon.io.store.to_store")
-    write_store(by_site(ds), path)
-    return path
+    write_store(by_site(ds), location)
+    return location.returned
 
 
 def check_towers(ds: xr.Dataset) -> None:

@@ -2,41 +2,42 @@
 
 There are three stages. The survey reads names, headers and last lines of all files. The template is the whole
 store without values. Then one task for each tower reads and fuses its files, adds its patches and writes them
-as a region of the template. All this happens in a hidden folder beside the store, which replaces the store
-when it is complete. The Zarr group ``audit`` of the folder lists the towers that are complete and their input
-files. An interrupted build continues from there, and a build with changed input files builds only the towers
-concerned.
+as a region of the template. All this happens in a draft (see :mod:`xcarbon.io.drafts`), which replaces the
+store when it is complete. The Zarr group ``audit`` of the draft lists the towers that are complete and their
+input files. An interrupted build continues from there, and a build with changed input files builds only the
+towers concerned.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import zarr
+from zarr.storage import StoreLike
 
-from xcarbon.core.atomic import move_into_place, naming_full_disk
 from xcarbon.core.errors import FileFormatError, StoreError
 from xcarbon.core.workers import executor, map_unordered
 from xcarbon.io.badm import Metadata
-from xcarbon.io.regions import remove_partial_files
+from xcarbon.io.drafts import Draft, discard, drafting
+from xcarbon.io.location import Location, Options
 from xcarbon.pipeline.survey import Plan, Problem, find, survey_towers
 from xcarbon.pipeline.towers import (
-    AUDIT,
     Task,
+    audit,
     build_tower,
     fingerprint,
     is_current,
     make_template,
-    prepare,
     read_audit,
-    stale,
+    root,
+    write,
 )
 
 __all__ = ["BuildReport", "Problem", "build", "read_audit"]
@@ -50,8 +51,8 @@ class BuildReport:
 
     Attributes
     ----------
-    store : pathlib.Path
-        Path of the store.
+    store : pathlib.Path or str
+        Path or URL of the store.
     built : tuple of str
         Towers that were built.
     kept : tuple of str
@@ -62,7 +63,7 @@ class BuildReport:
         Files that ``build`` does not read (daily files, copies, documents), with the reason.
     """
 
-    store: Path
+    store: Path | str
     built: tuple[str, ...]
     kept: tuple[str, ...]
     problems: tuple[Problem, ...]
@@ -86,6 +87,7 @@ def build(
     metadata: Metadata | None = None,
     uncertainty: bool = False,
     strict: bool = False,
+    storage_options: Options | None = None,
 ) -> BuildReport:
     """Build a store from the networks' raw files and satellite rasters.
 
@@ -96,14 +98,17 @@ def build(
         towers (``site_data.csv``, BADM/BIF, SITEINFO), MODIS rasters (see
         :mod:`xcarbon.io.modis.patches`) and satellite series (see :func:`xcarbon.open_satellite`). Other
         files are listed in the report as ``skipped``.
-    store : path-like
-        Zarr store to write, or to update if ``build`` wrote it.
+    store : path-like or URL
+        Zarr store to write, or to update if ``build`` wrote it: a folder, or a URL as for
+        :func:`xcarbon.io.store.to_store`.
     metadata : path-like, SiteMetadata or mapping, optional
         Metadata of towers in addition to the tables, as for :func:`xcarbon.open_fluxnet`.
     uncertainty : bool
         Whether to write the random uncertainty and percentiles of NEE.
     strict : bool
         Whether to stop at the first file that cannot be read. By default it is left out and reported.
+    storage_options : mapping, optional
+        How the URL of ``store`` is accessed, as for :func:`xcarbon.open_store`.
 
     Returns
     -------
@@ -115,7 +120,12 @@ def build(
     FileNotFoundError
         If ``raw`` does not exist.
     StoreError
-        If ``store`` exists and was not written by ``build``, or if there is no tower to build.
+        If ``store`` exists and was not written by ``build``, if there is no tower to build, or if another
+        process has written to the same store in a bucket in the meantime.
+    OptionError
+        If ``storage_options`` are not those of the storage, or if ``store`` is a local folder.
+    MissingPackageError
+        If the store is in a bucket, and the extra ``cloud`` is not installed.
     KeyboardInterrupt
         On Ctrl-C. The same call builds only the towers that are missing.
     XCarbonError
@@ -143,9 +153,9 @@ def build(
     ...     xcarbon.open_store(report.store).sizes["site"], report.problems[0].where
     (1, 'SY-002')
     """
-    store = Path(store)
-    if store.exists() and not (store / AUDIT).is_dir():
-        raise StoreError(f"{store} exists and was not written by xcarbon.build: choose another path")
+    location = Location.of(store, storage_options)
+    if location.exists() and not _is_built(location):
+        raise StoreError(f"{location} exists and was not written by xcarbon.build: choose another path")
     with executor() as pool:
         found = find(raw)
         _refuse(found.problems, strict)
@@ -158,14 +168,13 @@ def build(
             if not plan.towers:
                 reasons = "; ".join(str(problem) for problem in problems[:3])
                 raise StoreError(f"there is no tower to build in {raw}{reasons and f': {reasons}'}")
-            with naming_full_disk(store, kept=_work(store)):
-                failed, wrong = _build_towers(plan, store, pool, built, strict=strict)
+            failed, wrong = _build_towers(plan, location, pool, built, strict=strict)
             problems += wrong
             is_complete = not failed
             plan = plan.without(failed)
     sites = [tower.site for tower in plan.towers]
     return BuildReport(
-        store,
+        location.returned,
         tuple(site for site in sites if site in built),
         tuple(site for site in sites if site not in built),
         tuple(dict.fromkeys(problems)),
@@ -173,42 +182,43 @@ def build(
     )
 
 
+def _is_built(location: Location) -> bool:
+    """Return whether there is a store that ``build`` wrote."""
+    try:
+        return bool(root(location.open().store))
+    except (StoreError, ValueError):
+        return False
+
+
 def _build_towers(
-    plan: Plan, store: Path, pool: Executor, built: set[str], *, strict: bool
+    plan: Plan, location: Location, pool: Executor, built: set[str], *, strict: bool
 ) -> tuple[set[str], list[Problem]]:
     """Build all towers of a plan, and return those that failed and why; add new towers to ``built``."""
-    template, work = make_template(plan), _work(store)
+    template = make_template(plan)
     prints = [plan.fingerprint(index) for index in range(len(plan.towers))]
-    if is_current(template, prints, store):
-        _clear(work)
-        return set(), _known_problems(store, template.sites)
-    try:
-        prepare(template, work)
-    except OSError:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    earlier = tuple(path for path in (*stale(work), store) if path.exists())
-    columns = zip(plan.towers, plan.sites, plan.rasters, prints, plan.satellite, strict=True)
-    tasks = [Task(work, earlier, template.layout, index, *of) for index, of in enumerate(columns)]
-    todo = [task for task in tasks if fingerprint(work, task.tower.site) != task.fingerprint]
+    current = [location.open()] if location.exists() else []
+    if current and is_current(template, prints, current[0].store):
+        discard(location, "building")
+        return set(), _known_problems(current[0].store, template.sites)
     failed: set[str] = set()
     problems: list[Problem] = []
-    for task, outcome in map_unordered(pool, build_tower, todo, "building"):
-        _refuse(outcome.problems, strict)
-        if not outcome.is_done:
-            failed.add(task.tower.site)
-            problems += outcome.problems
-        elif outcome.is_new:
-            built.add(task.tower.site)
-    if not failed:
-        problems += _known_problems(work, template.sites)
-        _finish(work, store, template.sites)
+    with drafting(location, "building", template.key, partial(write, template)) as draft:
+        earlier = (*draft.earlier, *current)
+        columns = zip(plan.towers, plan.sites, plan.rasters, prints, plan.satellite, strict=True)
+        tasks = [Task(draft.target, earlier, template.layout, index, *of) for index, of in enumerate(columns)]
+        begun = draft.opened.store
+        todo = [task for task in tasks if fingerprint(begun, task.tower.site) != task.fingerprint]
+        for task, outcome in map_unordered(pool, build_tower, todo, "building"):
+            _refuse(outcome.problems, strict)
+            draft.add(outcome.part)
+            if not outcome.is_done:
+                failed.add(task.tower.site)
+                problems += outcome.problems
+            elif outcome.is_new:
+                built.add(task.tower.site)
+        if not failed:
+            problems += _finish(draft, template.sites)
     return failed, problems
-
-
-def _work(store: Path) -> Path:
-    """Return the folder in which a store is built until it is complete."""
-    return store.with_name(f".{store.name}.building")
 
 
 def _refuse(problems: Sequence[Problem], strict: bool) -> None:
@@ -217,22 +227,21 @@ def _refuse(problems: Sequence[Problem], strict: bool) -> None:
         raise FileFormatError(str(problems[0]))
 
 
-def _known_problems(folder: Path, sites: Iterable[str]) -> list[Problem]:
+def _known_problems(store: StoreLike, sites: Iterable[str]) -> list[Problem]:
     """Return the problems with single files of towers that are in a store."""
-    return [Problem(**problem) for site in sites for problem in read_audit(folder, site)["problems"]]
+    return [Problem(**problem) for site in sites for problem in audit(store, site)["problems"]]
 
 
-def _finish(work: Path, store: Path, sites: Iterable[str]) -> None:
-    """Write the coordinate that depends on all towers, and move the store into place."""
-    shares = [[of["equal_halves"] for of in read_audit(work, site)["releases"]] for site in sites]
-    halves = [max((share for share in of if share is not None), default=np.nan) for of in shares]
-    zarr.open_array(work, path="equal_halves", mode="r+")[:] = np.array(halves, np.float32)
-    remove_partial_files(work)
-    move_into_place(work, store)
-    _clear(work)
+def _finish(draft: Draft, sites: Sequence[str]) -> list[Problem]:
+    """Write the coordinate that depends on all towers, and publish the draft; return the known problems."""
 
+    def write_halves(store: StoreLike) -> None:
+        shares = [[of["equal_halves"] for of in audit(store, site)["releases"]] for site in sites]
+        halves = [max((share for share in of if share is not None), default=np.nan) for of in shares]
+        zarr.open_array(store, path="equal_halves", mode="r+")[:] = np.array(halves, np.float32)
 
-def _clear(work: Path) -> None:
-    """Remove the working folders of interrupted builds."""
-    for folder in (*stale(work), work):
-        shutil.rmtree(folder, ignore_errors=True)
+    draft.edit(write_halves)
+    problems = _known_problems(draft.opened.store, sites)
+    draft.publish()
+    draft.remove(others=True)
+    return problems

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from zarr.storage import StoreLike
 
 from xcarbon._version import __version__
 from xcarbon.core import conventions
@@ -21,31 +23,33 @@ from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import StoreError
 from xcarbon.io import counts
 from xcarbon.io.badm import SiteMetadata
+from xcarbon.io.drafts import BranchTarget, FolderTarget, Part
+from xcarbon.io.location import Location, Opened, Options, PathLike
 from xcarbon.io.modis import patches as modis
 from xcarbon.io.modis.patches import Patches
 from xcarbon.io.modis.rasters import Raster
 from xcarbon.io.records import Hours, Record, read_hours
 from xcarbon.io.regions import write_region, write_template
-from xcarbon.io.store import encode, open_store
+from xcarbon.io.store import encode, read_store
 from xcarbon.io.towers import RELEASE, Series, Tower, fuse_records, label, labels, stack_releases, terms
 from xcarbon.pipeline.survey import BAD, Plan, Problem
 from xcarbon.prep.satellite import join_satellite
-
-PathLike = str | os.PathLike[str]
 
 #: Zarr group of a store that lists the input files of each tower.
 AUDIT = "audit"
 
 
-def read_audit(store: PathLike, site: str) -> dict[str, Any]:
+def read_audit(store: PathLike, site: str, *, storage_options: Options | None = None) -> dict[str, Any]:
     """Read from which files and columns the values of a tower come.
 
     Parameters
     ----------
-    store : path-like
-        Path of a store that was written by :func:`xcarbon.build`.
+    store : path-like or URL
+        A store that was written by :func:`xcarbon.build`.
     site : str
         Identifier of the tower.
+    storage_options : mapping, optional
+        As for :func:`xcarbon.open_store`.
 
     Returns
     -------
@@ -75,9 +79,14 @@ def read_audit(store: PathLike, site: str) -> dict[str, Any]:
     8760
     """
     try:
-        return dict(zarr.open_group(os.fspath(store), path=f"{AUDIT}/{site}", mode="r").attrs)
+        return audit(Location.of(store, storage_options).open().store, site)
     except FileNotFoundError:
         raise StoreError(f"{store} has no audit of {site}: was it written by xcarbon.build?") from None
+
+
+def audit(store: StoreLike, site: str) -> dict[str, Any]:
+    """Read the audit of a tower from a store that is open."""
+    return dict(zarr.open_group(store, path=f"{AUDIT}/{site}", mode="r").attrs)
 
 
 # The template
@@ -150,44 +159,34 @@ def make_template(plan: Plan) -> Template:
     return Template(ds, layout)
 
 
-def prepare(template: Template, work: Path) -> None:
-    """Write the template to the working folder, unless it is there; rename the folder of another template."""
-    if _root(work).get("template") == template.key:
-        return
-    if work.exists():
-        work.rename(work.with_name(f"{work.name}-{len(stale(work))}"))
+def write(template: Template, store: StoreLike) -> None:
+    """Write the template to a draft."""
     ds = conventions.apply(template.ds.drop_encoding(), history=f"xcarbon.build, xcarbon {__version__}")
-    write_template(encode(ds), work)
-    # This is written last, because a folder with these attributes counts as a complete template.
+    write_template(encode(ds), store)
     root = {"template": template.key, "layout": template.layout.key, "sites": template.sites}
-    zarr.create_group(work, path=AUDIT, attributes=root)
+    zarr.create_group(store, path=AUDIT, attributes=root)
 
 
-def stale(work: Path) -> list[Path]:
-    """Find the working folders of interrupted builds with another template."""
-    return sorted(work.parent.glob(f"{work.name}-*"))
-
-
-def is_current(template: Template, fingerprints: list[str], store: Path) -> bool:
+def is_current(template: Template, fingerprints: list[str], store: StoreLike) -> bool:
     """Check whether a store contains all towers, built from the same files."""
-    if _root(store).get("template") != template.key:
+    if root(store).get("template") != template.key:
         return False
     return [fingerprint(store, site) for site in template.sites] == fingerprints
 
 
-def _root(folder: Path) -> dict[str, Any]:
-    """Attributes of the group ``audit``."""
+def root(store: StoreLike) -> dict[str, Any]:
+    """Attributes of the group ``audit``; there are none in a store that ``build`` did not write."""
     try:
-        return dict(zarr.open_group(folder, path=AUDIT, mode="r").attrs)
+        return dict(zarr.open_group(store, path=AUDIT, mode="r").attrs)
     except FileNotFoundError:
         return {}
 
 
-def fingerprint(folder: Path, site: str) -> str | None:
+def fingerprint(store: StoreLike, site: str) -> str | None:
     """Hash of the files that a tower of a store was built from; None if it was not built."""
     try:
-        return str(read_audit(folder, site)["fingerprint"])
-    except (StoreError, KeyError):
+        return str(audit(store, site)["fingerprint"])
+    except (FileNotFoundError, KeyError):
         return None
 
 
@@ -198,8 +197,8 @@ def fingerprint(folder: Path, site: str) -> str | None:
 class Task:
     """One tower to build on a worker."""
 
-    work: Path  # working folder
-    earlier: tuple[Path, ...]  # stores of earlier builds, which may contain the tower
+    target: FolderTarget | BranchTarget  # where the tower is written
+    earlier: tuple[Opened, ...]  # stores of earlier builds, which may contain the tower
     layout: Layout
     index: int  # position of the tower along ``site``
     tower: Tower
@@ -216,17 +215,17 @@ class Outcome:
     is_done: bool
     is_new: bool = True
     problems: tuple[Problem, ...] = ()
+    part: Part | None = None  # what was written, if it is not in the store yet
 
 
 def build_tower(task: Task) -> Outcome:
     """Copy a tower from an earlier build, or read, fuse and write it."""
     site = task.tower.site
-    for folder in task.earlier:
-        if fingerprint(folder, site) == task.fingerprint:
-            _copy_tower(task, folder)
-            audit = read_audit(folder, site)
-            _finish(task, audit)
-            return Outcome(True, False, tuple(Problem(**problem) for problem in audit["problems"]))
+    for opened in task.earlier:
+        if fingerprint(opened.store, site) == task.fingerprint:
+            known = audit(opened.store, site)
+            part = task.target.write(site, partial(_copy_tower, task, opened, known))
+            return Outcome(True, False, tuple(Problem(**problem) for problem in known["problems"]), part)
     problems: list[Problem] = []
     series = _read_series(task, problems)
     if series is None:
@@ -243,28 +242,28 @@ def build_tower(task: Task) -> Outcome:
         patches = int(np.isfinite(values.reflectance).any(axis=(1, 2, 3)).sum())
     if task.series is not None:
         ds = join_satellite(ds.assign_coords(site=[site], day=task.layout.day.astype("M8[ns]")), task.series)
-    _write_site(ds[[name for name in task.layout.names if name in ds]], task)
-    audit = {
+    ds = ds[[name for name in task.layout.names if name in ds]]
+    made = {
         "fingerprint": task.fingerprint,
         "releases": series.audit,
         "patches": patches,
         "composites": 0 if task.series is None else task.series.sizes["day"],
         "problems": [asdict(problem) for problem in problems],
     }
-    _finish(task, audit)
-    return Outcome(True, problems=tuple(problems))
+    part = task.target.write(site, partial(_write_tower, task, ds, made))
+    return Outcome(True, problems=tuple(problems), part=part)
 
 
-def _write_site(ds: xr.Dataset, task: Task) -> None:
-    """Write the series and patches of one tower, ``(1, ...)``, into the template."""
+def _write_tower(task: Task, ds: xr.Dataset, made: dict[str, Any], store: StoreLike) -> None:
+    """Write the series and patches of one tower, ``(1, ...)``, into the template, and its audit."""
     arrays = {name: (array.dims, array.values) for name, array in ds.items()}
-    write_region(arrays, task.work, {"site": slice(task.index, task.index + 1)})
+    write_region(arrays, store, {"site": slice(task.index, task.index + 1)})
+    _finish(task, made, store)
 
 
-def _finish(task: Task, audit: dict[str, Any]) -> None:
+def _finish(task: Task, made: dict[str, Any], store: StoreLike) -> None:
     """Write the audit of a tower, which marks it as complete."""
-    path = f"{AUDIT}/{task.tower.site}"
-    zarr.create_group(task.work, path=path, attributes=audit, overwrite=True)
+    zarr.create_group(store, path=f"{AUDIT}/{task.tower.site}", attributes=made, overwrite=True)
 
 
 def _read_series(task: Task, problems: list[Problem]) -> Series | None:
@@ -313,22 +312,23 @@ def _label_patches(patches: Patches, layout: Layout) -> xr.Dataset:
 # Towers of earlier builds
 
 
-def _copy_tower(task: Task, folder: Path) -> None:
+def _copy_tower(task: Task, opened: Opened, made: dict[str, Any], store: StoreLike) -> None:
     """Copy a tower from an earlier build."""
-    root = _root(folder)
-    if root["layout"] == task.layout.key:
-        _link(task, folder, root["sites"].index(task.tower.site))
+    known = root(opened.store)
+    if known["layout"] == task.layout.key and isinstance(store, Path) and isinstance(opened.store, str):
+        _link(task, Path(opened.store), known["sites"].index(task.tower.site), store)
+        _finish(task, made, store)
     else:
-        _write_site(_read_site(folder, task.tower.site, task.layout), task)
+        _write_tower(task, _read_site(opened, task.tower.site, task.layout), made, store)
 
 
-def _link(task: Task, folder: Path, index: int) -> None:
+def _link(task: Task, folder: Path, index: int, store: Path) -> None:
     """Link the files of a tower; this is safe because files are replaced and never changed."""
     for name in task.layout.names:
-        old, new = (at / name / "c" / str(i) for at, i in ((folder, index), (task.work, task.index)))
+        old, new = (at / name / "c" / str(i) for at, i in ((folder, index), (store, task.index)))
         if old.exists():
             shutil.copytree(old, new, copy_function=_link_or_copy, dirs_exist_ok=True)
-    counts.copy(folder, index, task.work, task.index)
+    counts.copy(folder, index, store, task.index)
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -339,12 +339,12 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _read_site(folder: Path, site: str, layout: Layout) -> xr.Dataset:
+def _read_site(opened: Opened, site: str, layout: Layout) -> xr.Dataset:
     """Read a tower from an earlier build, and reindex it to the axes of this one."""
-    ds = open_store(folder).sel(site=[site])
+    ds = read_store(opened).sel(site=[site])
     ds = ds[[name for name in layout.names if name in ds]].load()
     if layout.codes:
-        ds[RELEASE] = _renumber(ds, read_audit(folder, site)["releases"], layout)
+        ds[RELEASE] = _renumber(ds, audit(opened.store, site)["releases"], layout)
     axes = {
         "time": (layout.start + np.arange(layout.hours)).astype("M8[ns]"),
         "day": layout.day.astype("M8[ns]"),

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+from functools import partial
 from pathlib import Path
 
 import xarray as xr
 from dask.base import tokenize
 
 from xcarbon.core import conventions
-from xcarbon.core.atomic import check_free, move_into_place
-from xcarbon.core.errors import MetadataError, OptionError
+from xcarbon.core.errors import MetadataError
 from xcarbon.core.workers import resumable
+from xcarbon.io.drafts import drafting
 from xcarbon.io.grid import by_chunk, open_grid, write_file
+from xcarbon.io.location import Location, Options, PathLike
 from xcarbon.io.netcdf import write_netcdf
-from xcarbon.io.regions import resume
-from xcarbon.io.store import by_site, open_store
+from xcarbon.io.regions import write_regions, write_template
+from xcarbon.io.store import by_site, read_store
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.predict import INHERITED, predict
-
-PathLike = str | os.PathLike[str]
 
 
 def predict_to(
@@ -34,30 +32,38 @@ def predict_to(
     causal: bool = False,
     applicability: bool = False,
     overwrite: bool = False,
-) -> Path:
+    storage_options: Options | None = None,
+) -> Path | str:
     """Predict a flux for every hour and write it to a file, continuing an earlier call that was interrupted.
 
     Parameters
     ----------
     ds, target, model, spread, history, causal, applicability
         As for :func:`xcarbon.prediction.predict.predict`.
-    path : path-like
-        Zarr store (``.zarr``) or NetCDF file (``.nc``) to write. It appears when it is complete.
+    path : path-like or URL
+        Zarr store (``.zarr``) or NetCDF file (``.nc``) to write, or a store as a URL, as for
+        :func:`xcarbon.io.store.to_store`. It appears when it is complete.
     overwrite : bool
         Whether to replace an existing file or store. It is kept until the new one is complete.
+    storage_options : mapping, optional
+        How the URL is accessed, as for :func:`xcarbon.open_store`.
 
     Returns
     -------
-    pathlib.Path
-        The store or file. Towers have the layout of :func:`xcarbon.io.store.to_store` and
+    pathlib.Path or str
+        The store or file, or the URL. Towers have the layout of :func:`xcarbon.io.store.to_store` and
         :func:`xcarbon.io.netcdf.write_netcdf`, grids that of :func:`xcarbon.io.grid.write_grid`.
 
     Raises
     ------
     OptionError
-        If ``path`` ends in neither ``.zarr`` nor ``.nc``.
+        If ``path`` ends in neither ``.zarr`` nor ``.nc``, or if ``storage_options`` are not those of the
+        storage.
     StoreError
-        If ``path`` exists and ``overwrite`` is false.
+        If ``path`` exists and ``overwrite`` is false, or if another process has written to the same store in
+        a bucket in the meantime.
+    MissingPackageError
+        If the store is in a bucket, and the extra ``cloud`` is not installed.
     MetadataError
         If a grid has other dimensions than ``time``, ``lat`` and ``lon``.
     KeyboardInterrupt
@@ -75,7 +81,8 @@ def predict_to(
 
     Regions are written to a Zarr store in the hidden folder ``.<name>.predicting`` beside ``path``. A later
     call uses them if data, model and chunks are the same, and removes them otherwise. The complete store is
-    moved to ``path``, or a NetCDF file is written from it.
+    moved to ``path``, or a NetCDF file is written from it. In a bucket, they are written to a branch of the
+    store of Icechunk, and its regions are committed about every ten seconds.
 
     Examples
     --------
@@ -89,10 +96,12 @@ def predict_to(
     ...     xcarbon.open_netcdf(path)["NEE"].shape
     (2, 168)
     """
-    path = Path(path).absolute()  # workers may have another working directory
-    if path.suffix not in (".zarr", ".nc"):
-        raise OptionError(f"{path} must end in .zarr for a store or in .nc for a NetCDF file")
-    check_free(path, overwrite=overwrite)
+    location = Location.of(path, storage_options)
+    if location.folder is not None:
+        location = Location.of(location.folder.absolute())  # workers may have another working directory
+    location.check_output()
+    is_file = location.suffix == ".nc"
+    location.check_free(overwrite=overwrite)
     prediction = predict(
         ds, target, model, spread=spread, history=history, causal=causal, applicability=applicability
     )
@@ -102,17 +111,18 @@ def predict_to(
     # The token depends on the Dask graph, coordinates and attributes; the history contains times of day.
     name = tokenize(prediction.assign_attrs(history=""))
     prediction = conventions.log(prediction, f"xcarbon.predict_to, {prediction[target].attrs['source']}")
-    work = path.with_name(f".{path.name}.predicting")
-    with resumable("predicting"):
-        store = resume(prediction, path, work, name, "predicting")
-        if path.suffix == ".zarr":
-            move_into_place(store, path)
+    drafts = drafting(location, "predicting", name, partial(write_template, prediction), prediction.nbytes)
+    with resumable("predicting"), drafts as draft:
+        draft.forget_earlier()
+        write_regions(prediction, draft, "predicting")
+        if not is_file:
+            draft.publish()
         elif is_grid:
-            write_file(conventions.apply(open_grid(store).drop_encoding()), path)
+            write_file(conventions.apply(open_grid(draft.opened.path).drop_encoding()), Path(location.path))
         else:
-            write_netcdf(open_store(store), path, overwrite=overwrite)
-        shutil.rmtree(work)
-    return path
+            write_netcdf(read_store(draft.opened), location.path, overwrite=overwrite)
+        draft.remove(others=True)
+    return location.returned
 
 
 def _describe(prediction: xr.DataArray | xr.Dataset, target: str, ds: xr.Dataset) -> xr.Dataset:
