@@ -39,10 +39,12 @@ def predict_to(
 
     Parameters
     ----------
-    ds, target, model, spread, history, causal, applicability
+    ds, target, model
         As for :func:`xcarbon.prediction.predict.predict`.
     path : path-like
         Zarr store (``.zarr``) or NetCDF file (``.nc``) to write. It appears when it is complete.
+    spread, history, causal, applicability
+        As for :func:`xcarbon.prediction.predict.predict`.
     overwrite : bool
         Whether to replace an existing file or store. It is kept until the new one is complete.
 
