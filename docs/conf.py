@@ -1,9 +1,9 @@
 """Sphinx configuration: pages are MyST Markdown, and their code cells are executed in every build."""
 
 import os
+import re
 
 from docutils import nodes
-from sphinx import addnodes
 
 import xcarbon
 
@@ -79,14 +79,13 @@ def _link_public_name(app, env, node, content):
         )
 
 
-#: How users write the classes of accessors.
-_ACCESSORS = {"CarbonAccessor.": "ds.carbon.", "CarbonPlot.": "ds.carbon.plot."}
-
-
 def _name_accessors(app, doctree):
-    for name in doctree.findall(addnodes.desc_addname):
-        if name.astext() in _ACCESSORS:
-            name.children = [nodes.Text(_ACCESSORS[name.astext()])]
+    """Write methods of the accessors as users do."""
+    for text in list(doctree.findall(nodes.Text)):
+        short = re.sub(r"^(xcarbon\.accessor\.)?CarbonAccessor\.", "ds.carbon.", text)
+        short = re.sub(r"^(xcarbon\.plotting\.)?CarbonPlot\.", "ds.carbon.plot.", short)
+        if short != text:
+            text.parent.replace(text, nodes.Text(short))
 
 
 def setup(app):
