@@ -1,6 +1,9 @@
 """Sphinx configuration: pages are MyST Markdown, and their code cells are executed in every build."""
 
 import os
+import re
+
+from docutils import nodes
 
 import xcarbon
 
@@ -18,6 +21,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]  # of the pages of single functions and classes
 
 # References to xcarbon must resolve. Those to other libraries need inventories from the internet.
 nitpicky = True
@@ -35,6 +39,13 @@ if "READTHEDOCS" in os.environ:
 
 autodoc_typehints = "none"  # the docstrings state the types, with shapes and units
 autosummary_generate = True
+# File systems of macOS and Windows do not distinguish these from the functions and classes of the same name.
+autosummary_filename_map = {
+    "xcarbon.budget.mds.Sample": "xcarbon.budget.mds.Sample-class",
+    "xcarbon.core.variables.LIMITS": "xcarbon.core.variables.LIMITS-data",
+    "xcarbon.core.variables.Variable": "xcarbon.core.variables.Variable-class",
+    "xcarbon.prep.split.Split": "xcarbon.prep.split.Split-class",
+}
 numpydoc_show_class_members = False
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
@@ -68,5 +79,15 @@ def _link_public_name(app, env, node, content):
         )
 
 
+def _name_accessors(app, doctree):
+    """Write methods of the accessors as users do."""
+    for text in list(doctree.findall(nodes.Text)):
+        short = re.sub(r"^(xcarbon\.accessor\.)?CarbonAccessor\.", "ds.carbon.", text)
+        short = re.sub(r"^(xcarbon\.plotting\.)?CarbonPlot\.", "ds.carbon.plot.", short)
+        if short != text:
+            text.parent.replace(text, nodes.Text(short))
+
+
 def setup(app):
     app.connect("missing-reference", _link_public_name)
+    app.connect("doctree-read", _name_accessors)

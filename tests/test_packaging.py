@@ -3,8 +3,10 @@
 import ast
 import configparser
 import re
+import runpy
 import subprocess
 import sys
+import types
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -100,3 +102,20 @@ def test_dir_lists_public_names_and_submodules_only() -> None:
 
 def test_citation_has_the_version_of_the_package() -> None:
     assert f"version: {xcarbon.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize("source", [None, "https://host.example/xcarbon"])
+def test_description_on_pypi_has_no_relative_links(source: str | None, monkeypatch) -> None:
+    passed: dict[str, str] = {}
+    monkeypatch.setitem(sys.modules, "setuptools", types.SimpleNamespace(setup=passed.update))
+    for_pypi = runpy.run_path(str(ROOT / "setup.py"))["for_pypi"]
+    readme = (ROOT / "README.md").read_text()
+    text = for_pypi(readme, source)
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]*)\)", text))
+    assert (
+        re.sub(r"!?\[|\]\([^)]*\)", "", text).split()[-50:]
+        == (re.sub(r"!?\[|\]\([^)]*\)", "", readme).split()[-50:])
+    )
+    assert ("raw/main/docs/_static/week.png" in text) == (source is not None)
+    assert text.count("```") == readme.count("```") and text.startswith("# xcarbon\n")
+    assert "# xcarbon" in passed["long_description"]

@@ -24,6 +24,7 @@ from xcarbon.prep.split import Split, split
 if TYPE_CHECKING:
     from xcarbon.models.bundle import CarbonModel
     from xcarbon.quality import Report
+    from xcarbon.training.batches import WindowBatches
 
 PathLike = str | os.PathLike[str]
 
@@ -33,6 +34,11 @@ class CarbonAccessor:
     """Methods for towers ``(site, time)`` or grids ``(time, lat, lon)`` in the data model.
 
     Each method calls the function of the same name, with the Dataset as its first argument.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The Dataset, which xarray passes.
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
@@ -108,6 +114,36 @@ class CarbonAccessor:
             allow_leakage=allow_leakage,
             min_distance=min_distance,
             **settings,
+        )
+
+    @documented_by("training/batches.py:batches")
+    def batches(
+        self,
+        context: int = 32,
+        *,
+        batch_size: int = 256,
+        target: str = "NEE",
+        variables: Sequence[str] | None = None,
+        bands: Sequence[str] | None = None,
+        state: Sequence[str] = (),
+        max_qc: int = MAX_QC,
+        shuffle: bool = True,
+        pool: int = 8,
+    ) -> WindowBatches:
+        """Return batches of windows of hours as a torch dataset."""
+        from xcarbon.training.batches import batches
+
+        return batches(
+            self._ds,
+            context,
+            batch_size=batch_size,
+            target=target,
+            variables=variables,
+            bands=bands,
+            state=state,
+            max_qc=max_qc,
+            shuffle=shuffle,
+            pool=pool,
         )
 
     @documented_by("prediction/predict.py:predict")

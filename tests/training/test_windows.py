@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from xcarbon.core.variables import PATCH_BANDS
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import NOON
-from xcarbon.testing import raise_on_compute
 from xcarbon.training import windows as windows_module
-from xcarbon.training.windows import LoadedTower, blocks, load_windows, stream, valid_hours
+from xcarbon.training.windows import LoadedTower, blocks, load_windows, valid_hours
 
 START = np.datetime64("2012-02-28T05", "ns")
 
@@ -126,28 +125,6 @@ def test_loaded_windows_are_the_naive_ones(inputs, context, block_hours):
     assert_same(unpack(windows.batch(torch.arange(len(windows)))), expected)
 
 
-@settings(max_examples=50)
-@given(inputs=model_input() | model_input(patches=False, state=True), batch_size=st.integers(1, 50), **SIZES)
-def test_streamed_windows_are_the_naive_ones(inputs, batch_size, context, block_hours):
-    with blocks_of(block_hours):
-        batches = list(stream(inputs, context, batch_size))
-    assert all(1 <= len(batch.target) <= batch_size for batch in batches)
-    assert_same([window for batch in batches for window in unpack(batch)], naive(inputs, context))
-
-
-def test_streamed_batches_are_those_from_memory(towers):
-    inputs = model_inputs(towers.isel(site=[2]), ["DOY", "TA"], ["B1"], target="NEE").chunk()
-    windows = load_windows(inputs, context=32)
-    order = torch.arange(len(windows)).split(1000)
-    for number, streamed in enumerate(stream(inputs, context=32, batch_size=1000)):
-        held = windows.batch(order[number])
-        for name in ("hourly", "patches", "patch_index"):
-            one, other = (getattr(batch.inputs, name) for batch in (streamed, held))
-            assert torch.equal(one.nan_to_num(-9), other.nan_to_num(-9))
-        assert torch.equal(streamed.target.nan_to_num(-9), held.target.nan_to_num(-9))
-    assert number + 1 == len(order)
-
-
 def test_chosen_towers_are_loaded_and_keep_their_numbers(towers):
     inputs = model_inputs(towers.isel(site=[0, 1, 2]), ["TA"], ["B1"], target="NEE")
     every, some = load_windows(inputs, context=32), load_windows(inputs, context=32, sites=[0, 2])
@@ -251,7 +228,6 @@ def test_tower_is_cut_to_what_its_windows_see(towers):
 def test_nothing_valid_is_none(towers):
     inputs = model_inputs(towers.isel(site=[0, 1]), ["TA"], target="NEE")
     assert load_windows(inputs.isel(time=slice(10)), context=32) is None
-    assert list(stream(inputs.isel(time=slice(10)), context=32, batch_size=8)) == []
 
 
 def test_tower_without_targets_is_left_out(towers):
@@ -259,14 +235,6 @@ def test_tower_without_targets_is_left_out(towers):
     inputs["target"][1] = np.nan
     windows = load_windows(inputs, context=32)
     assert windows.site.unique().tolist() == [0, 2]
-
-
-def test_stream_reads_one_tower_at_a_time(towers):
-    inputs = model_inputs(towers, ["TA"], target="NEE")
-    batches = stream(inputs, context=32, batch_size=1000)
-    next(batches)
-    with raise_on_compute():  # the rest of the first tower is in memory
-        next(batches)
 
 
 def test_batch_moves_with_all_it_has(towers):
@@ -283,12 +251,3 @@ def test_empty_batch_is_empty(towers):
     batch = windows.batch(torch.arange(0))
     assert batch.inputs.hourly.shape == (0, 32, 1)
     assert len(batch.inputs.patches) == 0
-
-
-def test_real_towers_give_all_their_hours(real_towers):
-    ds = real_towers.isel(site=[0, 60])
-    inputs = model_inputs(ds, ["DOY", "TOD", "TA", "SW_IN", "VPD"], target="NEE")
-    known = np.isfinite(inputs["target"].values)
-    count = sum(len(valid_hours(tower, 32)) for tower in inputs["target"].values)
-    assert 0.9 * known.sum() < count <= known.sum()
-    assert sum(len(batch.target) for batch in stream(inputs, 32, 4096)) == count

@@ -17,7 +17,7 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 OPTIONS: dict[str, Any] = {"progress": True, "device": "auto"}
 
 
-class set_options:
+class set_options:  # numpydoc ignore=PR01,PR02
     """Set options globally, or within a ``with`` block.
 
     Parameters

@@ -42,7 +42,20 @@ def check_range(
 
 
 def check_hourly(time: xr.DataArray, where: str) -> None:
-    """Raise a TimestampError that names the data (``where``) unless its time axis is hourly without gaps."""
+    """Raise an error unless a time axis is hourly without gaps.
+
+    Parameters
+    ----------
+    time : xarray.DataArray
+        Time stamps, shape ``(time,)``.
+    where : str
+        Name of the data, for the message.
+
+    Raises
+    ------
+    TimestampError
+        If two time stamps are not an hour apart; the message names the data and the first such stamp.
+    """
     check_stamps(time, where)
     check_no_half_hours(time, where)
     _check_steps(time, where, _HOUR, "hourly")

@@ -20,6 +20,11 @@ from xcarbon.core.spelling import near
 class Bounds:
     """The closed interval of plausible values of a variable, in its units.
 
+    Attributes
+    ----------
+    lower, upper : float
+        Smallest and largest value, in the units of the variable.
+
     Raises
     ------
     BoundsError
@@ -53,6 +58,11 @@ class Limits(Bounds):
     Values beyond a limit by more than ``margin`` are missing. Values beyond a limit by up to ``margin``, such
     as light of -4 W m-2 at night or a relative humidity of 100.3 %, are due to the offset of a sensor and are
     clipped to the limit.
+
+    Attributes
+    ----------
+    margin : float
+        Distance from the limit up to which values are clipped, in the units of the variable.
 
     Raises
     ------
@@ -531,6 +541,7 @@ def memory_code(feature: str) -> str | None:
     Returns
     -------
     str or None
+        Code of the hourly variable.
 
     Raises
     ------
@@ -593,6 +604,7 @@ def variable(code: str) -> Variable:
     Returns
     -------
     Variable
+        Its entry in :data:`VARIABLES`.
 
     Raises
     ------

@@ -38,7 +38,13 @@ _SCORES = {
 
 
 class Holdout(NamedTuple):
-    """Training towers and test towers."""
+    """Training towers and test towers.
+
+    Attributes
+    ----------
+    train, test : xarray.Dataset
+        Selections of the Dataset along ``site``.
+    """
 
     train: xr.Dataset
     test: xr.Dataset

@@ -254,9 +254,11 @@ def pair(
 
     Returns
     -------
-    observed, predicted : xarray.DataArray
-        Arrays with the same labels of ``(site, time)``, also for a single tower, in one chunk along ``time``
-        if lazy. ``observed`` has the units of the target and the coordinates of ``ds``.
+    observed : xarray.DataArray
+        Observations ``(site, time)``, also of a single tower, in the units of the target and with the
+        coordinates of ``ds``; in one chunk along ``time`` if lazy.
+    predicted : xarray.DataArray
+        The prediction with the same labels, dims and chunks.
 
     Raises
     ------

@@ -61,6 +61,16 @@ def fpar_lai_flags(quality: Floats) -> Flags:
 
     Good is the main algorithm without clouds and with all detectors; others that were produced are usable.
 
+    Parameters
+    ----------
+    quality : numpy.ndarray
+        Values of ``FparLai_QC``, shape ``(samples,)``; NaN where missing.
+
+    Returns
+    -------
+    numpy.ndarray
+        Quality flags, shape ``(samples,)``, int8: 0 good, 1 usable, -1 missing.
+
     Examples
     --------
     >>> fpar_lai_flags(np.array([0, 2, 8, 97, 157, np.nan])).tolist()
@@ -80,6 +90,18 @@ def vegetation_index_flags(quality: Floats | None, reliability: Floats | None) -
 
     The reliability, which summarises the other bits, decides where it is there. Marginal and snow are usable,
     and clouds and pixels that were not produced are missing.
+
+    Parameters
+    ----------
+    quality : numpy.ndarray or None
+        Values of ``VI_Quality``, shape ``(samples,)``, NaN where missing; None if the table has none.
+    reliability : numpy.ndarray or None
+        Values of ``pixel_reliability`` in the same form.
+
+    Returns
+    -------
+    numpy.ndarray
+        Quality flags, shape ``(samples,)``, int8: 0 good, 1 usable, -1 missing.
 
     Examples
     --------
@@ -105,6 +127,16 @@ def temperature_flags(quality: Floats) -> Flags:
 
     A mean error above 3 K is missing.
 
+    Parameters
+    ----------
+    quality : numpy.ndarray
+        Values of ``QC_Day`` or ``QC_Night``, shape ``(samples,)``; NaN where missing.
+
+    Returns
+    -------
+    numpy.ndarray
+        Quality flags, shape ``(samples,)``, int8: 0 good, 1 usable, -1 missing.
+
     Examples
     --------
     >>> temperature_flags(np.array([0, 65, 129, 193, 2, 3])).tolist()
@@ -119,6 +151,16 @@ def reflectance_flags(qualities: list[Floats]) -> Flags:
 
     0 is a full BRDF inversion, 1 a magnitude inversion, 255 fill. Source: MODIS BRDF/Albedo/NBAR Product User
     Guide (Schaaf), MCD43A4 V6.1.
+
+    Parameters
+    ----------
+    qualities : list of numpy.ndarray
+        Values of the mandatory quality of each band, shape ``(samples,)`` each; NaN where missing.
+
+    Returns
+    -------
+    numpy.ndarray
+        Quality flags, shape ``(samples,)``, int8: 0 good, 1 usable, -1 missing.
 
     Examples
     --------

@@ -181,10 +181,12 @@ def audit_fluxnet(
 
     Parameters
     ----------
-    path_or_paths, metadata, uncertainty
-        As for :func:`open_fluxnet`. Of the metadata, only ``site`` is used.
+    path_or_paths
+        As for :func:`open_fluxnet`.
     resolution : {"HH"}, optional
         Count half-hours instead of hours.
+    metadata, uncertainty
+        As for :func:`open_fluxnet`. Of the metadata, only ``site`` is used.
 
     Returns
     -------

@@ -66,7 +66,7 @@ class ModelConfig(Protocol):
         """Smallest number of these hours that the record must contain for a prediction."""
 
 
-class Predictor(Protocol):
+class Predictor(Protocol):  # numpydoc ignore=PR01
     """Interface of a predictor of any kind: numpy arrays in, numpy arrays out.
 
     Attributes

@@ -17,6 +17,11 @@ WEIGHTS = Path(__file__).parent / "weights"
 def names() -> list[str]:
     """Return the names of the models that come with the package.
 
+    Returns
+    -------
+    list of str
+        Names that :func:`load` accepts, sorted.
+
     Examples
     --------
     >>> names()
@@ -38,6 +43,7 @@ def load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
     Returns
     -------
     CarbonModel
+        The model with its scaler and provenance.
 
     Raises
     ------
@@ -75,6 +81,7 @@ def default(target: str) -> CarbonModel:
     Returns
     -------
     CarbonModel
+        The first model, in the order of :func:`names`, that predicts the flux.
 
     Raises
     ------

@@ -114,6 +114,11 @@ def register(kind: str, entry: ModelKind) -> None:
 def trainable() -> list[str]:
     """Return the kinds that ``Dataset.carbon.fit`` accepts.
 
+    Returns
+    -------
+    list of str
+        Keys of :data:`KINDS`, with the registered ones.
+
     Examples
     --------
     >>> trainable()

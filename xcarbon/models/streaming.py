@@ -149,10 +149,18 @@ class Prediction(NamedTuple):
 
 
 class KVCache(NamedTuple):
-    """Keys and values of the last W - 1 hours; if fewer hours were computed, the first rows are unused."""
+    """Keys and values of the last W - 1 hours; if fewer hours were computed, the first rows are unused.
 
-    keys_values: tuple[Tensor, ...]  # for each self-attention (B, W - 1, 2 Hl)
-    hours: int  # number of hours that were computed so far
+    Attributes
+    ----------
+    keys_values : tuple of Tensor
+        Keys and values of each self-attention, shape ``(B, W - 1, 2 Hl)``.
+    hours : int
+        Number of hours that were computed so far.
+    """
+
+    keys_values: tuple[Tensor, ...]
+    hours: int
 
 
 class StreamingEcoPerceiver(nn.Module):

@@ -38,11 +38,13 @@ def predict_to(
 
     Parameters
     ----------
-    ds, target, model, spread, history, causal, applicability
+    ds, target, model
         As for :func:`xcarbon.prediction.predict.predict`.
     path : path-like or URL
         Zarr store (``.zarr``) or NetCDF file (``.nc``) to write, or a store as a URL, as for
         :func:`xcarbon.io.store.to_store`. It appears when it is complete.
+    spread, history, causal, applicability
+        As for :func:`xcarbon.prediction.predict.predict`.
     overwrite : bool
         Whether to replace an existing file or store. It is kept until the new one is complete.
     storage_options : mapping, optional

@@ -120,6 +120,16 @@ def _enters(stamps: np.ndarray, usable: np.ndarray, day: np.ndarray) -> NDArray[
 def describe(counts: xr.Dataset) -> str:
     """Return a sentence about the hours that are not predicted; empty if there are none.
 
+    Parameters
+    ----------
+    counts : xarray.Dataset
+        From :func:`predictable`, of one tower or of several.
+
+    Returns
+    -------
+    str
+        Numbers of hours, and the most frequent reasons.
+
     Examples
     --------
     >>> counts = xr.Dataset(

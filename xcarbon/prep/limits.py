@@ -118,6 +118,18 @@ def plausible(array: xr.DataArray, code: str) -> xr.DataArray:
 
     Names that are not in the vocabulary have no limits; their values are not changed.
 
+    Parameters
+    ----------
+    array : xarray.DataArray
+        Values in the units of the vocabulary.
+    code : str
+        Name of the variable.
+
+    Returns
+    -------
+    xarray.DataArray
+        The values, NaN beyond the limits, and clipped to the limit within the margin.
+
     Examples
     --------
     >>> plausible(xr.DataArray([-3.0, 150.0, 9999.0]), "RH").values

@@ -49,6 +49,16 @@ _RULES = {
 def nirv(red: NDArray[Any], nir: NDArray[Any]) -> NDArray[Any]:
     r"""Compute the near-infrared reflectance of vegetation [1] from reflectances [1] of any equal shape.
 
+    Parameters
+    ----------
+    red, nir : numpy.ndarray
+        Reflectances [1].
+
+    Returns
+    -------
+    numpy.ndarray
+        The index [1], in the shape of the reflectances.
+
     Notes
     -----
     :math:`\mathrm{NIRv} = \rho_{nir} (\rho_{nir} - \rho_{red}) / (\rho_{nir} + \rho_{red})` (Badgley et al.
@@ -64,6 +74,16 @@ def nirv(red: NDArray[Any], nir: NDArray[Any]) -> NDArray[Any]:
 
 def ndwi(nir: NDArray[Any], swir: NDArray[Any]) -> NDArray[Any]:
     r"""Compute the normalised difference water index [1] from reflectances [1] of any equal shape.
+
+    Parameters
+    ----------
+    nir, swir : numpy.ndarray
+        Reflectances [1].
+
+    Returns
+    -------
+    numpy.ndarray
+        The index [1], in the shape of the reflectances.
 
     Notes
     -----
@@ -81,6 +101,16 @@ def ndwi(nir: NDArray[Any], swir: NDArray[Any]) -> NDArray[Any]:
 
 def evi(red: NDArray[Any], nir: NDArray[Any], blue: NDArray[Any]) -> NDArray[Any]:
     r"""Compute the enhanced vegetation index [1] from reflectances [1] of any equal shape.
+
+    Parameters
+    ----------
+    red, nir, blue : numpy.ndarray
+        Reflectances [1].
+
+    Returns
+    -------
+    numpy.ndarray
+        The index [1], in the shape of the reflectances.
 
     Notes
     -----

@@ -17,7 +17,13 @@ EARTH_RADIUS = 6371.0088  #: Mean radius of the Earth [km].
 
 
 class Split(NamedTuple):
-    """Towers for training, for the choice of a model, and for the final scores."""
+    """Towers for training, for the choice of a model, and for the final scores.
+
+    Attributes
+    ----------
+    train, val, test : xarray.Dataset
+        Selections of the Dataset along ``site``.
+    """
 
     train: xr.Dataset
     val: xr.Dataset

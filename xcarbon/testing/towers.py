@@ -135,7 +135,7 @@ def synthetic_towers(
 
 
 @contextmanager
-def raise_on_compute() -> Iterator[None]:
+def raise_on_compute() -> Iterator[None]:  # numpydoc ignore=YD01
     """Raise an error for every Dask computation in a ``with`` block, to test that code is lazy.
 
     Raises

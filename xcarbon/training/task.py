@@ -28,14 +28,32 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Task:
-    """The arguments of :func:`xcarbon.training.fit` that all kinds of models have in common."""
+    """The arguments of :func:`xcarbon.training.fit` that all kinds of models have in common.
+
+    Attributes
+    ----------
+    train : xarray.Dataset
+        Training towers.
+    val : xarray.Dataset or None
+        Validation towers.
+    targets : tuple of str
+        Codes of the variables to predict.
+    variables, bands : tuple of str
+        Hourly predictors and patch bands.
+    state : tuple of str or None
+        State features; None for the choice of the kind of model.
+    max_qc, min_distance, seed, resume
+        As for :func:`xcarbon.training.fit`.
+    run_dir : pathlib.Path
+        Folder for the model and the checkpoints.
+    """
 
     train: xr.Dataset
     val: xr.Dataset | None
     targets: tuple[str, ...]
     variables: tuple[str, ...]
     bands: tuple[str, ...]
-    state: tuple[str, ...] | None  # None: the choice of the kind of model
+    state: tuple[str, ...] | None
     max_qc: int
     min_distance: float
     seed: int

@@ -340,37 +340,3 @@ def load_windows(inputs: xr.Dataset, context: int, sites: Sequence[int] | None =
     """
     towers = load_towers(inputs, range(inputs.sizes["site"]) if sites is None else sites, context)
     return Windows(towers, context) if towers else None
-
-
-def stream(inputs: xr.Dataset, context: int, batch_size: int) -> Iterator[Batch]:
-    """Yield all windows in order, with one tower in memory at a time.
-
-    Parameters
-    ----------
-    inputs : xarray.Dataset
-        From :func:`xcarbon.prep.inputs.model_inputs`, with a target.
-    context : int
-        Number T of hours in a window.
-    batch_size : int
-        Number B of windows in a batch; the last batch of a tower may be smaller.
-
-    Yields
-    ------
-    Batch
-        Every window with a valid target exactly once, tower by tower.
-
-    Examples
-    --------
-    >>> from xcarbon.prep.inputs import model_inputs
-    >>> from xcarbon.testing import synthetic_towers
-    >>> inputs = model_inputs(synthetic_towers(1), ["DOY", "TOD", "TA"], target="NEE")
-    >>> next(stream(inputs, context=32, batch_size=64)).inputs.hourly.shape
-    torch.Size([64, 32, 3])
-    """
-    for site in range(inputs.sizes["site"]):
-        tower = LoadedTower.load(inputs, site, context)
-        if tower is None:
-            continue
-        windows = Windows([tower], context)
-        for index in torch.arange(len(windows)).split(batch_size):
-            yield windows.batch(index)

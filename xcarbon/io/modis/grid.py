@@ -57,8 +57,10 @@ def patch_centre(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.float64], N
 
     Returns
     -------
-    x, y : numpy.ndarray
-        Easting and northing on the grid [m], with the shape of ``lat``.
+    x : numpy.ndarray
+        Easting on the grid [m], with the shape of ``lat``.
+    y : numpy.ndarray
+        Northing on the grid [m], with the shape of ``lat``.
 
     Examples
     --------
