@@ -68,6 +68,7 @@ _SUBMODULES = (
     "prediction",
     "prep",
     "quality",
+    "reports",
     "testing",
     "training",
 )
