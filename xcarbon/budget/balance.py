@@ -162,26 +162,26 @@ def budget(
     is_complete = {f"NEE{FILLED}", *FLUXES} <= set(map(str, ds.data_vars))
     fluxes = ds if is_complete else fill_and_partition(ds, model, max_qc=max_qc)
     calendar = Calendar(fluxes["time"], resolution, max_missing=max_missing)
-    nee = carbon_sums(fluxes, "NEE", resolution, max_missing=max_missing)
+    found = carbon_sums(fluxes, "NEE", resolution, max_missing=max_missing)
+    nee = {str(name): array.reset_coords(drop=True).drop_attrs() for name, array in found.data_vars.items()}
     of_nee = {cause: nee[f"NEE{TERMS}"].sel(term=cause, drop=True) for cause in ("random", "filling")}
     totals, parameters = {"NEE": nee["NEE"]}, {}
     for code in FLUXES[1:]:
         flux, error = plausible(fluxes[code], code), fluxes[code + SPREAD]
-        parts = calendar.sum(_sum_modelled, [flux, error], code).assign_coords(time=nee["time"])
+        parts = calendar.sum(_sum_modelled, [flux, error], code)
         totals[code], parameters[code] = parts.isel(part=0), parts.isel(part=2)
     parameters["GPP_NT"] = parameters["RECO_NT"]
     sums = {}
     for code in FLUXES:
         known = dict(of_nee) if code in ("NEE", "GPP_NT") else {}
-        known["threshold"] = _threshold_error(code, thresholds, totals[code], calendar)
+        known["threshold"] = _threshold_error(code, thresholds, totals[code], calendar, fluxes)
         if code != "NEE":
             other = totals[code[:-2] + {"NT": "DT", "DT": "NT"}[code[-2:]]]
             known |= {"parameters": parameters[code], "method": abs(totals[code] - other) / np.sqrt(2)}
         terms = {cause: known.get(cause, xr.full_like(totals[code], np.nan)) for cause in CAUSES}
         sums |= with_interval(code, totals[code], terms)
     sums |= {name: nee[name] for name in ("share_filled", "share_missing")}
-    bare = {name: array.reset_coords(drop=True).drop_attrs() for name, array in sums.items()}
-    return calendar.label(bare, fluxes, f"carbon budget, xcarbon {__version__}")
+    return calendar.label(sums, fluxes, f"carbon budget, xcarbon {__version__}")
 
 
 def _sum_modelled(flux: Array, error: Array, *, calendar: Calendar, slices: list[slice]) -> Array:
@@ -193,7 +193,7 @@ def _sum_modelled(flux: Array, error: Array, *, calendar: Calendar, slices: list
 
 
 def _threshold_error(
-    code: str, thresholds: xr.Dataset | None, total: xr.DataArray, calendar: Calendar
+    code: str, thresholds: xr.Dataset | None, total: xr.DataArray, calendar: Calendar, fluxes: xr.Dataset
 ) -> xr.DataArray:
     """Half the difference between the percentiles 84 and 16 of a sum [g m-2], NaN where unknown."""
     names = [f"{code}_VUT_{percentile}" for percentile in ("16", "84")]
@@ -201,25 +201,25 @@ def _threshold_error(
         return xr.full_like(total, np.nan)
     expected = period_attrs(code, calendar.resolution)["units"]
     for name in names:
-        found = thresholds[name].attrs.get("units")
-        if found != expected:
+        units = thresholds[name].attrs.get("units")
+        if units != expected:
             raise MetadataError(
-                f"{name} of the thresholds has the units {found!r}, but sums with the resolution "
+                f"{name} of the thresholds has the units {units!r}, but sums with the resolution "
                 f"{calendar.resolution!r} need {expected!r}: open the files of this resolution"
             )
-    if "site" in total.coords and "site" in thresholds.coords:
-        wanted, there = (set(map(str, np.atleast_1d(each["site"].values))) for each in (total, thresholds))
-        if not wanted & there:
-            raise OptionError(f"the thresholds are of {sorted(there)}, but the sums of {sorted(wanted)}")
-    low, high = (thresholds[name].reset_coords(drop=True) for name in names)
-    if "site" not in total.dims and "site" in low.dims:
-        low, high = (
-            each.sel(site=total["site"], drop=True)
-            if "site" in total.coords
-            else each.squeeze("site", drop=True)
-            for each in (low, high)
-        )
-    half = ((high - low) / 2).reindex({dim: total[dim] for dim in total.dims if dim in low.dims})
-    lengths = 1 if calendar.resolution == "YY" else np.diff(calendar.edges).astype(int)
-    days = xr.DataArray(np.broadcast_to(lengths, total.sizes["time"]), dims="time")  # g m-2 d-1, except years
-    return half.drop_attrs() * days
+    low, high = (thresholds[name].reset_coords(drop=True).drop_attrs() for name in names)
+    half = (high - low) / 2
+    if "site" in half.dims and "site" in fluxes.coords:
+        sites = fluxes["site"].reset_coords(drop=True)
+        if not np.isin(sites, half["site"]).any():
+            raise OptionError(
+                f"the thresholds are those of {list(half['site'].values)}, but the sums are those of "
+                f"{np.atleast_1d(sites.values).tolist()}"
+            )
+        half = half.reindex(site=np.atleast_1d(sites.values))
+    if "site" in half.dims and "site" not in total.dims:
+        half = half.squeeze("site", drop=True)
+    half = half.reindex(time=total["time"])
+    if calendar.resolution == "YY":
+        return half
+    return half * xr.DataArray(np.diff(calendar.edges).astype(int), dims="time")  # from g m-2 d-1

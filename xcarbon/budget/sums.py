@@ -181,7 +181,7 @@ class Calendar:
         )
         mass = 3600 / self.per_hour * MOLES[variable(target).units] * 12.011  # 12.011 g of carbon per mol
         units = xr.DataArray([mass, mass, mass, 1, 1], dims="part")
-        return (parts * units).rename(period="time")
+        return (parts * units).rename(period="time").assign_coords(time=self.edges[:-1].astype("M8[ns]"))
 
     def label(self, sums: Mapping[str, xr.DataArray], like: xr.Dataset, history: str) -> xr.Dataset:
         """Add the time axis, the coordinates of towers and the CF attributes."""
