@@ -29,8 +29,8 @@ from xcarbon.reports.pages import Page
 #: Resolutions of the tables, and the names of their files.
 TABLES = {"YY": "annual.csv", "MM": "monthly.csv"}
 _NAMES = {
-    "NEE": "NEE", "GPP_NT": "GPP, night-time", "RECO_NT": "RECO, night-time", "GPP_DT": "GPP, daytime",
-    "RECO_DT": "RECO, daytime",
+    "NEE": "NEE", "GPP_NT": "GPP (night-time)", "RECO_NT": "RECO (night-time)", "GPP_DT": "GPP (daytime)",
+    "RECO_DT": "RECO (daytime)",
 }  # fmt: skip
 _CAUSES = {
     "random": "random errors of measurement",
@@ -39,9 +39,11 @@ _CAUSES = {
     "parameters": "parameters of the partitioning",
     "method": "method of partitioning",
 }
+_ADAPTED = (
+    "Boosted trees adapt the model to the tower: they combine its predictions with the weather before and "
+    "after each hour, and are trained on the measured hours of the tower."
+)
 _METHODS = (
-    "Measured hours of NEE are kept. An adapted model is one whose predictions are combined with the weather "
-    "before and after each hour by boosted trees, which are trained on the measured hours of the tower.",
     "NEE is partitioned into gross primary production (GPP) and ecosystem respiration (RECO) by the "
     "night-time method (Reichstein et al. 2005) and by the daytime method (Lasslop et al. 2010). With the "
     "night-time method, GPP is RECO minus NEE; with the daytime method, both are modelled.",
@@ -202,8 +204,8 @@ def _tower(
             f"{_NAMES[code]} {_number(float(annual[code].where(known).mean()))}"
             for code in ("NEE", "GPP_NT", "RECO_NT")
         )
-        which = "the complete year" if years == 1 else f"{years} complete years"
-        page.text(f"Mean annual sums of {which} [g of carbon m-2]: {means}.", "lead")
+        what = f"Mean annual sums of {years} years" if years > 1 else "Sums of one year"
+        page.text(f"{what} [g of carbon m-2]: {means}.", "lead")
     else:
         page.text("No calendar year has a value in each hour, so that there are no annual sums.", "lead")
     page.table(["", ""], list(_facts(fluxes)), is_text=True)
@@ -330,7 +332,9 @@ def _methods(page: Page, fluxes: xr.Dataset, settings: Mapping[str, str]) -> Non
     """Add methods, settings, versions and citations."""
     page.heading("Methods")
     source = fluxes[f"NEE{MODEL}"].attrs.get("source", "a model")
-    page.text(f"Gaps of NEE are filled by {source}.")
+    page.text(f"Measured hours of NEE are kept. The other hours are filled by {source}.")
+    if "adapted" in source:
+        page.text(_ADAPTED)
     for text in _METHODS:
         page.text(text)
     page.heading("Settings, data and software")
