@@ -51,9 +51,9 @@ def test_causes_add_up_to_the_interval(annual):
         terms = annual[f"{code}_SE_TERMS"].squeeze(drop=True)
         assert list(terms["term"].values) == list(CAUSES)
         error = float(np.sqrt((terms**2).sum()))
-        assert float(annual[f"{code}_SE"]) == pytest.approx(error)
+        assert annual[f"{code}_SE"].item() == pytest.approx(error)
         half = (annual[f"{code}_UPPER"] - annual[f"{code}_LOWER"]) / 2
-        assert float(half) == pytest.approx(1.6449 * error, rel=1e-4)
+        assert half.item() == pytest.approx(1.6449 * error, rel=1e-4)
 
 
 def test_gpp_has_the_errors_of_nee_and_of_respiration(annual):
@@ -65,7 +65,7 @@ def test_gpp_has_the_errors_of_nee_and_of_respiration(annual):
     assert (terms["GPP_NT"][["random", "filling"]] == terms["NEE"][["random", "filling"]]).all()
     assert terms["GPP_NT"]["parameters"] == terms["RECO_NT"]["parameters"] > 0
     assert terms["RECO_NT"][["random", "filling"]].isna().all()
-    difference = abs(float(annual["GPP_NT"] - annual["GPP_DT"]))
+    difference = abs((annual["GPP_NT"] - annual["GPP_DT"]).item())
     assert terms["GPP_NT"]["method"] == terms["GPP_DT"]["method"] == pytest.approx(difference / 2**0.5)
 
 
@@ -118,7 +118,7 @@ def test_cumulative_sums_end_with_the_annual_sum(fluxes, annual):
     days = carbon_sums(fluxes, resolution="DD", cumulative=True).isel(site=0)
     assert days.sizes["time"] == 365 and "cell_methods" not in days["NEE"].attrs
     for name in ("NEE", "NEE_SE", "NEE_UPPER"):
-        assert float(days[name][-1]) == pytest.approx(float(annual[name]), rel=1e-5)
+        assert float(days[name][-1]) == pytest.approx(annual[name].item(), rel=1e-5)
     daily = carbon_sums(fluxes, resolution="DD")["NEE"].isel(site=0)
     np.testing.assert_allclose(days["NEE"], daily.cumsum("time"), atol=1e-3)
 

@@ -81,6 +81,11 @@ def fill_and_partition(
     )
 
 
+def is_complete(ds: xr.Dataset) -> bool:
+    """Return whether a Dataset is the result of :func:`fill_and_partition`."""
+    return all(name in ds for name in (f"NEE{FILLED}", *(code + SPREAD for code in FLUXES[1:])))
+
+
 def budget(
     ds: xr.Dataset,
     model: CarbonModel | str | os.PathLike[str] | None = None,
@@ -159,8 +164,7 @@ def budget(
     >>> sums["NEE_SE_TERMS"].sel(term="filling").shape, sums["GPP_NT"].attrs["units"]
     ((1, 1), 'g m-2')
     """
-    is_complete = {f"NEE{FILLED}", *FLUXES} <= set(map(str, ds.data_vars))
-    fluxes = ds if is_complete else fill_and_partition(ds, model, max_qc=max_qc)
+    fluxes = ds if is_complete(ds) else fill_and_partition(ds, model, max_qc=max_qc)
     calendar = Calendar(fluxes["time"], resolution, max_missing=max_missing)
     found = carbon_sums(fluxes, "NEE", resolution, max_missing=max_missing)
     nee = {str(name): array.reset_coords(drop=True).drop_attrs() for name, array in found.data_vars.items()}
@@ -171,7 +175,7 @@ def budget(
         parts = calendar.sum(_sum_modelled, [flux, error], code)
         totals[code], parameters[code] = parts.isel(part=0), parts.isel(part=2)
     parameters["GPP_NT"] = parameters["RECO_NT"]
-    sums = {}
+    sums: dict[str, xr.DataArray] = {}
     for code in FLUXES:
         known = dict(of_nee) if code in ("NEE", "GPP_NT") else {}
         known["threshold"] = _threshold_error(code, thresholds, totals[code], calendar, fluxes)

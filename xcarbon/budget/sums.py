@@ -187,7 +187,8 @@ class Calendar:
         """Add the time axis, the coordinates of towers and the CF attributes."""
         coords = {name: c for name, c in like.coords.items() if set(c.dims) <= {"site"}}
         attrs = {name: value for name, value in like.attrs.items() if name != "featureType"}
-        labelled = describe(xr.Dataset(sums, coords, attrs), self.edges, self.resolution, history)
+        plain = {name: array.drop_vars("time", errors="ignore") for name, array in sums.items()}
+        labelled = describe(xr.Dataset(plain, coords, attrs), self.edges, self.resolution, history)
         period = RESOLUTIONS[self.resolution]
         when = f"from 1 January to the end of the {period}" if self.cumulative else f"of a calendar {period}"
         for name, array in labelled.data_vars.items():
@@ -217,7 +218,8 @@ def with_interval(
 ) -> dict[str, xr.DataArray]:
     """Return a sum with its standard errors by cause, their root sum of squares, and the interval."""
     each = xr.concat(list(terms.values()), xr.DataArray(list(terms), dims="term", name="term"))
-    error = np.sqrt((each**2).sum("term")).where(each.notnull().any("term"))
+    each = each.where(total.notnull())
+    error = ((each**2).sum("term") ** 0.5).where(each.notnull().any("term"))
     half = LIMITS[-1] * error
     return {
         code: total,

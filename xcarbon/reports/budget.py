@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from xcarbon.budget import budget, fill_and_partition
-from xcarbon.budget.balance import CAUSES, FLUXES
+from xcarbon.budget.balance import CAUSES, FLUXES, is_complete
 from xcarbon.budget.sums import LOWER, TERMS, UPPER
 from xcarbon.core.atomic import check_free, replacing
 from xcarbon.core.extras import require
@@ -138,8 +138,7 @@ def write_budget(
     check_free(folder, overwrite=overwrite)
     require("figures of the budget", "plot", "matplotlib")
     given = thresholds or {}
-    is_complete = {f"NEE{FILLED}", *FLUXES} <= set(map(str, ds.data_vars))
-    fluxes = ds if is_complete else fill_and_partition(ds, model, max_qc=max_qc)
+    fluxes = ds if is_complete(ds) else fill_and_partition(ds, model, max_qc=max_qc)
     sums = {
         resolution: budget(
             fluxes, resolution=resolution, thresholds=given.get(resolution), max_missing=max_missing
@@ -148,7 +147,7 @@ def write_budget(
     }
     with progress_bar("filling and partitioning"):
         fluxes, sums = dask.compute(fluxes, sums)
-    settings = {} if is_complete else {"quality flag of measured NEE": f"at most {max_qc}"}
+    settings = {} if is_complete(ds) else {"quality flag of measured NEE": f"at most {max_qc}"}
     settings |= {
         "errors of hours": str(fluxes.get(f"NEE{SPREAD}", fluxes["NEE"]).attrs.get("comment", "unknown")),
         "friction velocity thresholds": "percentiles of the network"
