@@ -217,7 +217,7 @@ def _threshold_error(
         sites = fluxes["site"].reset_coords(drop=True)
         if not np.isin(sites, half["site"]).any():
             raise OptionError(
-                f"the thresholds are those of {list(half['site'].values)}, but the sums are those of "
+                f"the thresholds are those of {half['site'].values.tolist()}, but the sums are those of "
                 f"{np.atleast_1d(sites.values).tolist()}"
             )
         half = half.reindex(site=np.atleast_1d(sites.values))

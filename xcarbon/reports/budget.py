@@ -217,7 +217,7 @@ def _tower(
                 *(_with_interval(of_year, code) for code in FLUXES),
                 *(f"{float(of_year[f'share_{what}']):.0%}" for what in ("filled", "missing")),
             ]
-            for of_year in (annual.isel(time=[n]).squeeze("time") for n in range(annual.sizes["time"]))
+            for of_year in (annual.isel(time=n) for n in range(annual.sizes["time"]))
         ],
         _ANNUAL,
     )
@@ -308,21 +308,15 @@ def _causes(page: Page, annual: xr.Dataset) -> None:
 
 def _months(page: Page, monthly: xr.Dataset) -> None:
     """Add the table of monthly sums of NEE, with a row for each year."""
-    frame = pd.DataFrame(
-        {
-            "year": monthly["time"].dt.year.values,
-            "month": monthly["time"].dt.month.values,
-            "text": [
-                _with_interval(monthly.isel(time=[n]).squeeze("time"), "NEE")
-                for n in range(monthly.sizes["time"])
-            ],
-        }
-    ).pivot(index="year", columns="month", values="text")
-    frame = frame.reindex(columns=range(1, 13)).fillna("–")
+    cells = {
+        (int(month["time"].dt.year), int(month["time"].dt.month)): _with_interval(month, "NEE")
+        for month in (monthly.isel(time=n) for n in range(monthly.sizes["time"]))
+    }
+    years = sorted({year for year, _ in cells})
     names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     page.table(
         ["year", *names],
-        [[str(year), *cells] for year, cells in zip(frame.index, frame.values.tolist(), strict=True)],
+        [[str(year), *(cells.get((year, month), "–") for month in range(1, 13))] for year in years],
         _MONTHLY,
     )
 
