@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -139,14 +138,17 @@ def write_budget(
     require("figures of the budget", "plot", "matplotlib")
     given = thresholds or {}
     fluxes = ds if is_complete(ds) else fill_and_partition(ds, model, max_qc=max_qc)
-    sums = {
-        resolution: budget(
-            fluxes, resolution=resolution, thresholds=given.get(resolution), max_missing=max_missing
-        )
-        for resolution in TABLES
-    }
+
+    def summed() -> dict[str, xr.Dataset]:
+        return {
+            name: budget(fluxes, resolution=name, thresholds=given.get(name), max_missing=max_missing)
+            for name in TABLES
+        }
+
+    summed()  # raises errors before hours of work
     with progress_bar("filling and partitioning"):
-        fluxes, sums = dask.compute(fluxes, sums)
+        fluxes = fluxes.compute()
+    sums = summed()
     settings = {} if is_complete(ds) else {"quality flag of measured NEE": f"at most {max_qc}"}
     settings |= {
         "errors of hours": str(fluxes.get(f"NEE{SPREAD}", fluxes["NEE"]).attrs.get("comment", "unknown")),
