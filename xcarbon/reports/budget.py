@@ -273,7 +273,8 @@ def _facts(fluxes: xr.Dataset) -> Iterator[list[str]]:
         if coord in tower.coords and str(tower[coord].item()):
             yield [name, str(tower[coord].item())]
     if {"lat", "lon"} <= set(tower.coords):
-        place = f"{float(tower['lat']):.4f}° N, {float(tower['lon']):.4f}° E"
+        lat, lon = float(tower["lat"]), float(tower["lon"])
+        place = f"{abs(lat):.4f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.4f}° {'E' if lon >= 0 else 'W'}"
         height = float(tower.coords.get("elevation", np.nan))
         yield ["place", place + (f", {height:.0f} m above sea level" if np.isfinite(height) else "")]
     if "igbp" in tower.coords:
