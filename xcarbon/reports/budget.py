@@ -233,9 +233,9 @@ def _tower(
     if complete:
         page.figure(
             f"cumulative-{ident}",
-            _drawn(figures.year(year=complete[-12:])),
+            _drawn(figures.year(year=complete[-8:])),
             "Daily means and cumulative sums of NEE"
-            + (", in the last 12 complete years." if len(complete) > 12 else "."),
+            + (", in the last 8 complete years." if len(complete) > 8 else "."),
         )
     _months(page, monthly)
     page.figure(f"hours-{ident}", _drawn(figures.gaps("NEE")), "Measured, filled and missing hours of NEE.")
