@@ -11,7 +11,7 @@ trained on real towers do not apply to synthetic ones.
 import sys
 
 import xcarbon
-from xcarbon.budget import annual_sums, artificial_gaps, gapfill
+from xcarbon.budget import artificial_gaps, carbon_sums, gapfill
 from xcarbon.testing import synthetic_towers
 
 xcarbon.set_options(progress=sys.stderr.isatty())
@@ -33,5 +33,6 @@ truth = tower.assign(NEE=tower["NEE"].where(hidden))
 print(truth.carbon.score(trial["NEE_MODEL"].rename("NEE"), by=None, max_qc=0).compute().round(2).to_pandas())
 
 # The errors in these hours determine the uncertainty of the annual sums.
-print(annual_sums(filled, trial=trial).to_dataframe()[["NEE", "NEE_SE", "share_filled"]].round(2))
+sums = carbon_sums(filled, trial=trial)
+print(sums[["NEE", "NEE_LOWER", "NEE_UPPER", "share_filled"]].to_dataframe().round(2))
 print("wrote filled.nc")

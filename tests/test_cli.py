@@ -6,12 +6,14 @@ import functools
 import gzip
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -181,6 +183,8 @@ def test_protocols_are_listed(capsys):
         (["info", "nowhere.nc"], "nowhere.nc"),
         (["gapfill", "nowhere.nc", "out.csv"], "out.csv must end in .zarr"),
         (["gapfill", "nowhere.nc", "out.nc"], "nowhere.nc"),
+        (["budget", "nowhere.nc"], "nowhere.nc"),
+        (["budget", "nowhere.nc", "--out", "."], "exists: choose another path, or use --overwrite"),
         (["explain", "nee-fluxnet2015", "nowhere.nc", "out.zarr"], "out.zarr must end in .nc"),
         (["plot", "year", "nowhere.nc", "out.txt"], "out.txt must end in one of .png"),
         (["plot", "year", "nowhere.nc", "out.png", "--by", "month"], "the figure year has no --by"),
@@ -315,6 +319,18 @@ def test_gapfill_and_plot_a_tower_file(short_csv, tmp_path):
     assert main([*fingerprint, "--prediction", str(tmp_path / "filled.nc"), "--quiet"]) == 0
     assert (tmp_path / "year.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_budget_of_a_tower_file_with_percentiles_over_thresholds(short_csv, tmp_path):
+    shutil.copytree(short_csv.parent, tmp_path / "raw")
+    text = "TIMESTAMP,NEE_VUT_REF,NEE_VUT_REF_QC,NEE_VUT_16,NEE_VUT_84\n2014,-500,0.8,-520,-460\n"
+    (tmp_path / "raw" / "FLX_DE-Tha_FLUXNET2015_SUBSET_YY_2014-2014.csv").write_text(text)
+    said = process("budget", "raw", "--out", "out", "--model", "mds", "--quiet", folder=tmp_path)
+    assert re.search(r"DE-Tha +2014-01-01 +-\d+ +-\d+ +-\d+", said)
+    annual, monthly = (pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("annual", "monthly"))
+    assert annual["NEE_SE_threshold"].tolist() == [30]
+    assert len(monthly) == 12 and monthly["NEE_SE_threshold"].isna().all()
+    assert "Carbon budget of DE-Tha" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import xarray as xr
 
 import xcarbon
 from xcarbon import open_fluxnet, open_netcdf
-from xcarbon.budget import annual_sums, artificial_gaps, gapfill
+from xcarbon.budget import artificial_gaps, carbon_sums, gapfill
 from xcarbon.core.conventions import QC, time_step
 from xcarbon.core.errors import FileFormatError, OptionError, TimestampError
 from xcarbon.evaluation.hours import conditions
@@ -175,7 +175,7 @@ def test_flux_sums_have_the_mass_of_half_an_hour(tmp_path):
     path = write(tmp_path / "tower.csv", columns)
     expected = -2e-6 * 12.011 * 366 * 86400
     for resolution in ("HH", None):
-        sums = annual_sums(gapfill(read(path, resolution), model="mds"))
+        sums = carbon_sums(gapfill(read(path, resolution), model="mds"))
         np.testing.assert_allclose(sums["NEE"], expected, rtol=1e-5)
         assert sums["share_missing"].item() == 0
 
@@ -184,7 +184,7 @@ def test_sums_and_their_uncertainty_agree_with_those_of_hours(halves, hours):
     sums = []
     for ds in (halves, hours):
         ds = ds.sel(time="2012")
-        sums.append(annual_sums(gapfill(ds, model="mds")).isel(site=0, year=0).load())
+        sums.append(carbon_sums(gapfill(ds, model="mds")).isel(site=0, time=0).load())
     np.testing.assert_allclose(sums[0]["NEE"], sums[1]["NEE"], atol=30)
     assert 0.5 < float(sums[0]["NEE_SE"] / sums[1]["NEE_SE"]) < 2
     assert float(sums[0]["share_filled"]) < float(sums[1]["share_filled"])

@@ -20,7 +20,7 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("prediction",),
-    ("budget", "experiments", "plotting"),
+    ("budget", "experiments", "plotting", "reports"),
     ("accessor",),
     ("cli",),
     ("__init__", "__main__"),

@@ -69,6 +69,7 @@ _SUBMODULES = (
     "prediction",
     "prep",
     "quality",
+    "reports",
     "testing",
     "training",
 )

@@ -269,6 +269,52 @@ class CarbonAccessor:
 
         return partition(self._ds, method, max_qc=max_qc)
 
+    @documented_by("budget/balance.py:budget")
+    def budget(
+        self,
+        model: CarbonModel | PathLike | None = None,
+        *,
+        resolution: str = "YY",
+        thresholds: xr.Dataset | None = None,
+        max_qc: int = 0,
+        max_missing: float = 0.0,
+    ) -> xr.Dataset:
+        """Compute carbon sums of NEE, GPP and respiration with 90 % intervals."""
+        from xcarbon.budget import budget
+
+        return budget(
+            self._ds,
+            model,
+            resolution=resolution,
+            thresholds=thresholds,
+            max_qc=max_qc,
+            max_missing=max_missing,
+        )
+
+    @documented_by("reports/budget.py:write_budget")
+    def write_budget(
+        self,
+        folder: PathLike,
+        model: CarbonModel | PathLike | None = None,
+        *,
+        thresholds: Mapping[str, xr.Dataset] | None = None,
+        max_qc: int = 0,
+        max_missing: float = 0.0,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write fluxes, sums, figures and a page on the carbon budget."""
+        from xcarbon.reports.budget import write_budget
+
+        return write_budget(
+            self._ds,
+            folder,
+            model,
+            thresholds=thresholds,
+            max_qc=max_qc,
+            max_missing=max_missing,
+            overwrite=overwrite,
+        )
+
     @documented_by("evaluation/scores.py:score")
     def score(
         self,

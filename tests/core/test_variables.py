@@ -94,7 +94,10 @@ def test_variable_is_a_predictor_with_bounds_or_a_target_or_an_uncertainty_witho
 def test_uncertainties_are_those_of_nee_and_of_no_model():
     percentiles = [f"NEE_VUT_{percentile}" for percentile in ("05", "16", "25", "50", "75", "84", "95")]
     uncertainties = [code for code, known in VARIABLES.items() if known.is_uncertainty]
-    assert uncertainties == ["NEE_RANDUNC", *percentiles]
+    partitioned = [
+        f"{code}_VUT_{part}" for code in ("GPP_DT", "GPP_NT", "RECO_DT", "RECO_NT") for part in (16, 84)
+    ]
+    assert uncertainties == ["NEE_RANDUNC", *percentiles, *partitioned]
     assert not {*TARGETS, *PAPER_INPUTS} & set(uncertainties)
     assert {VARIABLES[code].units for code in uncertainties} == {VARIABLES["NEE"].units}
 

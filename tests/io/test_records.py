@@ -208,6 +208,15 @@ def test_constant_threshold_replaces_the_variable_one_that_a_file_lacks(read):
         )
 
 
+def test_percentiles_of_constant_thresholds_replace_those_of_variable_ones():
+    found = choose_columns(["NEE_CUT_16", "NEE_CUT_84", "NEE_VUT_84", "RECO_NT_CUT_16"], uncertainty=True)
+    assert found == {
+        "NEE_VUT_16": ("NEE_CUT_16",),
+        "NEE_VUT_84": ("NEE_VUT_84",),
+        "RECO_NT_VUT_16": ("RECO_NT_CUT_16",),
+    }
+
+
 def test_layers_follow_the_sensors():
     header = [
         "TA_2",

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_hex
 
-from xcarbon.budget import annual_sums, artificial_gaps
+from xcarbon.budget import artificial_gaps, carbon_sums
 from xcarbon.core.errors import OptionError, TimestampError
 from xcarbon.plotting import CarbonPlot
 from xcarbon.plotting.errors import daily_errors, flux_of
@@ -25,7 +25,7 @@ def test_the_last_day_is_the_annual_sum_with_its_error(weather_tower: xr.Dataset
     hidden = artificial_gaps(weather_tower, "week")
     trial = weather_tower.assign(NEE=weather_tower["NEE"].where(~hidden)).carbon.gapfill(model="mds")
     for test in (None, trial.compute()):
-        sums = annual_sums(filled, trial=test)
+        sums = carbon_sums(filled, trial=test)
         year = one_year(filled, None if test is None else test.isel(site=0))
         assert year.total[-1] == pytest.approx(sums["NEE"].item(), rel=1e-4)
         assert year.total_error[-1] == pytest.approx(sums["NEE_SE"].item(), rel=1e-4)
@@ -72,7 +72,7 @@ def test_a_prediction_is_compared_with_the_observations(ds: xr.Dataset, nee: xr.
 def test_a_measured_year_has_no_interval(weather_tower: xr.Dataset) -> None:
     complete = weather_tower.assign(NEE=weather_tower["NEE"].fillna(1), NEE_QC=weather_tower["NEE_QC"] * 0)
     filled = complete.carbon.gapfill(model="mds")
-    assert np.isnan(annual_sums(filled)["NEE_SE"]).all()
+    assert np.isnan(carbon_sums(filled)["NEE_SE"]).all()
     legend = CarbonPlot(filled).year().axes[1].get_legend()
     assert "±" not in legend.get_texts()[0].get_text()
 

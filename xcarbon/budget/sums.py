@@ -1,31 +1,44 @@
-"""Annual sums of a filled flux with their uncertainty."""
+"""Sums of a filled flux over days, months and years, with their uncertainty."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xcarbon.budget.correlation import error_correlation, variance_of_sum
 from xcarbon.budget.fill import FILLED, MODEL
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.core.validation import steps_per_day
 from xcarbon.core.variables import SPREAD, variable
+from xcarbon.evaluation.coverage import LEVELS
+from xcarbon.prediction.calibration import LIMITS
+from xcarbon.prep.aggregate import RESOLUTIONS, check_resolution, describe, period_edges
 from xcarbon.prep.limits import plausible
-from xcarbon.prep.periods import Array, Stamps, map_towers, periods
+from xcarbon.prep.periods import Array, Index, Stamps, map_towers
 
 #: Amount of carbon in the unit of a flux [mol].
 MOLES = {"umol m-2 s-1": 1e-6, "nmol m-2 s-1": 1e-9}
-#: Longest lag of correlated errors [hours]: 15 days.
-LONGEST_LAG = 15 * 24
+#: Endings of the names of the limits of an interval, and of the standard errors by their cause.
+LOWER, UPPER, TERMS = "_LOWER", "_UPPER", "_SE_TERMS"
 
 Flags = NDArray[np.int8]
 
 
-def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | None = None) -> xr.Dataset:
-    r"""Sum a filled flux over calendar years, with the uncertainty of the sums, lazily.
+def carbon_sums(
+    filled: xr.Dataset,
+    target: str = "NEE",
+    resolution: str = "YY",
+    *,
+    cumulative: bool = False,
+    max_missing: float = 0.0,
+    trial: xr.Dataset | None = None,
+) -> xr.Dataset:
+    r"""Sum a filled flux over calendar years, months or days, with the uncertainty of the sums, lazily.
 
     Parameters
     ----------
@@ -33,29 +46,42 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
         Filled flux from :func:`~xcarbon.budget.gapfill`, hourly or half-hourly.
     target : str
         Code of the flux.
+    resolution : {"YY", "MM", "WW", "DD"}
+        Year, month, week or day, as for :func:`~xcarbon.prep.aggregate.aggregate`.
+    cumulative : bool
+        Sum from the first of January of each year to the end of each period.
+    max_missing : float
+        Highest share of missing hours of a period [1]. The sum over the available hours is multiplied by the
+        number of all hours over that of the available ones, as if the mean flux of the missing hours was that
+        of the others; the error of this assumption is not included. With the default 0, a period with a
+        missing hour has no sum.
     trial : xarray.Dataset, optional
         The same towers, filled in the same way after hiding some measured hours with
         :func:`~xcarbon.budget.artificial_gaps`. The correlation of the model's errors is estimated in the
-        hidden hours. By default it is estimated in all measured hours, which is correct for a model that was
-        not trained on them and underestimates the errors of a model that was.
+        hidden hours. By default it is estimated in all measured hours, which is correct for an adapted model
+        and for one that was not trained on them; for others it underestimates the errors.
 
     Returns
     -------
     xarray.Dataset
-        Variables along ``year`` and the dimensions of ``filled`` besides ``time``, lazy with one task for
-        each tower. For the target ``NEE`` they are:
+        Variables along ``time``, the first day of each period, and the dimensions of ``filled`` besides
+        ``time``, lazy with one task for each tower. For the target ``NEE`` they are:
 
-        - ``NEE``: sum of carbon [g m-2 year-1], NaN for years with missing hours,
-        - ``NEE_SE``: standard error of the sum [g m-2 year-1]; NaN if the model predicts no spread, or if the
-          uncertainty of all hours is unknown,
-        - ``share_filled``, ``share_missing``: shares of the hours of the calendar year [1].
+        - ``NEE``: sum of carbon over the period [g m-2], NaN with too many missing hours,
+        - ``NEE_SE``: standard error of the sum [g m-2]; NaN if the uncertainty of all hours is unknown,
+        - ``NEE_LOWER``, ``NEE_UPPER``: 90 % interval of the sum [g m-2],
+        - ``NEE_SE_TERMS``: standard errors by their cause, along ``term``: ``random``, the errors of
+          measurements, and ``filling``, those of the model; NaN if unknown. ``NEE_SE`` is the square root of
+          the sum of their squares,
+        - ``share_filled``, ``share_missing``: shares of the hours of the calendar period [1].
 
     Raises
     ------
     VariableError
         If ``filled`` or ``trial`` is not a result of ``gapfill``.
     OptionError
-        If ``trial`` has other towers or hours.
+        If ``trial`` has other towers or hours, ``resolution`` is unknown, or ``max_missing`` is negative or
+        not less than 1.
 
     Notes
     -----
@@ -65,20 +91,18 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
 
     because errors of measurements are regarded as independent, whereas those of a model are correlated
     between neighbouring hours. :math:`\gamma` is estimated for each tower, over all years, from the errors
-    :math:`e` in measured hours:
+    :math:`e` in measured hours up to lags of 90 days,
 
-    .. math:: \gamma(k) = \left(1 - \frac{k}{K + 1}\right) \frac{\sum_i e_i e_{i+k}}{\sum_i s_i s_{i+k}},
+    .. math:: \hat\gamma(k) = \frac{\sum_i e_i e_{i+k}}{\sum_i s_i s_{i+k}}.
 
     This is the least-squares form of the autocorrelation of :math:`e / s`, which is less sensitive to hours
     with a small :math:`s`. :math:`\gamma(0)` is 1 if the spread of the model is as large as its errors, and
-    corrects the spread otherwise. All sums are over existing pairs and are computed by fast Fourier
-    transforms.
-
-    The longest lag :math:`K` is 15 days: slower errors cannot be estimated from the gaps of one or two years,
-    and their noise would make variances negative. The taper reduces the weight of long lags, which are less
-    well known. The variance is at least that of independent hours, so that negative correlations do not
-    reduce it. Systematic errors of measurement, including those of the friction velocity threshold, are not
-    included.
+    corrects the spread otherwise. A single year contains few pairs of independent weeks, so that the estimate
+    is combined with the usual one :math:`\gamma_0` of 13 other towers, which has the weight of 5000 measured
+    hours. The sum of five correlation functions is fitted to both by weighted least squares with weights that
+    are not negative: :math:`\delta_{k0}`, :math:`e^{-k/\tau}` with :math:`\tau` of 6, 72 and 240 h, and
+    :math:`\cos(2 \pi k / 24)\, e^{-k / 72}`. Hence no variance is negative. Systematic errors of measurement,
+    including those of the friction velocity threshold, are not included; see :func:`xcarbon.budget.budget`.
 
     Examples
     --------
@@ -88,16 +112,16 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
     >>> filled = gapfill(tower, model="mds")
     >>> hidden = artificial_gaps(tower, "week")
     >>> trial = gapfill(tower.assign(NEE=tower["NEE"].where(~hidden)), model="mds")
-    >>> sums = annual_sums(filled, trial=trial)
-    >>> sums["NEE"].dims, sums["NEE"].attrs["units"]
-    (('site', 'year'), 'g m-2 year-1')
+    >>> sums = carbon_sums(filled, resolution="MM", trial=trial)
+    >>> sums["NEE"].shape, sums["NEE"].attrs["units"]
+    ((1, 12), 'g m-2')
     """
     source = filled if trial is None else trial
     names = [target + ending for ending in ("", FILLED, MODEL)]
     absent = [name for name in names if name not in filled or name not in source]
     if absent:
         raise VariableError(
-            f"annual sums need the result of gapfill(ds, {target!r}): the variables {absent} are missing"
+            f"sums need the result of gapfill(ds, {target!r}): the variables {absent} are missing"
         )
     try:
         filled, source = xr.align(filled, source, join="exact")
@@ -115,100 +139,132 @@ def annual_sums(filled: xr.Dataset, target: str = "NEE", *, trial: xr.Dataset | 
         (filled[target] - source[target + MODEL]).where(tested),
         source.get(target + MODEL + SPREAD, unknown),
     ]
-    series = [array.reset_coords(drop=True) for array in series]
-    stamps = filled["time"].values
-    per_hour = steps_per_day(filled["time"], "the filled flux") // 24
-    calendar = periods(stamps, "Y").start.astype("datetime64[Y]").astype(int) + 1970
-    parts = map_towers(
-        partial(_tower_sums, per_hour=per_hour),
-        *series,
-        xr.DataArray(stamps, dims="time"),
-        sizes={"part": 4, "year": calendar.size},
-    )
-    seconds = 3600 / per_hour
-    mass = seconds * MOLES[variable(target).units] * 12.011  # 12.011 g of carbon per mol
-    total, error, share_filled, share_missing = (parts.isel(part=part) for part in range(4))
-    sums = xr.Dataset(
-        {
-            target: total * mass,
-            target + SPREAD: error * mass,
-            "share_filled": share_filled,
-            "share_missing": share_missing,
-        }
-    )
-    _describe(sums, target, has_trial=trial is not None)
-    known = {name: c for name, c in filled.coords.items() if set(c.dims) <= {"site"}}
-    years = xr.DataArray(calendar, dims="year", attrs={"long_name": "calendar year", "units": "1"})
-    attrs = {name: value for name, value in filled.attrs.items() if name != "featureType"}
-    return sums.assign_coords(known | {"year": years}).assign_attrs(attrs)
+    calendar = Calendar(filled["time"], resolution, cumulative=cumulative, max_missing=max_missing)
+    parts = calendar.sum(_sum_filled, series, target)
+    total, random, filling, share_filled, share_missing = (parts.isel(part=part) for part in range(5))
+    sums = with_interval(target, total, {"random": random, "filling": filling})
+    sums |= {"share_filled": share_filled, "share_missing": share_missing}
+    return calendar.label(sums, filled, f"carbon_sums of {target}")
 
 
-def lagged_products(series: Array, longest: int) -> Array:
-    """Compute ``sum_i x_i x_(i + k)`` of a finite series for lags k from 0: ``(longest + 1,)``."""
-    size = series.size + longest  # padding with zeros, because the transform is periodic
-    spectrum = np.abs(np.fft.rfft(series, size)) ** 2
-    return np.fft.irfft(spectrum, size)[: longest + 1]
+class Calendar:
+    """Periods over which the hours or half-hours of all towers are summed.
 
-
-def error_correlation(error: Array, spread: Array, longest: int = LONGEST_LAG) -> Array:
-    """Estimate gamma of :func:`annual_sums`, ``(hours,)`` to ``(longest + 1,)``: 0 at lags without a pair."""
-    known = np.isfinite(error) & (spread > 0)
-    if not known.any():
-        return np.full(longest + 1, np.nan)
-    products = lagged_products(np.where(known, error, 0), longest)
-    expected = lagged_products(np.where(known, spread, 0), longest)
-    there = expected > 1e-9 * expected[0]  # less is rounding error
-    correlation = np.divide(products, expected, out=np.zeros_like(products), where=there)
-    return correlation * (1 - np.arange(longest + 1) / (longest + 1))
-
-
-def variance_of_sum(spread: Array, correlation: Array) -> float:
-    """Compute the variance of a sum of hours with a spread ``(hours,)``, 0 outside the sum."""
-    if not spread.any():
-        return 0.0
-    terms = correlation * lagged_products(spread, correlation.size - 1)
-    return float(max(terms[0] + 2 * terms[1:].sum(), terms[0]))  # at least that of independent errors
-
-
-def _tower_sums(
-    flux: Array, flag: Flags, se: Array, error: Array, error_se: Array, stamps: Stamps, *, per_hour: int = 1
-) -> Array:
-    """Compute sum, standard error, share filled and share missing of each year of a tower: ``(4, years)``.
-
-    ``per_hour`` is 2 for half-hours in place of hours.
+    Raises OptionError if the resolution is unknown or the highest share of missing hours is not in [0, 1).
     """
-    correlation = error_correlation(error.astype(float), error_se.astype(float), LONGEST_LAG * per_hour)
-    calendar = periods(stamps, "Y")
-    edges = np.searchsorted(calendar.number, np.arange(calendar.hours.size + 1))
-    parts = np.full((4, calendar.hours.size), np.nan)
-    for year, hours in enumerate(calendar.hours * per_hour):
-        of = slice(edges[year], edges[year + 1])
+
+    def __init__(
+        self, time: xr.DataArray, resolution: str, *, cumulative: bool = False, max_missing: float = 0.0
+    ) -> None:
+        check_resolution(resolution)
+        if not 0 <= max_missing < 1:
+            raise OptionError(f"max_missing must be at least 0 and less than 1, found {max_missing}")
+        self.stamps: Stamps = time.values
+        self.per_hour = steps_per_day(time, "the filled flux") // 24
+        self.resolution, self.cumulative, self.max_missing = resolution, cumulative, max_missing
+        first, last = self.stamps[[0, -1]].astype("M8[D]")
+        self.edges = period_edges(first, last, resolution)
+        self.start = self.edges[:-1].astype("M8[Y]").astype("M8[D]") if cumulative else self.edges[:-1]
+
+    @property
+    def steps(self) -> Index:
+        """Number of hours or half-hours of each period."""
+        return (self.edges[1:] - self.start).astype(int) * 24 * self.per_hour
+
+    def sum(self, kernel: Callable[..., Array], series: list[xr.DataArray], target: str) -> xr.DataArray:
+        """Sum a flux over the periods, ``(..., part, time)``, the first three parts in g m-2."""
+        starts, ends = (np.searchsorted(self.stamps, days) for days in (self.start, self.edges[1:]))
+        parts = map_towers(
+            partial(kernel, calendar=self, slices=list(map(slice, starts, ends))),
+            *(array.reset_coords(drop=True) for array in series),
+            sizes={"part": 5, "period": self.steps.size},
+        )
+        mass = 3600 / self.per_hour * MOLES[variable(target).units] * 12.011  # 12.011 g of carbon per mol
+        units = xr.DataArray([mass, mass, mass, 1, 1], dims="part")
+        return (parts * units).rename(period="time").assign_coords(time=self.edges[:-1].astype("M8[ns]"))
+
+    def label(self, sums: Mapping[str, xr.DataArray], like: xr.Dataset, history: str) -> xr.Dataset:
+        """Add the time axis, the coordinates of towers and the CF attributes."""
+        coords = {name: c for name, c in like.coords.items() if set(c.dims) <= {"site"}}
+        attrs = {name: value for name, value in like.attrs.items() if name != "featureType"}
+        plain = {name: array.drop_vars("time", errors="ignore") for name, array in sums.items()}
+        labelled = describe(xr.Dataset(plain, coords, attrs), self.edges, self.resolution, history)
+        period = RESOLUTIONS[self.resolution]
+        when = f"from 1 January to the end of the {period}" if self.cumulative else f"of a calendar {period}"
+        for name, array in labelled.data_vars.items():
+            code = str(name)
+            if code.startswith("share"):
+                array.attrs = {"long_name": f"share of hours {when} that are {code[6:]}", "units": "1"}
+                continue
+            flux = next(code.removesuffix(e) for e in (TERMS, SPREAD, LOWER, UPPER, "") if code.endswith(e))
+            what = {
+                TERMS: "standard error by cause, ",
+                SPREAD: "standard error, ",
+                LOWER: f"lower limit of the {LEVELS[-1]:.0%} interval, ",
+                UPPER: f"upper limit of the {LEVELS[-1]:.0%} interval, ",
+            }.get(code.removeprefix(flux), "")
+            text = f"{what}{variable(flux).long_name}, sum of carbon {when}"
+            array.attrs = {"long_name": text, "units": "g m-2"}
+            if not self.cumulative and code == flux:
+                array.attrs["cell_methods"] = "time: sum"
+            if code == flux:
+                array.attrs["ancillary_variables"] = f"{code}{SPREAD} {code}{LOWER} {code}{UPPER}"
+        labelled["term"].attrs = {"long_name": "cause of an error"}
+        return labelled
+
+
+def with_interval(
+    code: str, total: xr.DataArray, terms: Mapping[str, xr.DataArray]
+) -> dict[str, xr.DataArray]:
+    """Return a sum with its standard errors by cause, their root sum of squares, and the interval."""
+    each = xr.concat(list(terms.values()), xr.DataArray(list(terms), dims="term", name="term"))
+    each = each.where(total.notnull())
+    error = ((each**2).sum("term") ** 0.5).where(each.notnull().any("term"))
+    half = LIMITS[-1] * error
+    return {
+        code: total,
+        code + SPREAD: error,
+        code + LOWER: total - half,
+        code + UPPER: total + half,
+        code + TERMS: each.transpose(..., "term"),
+    }
+
+
+def _sum_filled(
+    flux: Array,
+    flag: Flags,
+    se: Array,
+    error: Array,
+    error_se: Array,
+    *,
+    calendar: Calendar,
+    slices: list[slice],
+) -> Array:
+    """Sum a filled flux of one tower, see :func:`sum_periods`."""
+    correlation = error_correlation(error.astype(float), error_se.astype(float), calendar.per_hour)
+    return sum_periods(flux, flag, se, correlation, calendar, slices)
+
+
+def sum_periods(
+    flux: Array, flag: Flags, se: Array, correlation: Array, calendar: Calendar, slices: list[slice]
+) -> Array:
+    """Compute sum, its random error and that of filled hours, share filled and missing: ``(5, periods)``."""
+    parts = np.full((5, len(slices)), np.nan)
+    for period, (of, steps) in enumerate(zip(slices, calendar.steps, strict=True)):
         is_filled, is_measured = flag[of] == 1, flag[of] == 0
         filled, measured = is_filled.sum(), is_measured.sum()
-        parts[2:, year] = filled / hours, 1 - (filled + measured) / hours
-        if filled + measured == hours:
-            errors = se[of].astype(float)
-            random = np.nansum(errors[is_measured] ** 2)
-            variance = variance_of_sum(np.where(is_filled, errors, 0), correlation) + random
-            parts[0, year] = flux[of].sum(dtype=float)
-            parts[1, year] = np.sqrt(variance) if np.isfinite(errors).any() else np.nan
+        parts[3:, period] = filled / steps, 1 - (filled + measured) / steps
+        if filled + measured == 0 or parts[4, period] > calendar.max_missing:
+            continue
+        scale, errors = steps / (filled + measured), se[of].astype(float)
+        parts[0, period] = scale * flux[of][is_filled | is_measured].sum(dtype=float)
+        if not np.isfinite(errors).any():
+            continue
+        known = is_measured & np.isfinite(errors)
+        if known.any() or not measured:  # hours without an error have the mean variance of the others
+            variance = (errors[known] ** 2).sum() * measured / max(known.sum(), 1)
+            parts[1, period] = scale * np.sqrt(variance)
+        if not filled or np.isfinite(errors[is_filled]).any():
+            variance = variance_of_sum(np.where(is_filled, np.nan_to_num(errors), 0), correlation)
+            parts[2, period] = scale * np.sqrt(variance)
     return parts
-
-
-def _describe(sums: xr.Dataset, target: str, *, has_trial: bool) -> None:
-    """Set the CF attributes of annual sums in place."""
-    trained = "measured hours, on which the model may have been trained"
-    seen = "hours hidden from the model" if has_trial else trained
-    name = f"{variable(target).long_name}, carbon in a calendar year"
-    sums[target].attrs = {
-        "long_name": name,
-        "units": "g m-2 year-1",
-        "ancillary_variables": f"{target}{SPREAD} share_filled share_missing",
-    }
-    sums[target + SPREAD].attrs = {
-        "long_name": f"standard error of {name}",
-        "units": "g m-2 year-1",
-        "comment": f"correlation of errors in filled hours estimated from {seen}",
-    }
-    sums["share_filled"].attrs = {"long_name": "share of hours that are filled", "units": "1"}
-    sums["share_missing"].attrs = {"long_name": "share of hours that are missing", "units": "1"}

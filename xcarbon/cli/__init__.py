@@ -16,7 +16,7 @@ from xcarbon._version import __version__
 from xcarbon.cli.data import build, check, fetch, info
 from xcarbon.cli.demonstration import demo
 from xcarbon.cli.figures import plot
-from xcarbon.cli.fluxes import gapfill, predict, score
+from xcarbon.cli.fluxes import budget, gapfill, predict, score
 from xcarbon.cli.modelling import experiment, explain, models, train
 from xcarbon.cli.wording import in_words
 from xcarbon.core.errors import XCarbonError
@@ -51,7 +51,7 @@ def cli() -> None:
 
 
 for command in (
-    info, plot, check, gapfill, predict, score, train, explain, models, experiment, fetch, build, demo
+    info, plot, check, gapfill, budget, predict, score, train, explain, models, experiment, fetch, build, demo
 ):  # fmt: skip
     cli.add_command(command)
 

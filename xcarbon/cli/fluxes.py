@@ -8,12 +8,15 @@ from pathlib import Path
 import click
 import dask
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 import xcarbon
-from xcarbon.cli.options import PLACE, Selection, command, overwrite, selects
+from xcarbon.cli.options import PATH, PLACE, Selection, command, overwrite, selects
 from xcarbon.cli.tables import count, score_table
-from xcarbon.core.errors import VariableError
+from xcarbon.core.atomic import check_free
+from xcarbon.core.errors import VariableError, XCarbonError
+from xcarbon.core.extras import require
 from xcarbon.core.options import progress_bar
 from xcarbon.core.variables import FILLED, IN_TRAINING, TARGETS
 from xcarbon.io.formats import open_data
@@ -58,6 +61,71 @@ def gapfill(
     for site, measured, was_filled, missing in zip(written["site"].values, *shares, strict=True):
         print(f"{site}  measured {measured:.1%}, filled {was_filled:.1%}, missing {missing:.1%}")
     return 0
+
+
+@command("xcarbon budget FLX_DE-Tha_FLUXNET2015_FULLSET_1996-2014_1-4.zip --out DE-Tha_budget")
+@click.argument("data", nargs=-1, required=True)
+@click.option("--out", type=PATH, default="budget", show_default=True, help="Folder to write.")
+@click.option("--model", help="Model that fills the gaps, as for `xcarbon gapfill`.")
+@click.option(
+    "--max-missing",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Highest share of missing hours of a period that has a sum.",
+)
+@overwrite
+@selects("to sum; all hours of the towers are used to fill them")
+def budget(
+    data: tuple[str, ...], out: Path, model: str | None, max_missing: float, overwrite: bool,
+    selection: Selection,
+) -> int:  # fmt: skip
+    """Compute the carbon budget of towers.
+
+    Fill the gaps of NEE, partition it by two methods, and sum NEE, GPP and respiration over years and months
+    with 90 % intervals. The folder OUT contains the fluxes, the tables, the figures, and the page
+    report.html, which is complete without the other files. DATA are towers in any form that `xcarbon info`
+    reads; if yearly and monthly files of FLUXNET are among them, their percentiles over friction velocity
+    thresholds are used.
+    """
+    check_free(out, overwrite=overwrite)
+    require("figures of the budget", "plot", "matplotlib")
+    import matplotlib
+
+    from xcarbon.budget import fill_and_partition
+
+    matplotlib.use("agg")  # figures are written to files, without a screen
+    towers = selection.towers(data, uncertainty=True)
+    selection.hours(towers)  # an empty period is an error before hours of work
+    fluxes = selection.hours(fill_and_partition(towers, model))
+    fluxes.carbon.write_budget(
+        out, thresholds=_thresholds(data, selection), max_missing=max_missing, overwrite=overwrite
+    )
+    annual = pd.read_csv(out / "annual.csv")
+    shown = [
+        name
+        for name in ("site", "time", "NEE", "NEE_LOWER", "NEE_UPPER", "GPP_NT", "RECO_NT")
+        if name in annual
+    ]
+    print(f"wrote {out}; annual sums [g of carbon m-2], with the 90 % interval of NEE:")
+    print(annual[shown].to_string(index=False, float_format="{:.0f}".format))
+    return 0
+
+
+def _thresholds(data: tuple[str, ...], selection: Selection) -> dict[str, xr.Dataset]:
+    """Open the yearly and monthly files among tower files, and report what is not there."""
+    found = {}
+    for resolution in ("YY", "MM"):
+        try:
+            found[resolution] = xcarbon.open_fluxnet(
+                data, resolution=resolution, metadata=selection.metadata, uncertainty=True
+            )
+        except (XCarbonError, OSError) as error:
+            print(
+                f"without percentiles over friction velocity thresholds ({resolution}): {error}",
+                file=sys.stderr,
+            )
+    return found
 
 
 @command("xcarbon predict nee-fluxnet2015 carbonsense.zarr nee.nc --spread --site DE-Tha", on_cluster=True)

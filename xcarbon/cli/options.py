@@ -92,9 +92,9 @@ class Selection:
         """Open towers or a grid of any format, with the selected towers and hours."""
         return self.hours(self.towers(paths))
 
-    def towers(self, paths: str | Path | Sequence[str]) -> xr.Dataset:
+    def towers(self, paths: str | Path | Sequence[str], *, uncertainty: bool = False) -> xr.Dataset:
         """Open towers or a grid of any format, with the selected towers and all hours."""
-        ds = open_data(paths, self.metadata)
+        ds = open_data(paths, self.metadata, uncertainty=uncertainty)
         if self.sites is None:
             return ds
         if "site" not in ds.dims:

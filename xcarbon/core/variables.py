@@ -188,6 +188,12 @@ def _soil(code: str, long_name: str, units: str, standard_name: str, bounds: Bou
 
 _NEE = "surface_upward_mole_flux_of_carbon_dioxide"
 _CARBON = "umol m-2 s-1"
+_PARTITIONED = {
+    "GPP_DT": "gross primary production, daytime partitioning",
+    "GPP_NT": "gross primary production, night-time partitioning",
+    "RECO_DT": "ecosystem respiration, daytime partitioning",
+    "RECO_NT": "ecosystem respiration, night-time partitioning",
+}
 
 
 _TABLE = [
@@ -278,21 +284,9 @@ _TABLE = [
         "NEE", "net ecosystem exchange of carbon dioxide, positive into the air", _CARBON, _NEE,
         columns=("NEE_VUT_REF", "NEE", "NEE_F"),
     ),
-    Variable(
-        "GPP_DT", "gross primary production, daytime partitioning", _CARBON,
-        columns=("GPP_DT_VUT_REF", "GPP_DT"),
-    ),
-    Variable(
-        "GPP_NT", "gross primary production, night-time partitioning", _CARBON,
-        columns=("GPP_NT_VUT_REF", "GPP_NT"),
-    ),
-    Variable(
-        "RECO_DT", "ecosystem respiration, daytime partitioning", _CARBON,
-        columns=("RECO_DT_VUT_REF", "RECO_DT"),
-    ),
-    Variable(
-        "RECO_NT", "ecosystem respiration, night-time partitioning", _CARBON,
-        columns=("RECO_NT_VUT_REF", "RECO_NT"),
+    *(
+        Variable(code, name, _CARBON, columns=(f"{code}_VUT_REF", code))
+        for code, name in _PARTITIONED.items()
     ),
     Variable(
         "FCH4", "methane flux, positive into the air", "nmol m-2 s-1",
@@ -309,6 +303,15 @@ _TABLE = [
             _CARBON, _NEE, columns=(f"NEE_VUT_{percentile}",), is_uncertainty=True,
         )
         for percentile in ("05", "16", "25", "50", "75", "84", "95")
+    ),
+    *(
+        Variable(
+            f"{code}_VUT_{percentile}",
+            f"{name} at percentile {percentile} of the friction velocity thresholds", _CARBON,
+            columns=(f"{code}_VUT_{percentile}",), is_uncertainty=True,
+        )
+        for code, name in _PARTITIONED.items()
+        for percentile in ("16", "84")
     ),
 ]  # fmt: skip
 
@@ -350,10 +353,11 @@ LIMITS: dict[str, Limits] = {
     "H": Limits(-500, 1000),
     "LE": Limits(-500, 1000),
     "NEE": _CARBON_LIMITS,
-    **dict.fromkeys(("GPP_DT", "GPP_NT", "RECO_DT", "RECO_NT"), _PARTITIONED_LIMITS),
+    **dict.fromkeys(_PARTITIONED, _PARTITIONED_LIMITS),
     "FCH4": Limits(-500, 4000),
     "NEE_RANDUNC": Limits(0, 100),
     **{f"NEE_VUT_{part}": _CARBON_LIMITS for part in ("05", "16", "25", "50", "75", "84", "95")},
+    **{f"{code}_VUT_{part}": _PARTITIONED_LIMITS for code in _PARTITIONED for part in ("16", "84")},
 }
 
 #: Every variable by its code, in the order of the data model.

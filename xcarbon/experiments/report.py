@@ -15,11 +15,11 @@ from xcarbon.evaluation import site_quantiles
 from xcarbon.evaluation.bootstrap import DRAWS
 from xcarbon.experiments import figures, paper, wording
 from xcarbon.experiments.config import Experiment, Model
-from xcarbon.experiments.pages import Page
 from xcarbon.experiments.protocols import PROTOCOLS
 from xcarbon.experiments.results import judged
 from xcarbon.experiments.runs import RunList, inputs
 from xcarbon.prep.split import distances
+from xcarbon.reports.pages import Page
 
 #: Distance below which two towers share weather and vegetation [km].
 _NEAR = 1.0

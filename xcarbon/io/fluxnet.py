@@ -70,7 +70,7 @@ def open_fluxnet(
         otherwise a warning lists them.
     resolution : {"HH", "DD", "WW", "MM", "YY"}, optional
         ``"HH"`` keeps the half-hours of half-hourly files. Models and stores need hours, whereas
-        ``aggregate``, ``despike``, ``gapfill(model="mds")``, ``artificial_gaps``, ``annual_sums`` and
+        ``aggregate``, ``despike``, ``gapfill(model="mds")``, ``artificial_gaps``, ``carbon_sums`` and
         ``to_netcdf`` accept half-hours, too. The others read the daily, weekly, monthly or yearly files
         instead; see the notes for their values.
     metadata : path-like, SiteMetadata or mapping, optional

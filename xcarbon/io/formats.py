@@ -36,11 +36,13 @@ _NETCDF, _ZIP = (b"CDF", b"\x89HDF"), b"PK\x03\x04"
 _ZARR = ("zarr.json", ".zgroup", ".zmetadata")
 
 
-def open_data(paths: PathLike | Sequence[PathLike], metadata: PathLike | None = None) -> xr.Dataset:
+def open_data(
+    paths: PathLike | Sequence[PathLike], metadata: PathLike | None = None, *, uncertainty: bool = False
+) -> xr.Dataset:
     """Open towers or a grid lazily, detect the format from the content, and expand patterns and folders.
 
     The paths are Zarr stores, NetCDF files, tower files of the networks, archives, or folders of such files;
-    ``metadata`` is a table of sites for tower files.
+    ``metadata`` is a table of sites for tower files, of which ``uncertainty`` reads the uncertainties, too.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found = [match for path in given for match in sorted(glob.glob(os.fspath(path))) or [os.fspath(path)]]
@@ -52,7 +54,7 @@ def open_data(paths: PathLike | Sequence[PathLike], metadata: PathLike | None = 
         if len(tables) < len(found):
             other = next(path for path in found if path not in tables)
             raise FileFormatError(f"{tables[0]} and {other} cannot be opened together: one is a tower file")
-        return open_fluxnet(tables, metadata=metadata)
+        return open_fluxnet(tables, metadata=metadata, uncertainty=uncertainty)
     if metadata is not None:
         raise OptionError(f"{metadata} is for tower files; {found[0]} contains its own metadata")
     return _open_arrays(found)

@@ -42,7 +42,7 @@ from xcarbon.prep.limits import CODES, apply_limits_to_column, count_beyond, is_
 #: Number that marks a missing value.
 MISSING = -9999
 #: Fluxes filtered by a variable, and by a constant threshold of friction velocity.
-_VUT, _CUT = "_VUT_REF", "_CUT_REF"
+_VUT, _CUT = "_VUT_", "_CUT_"
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
 #: Position that AmeriFlux BASE appends to a code: horizontal, vertical and replicate, or the layer.
 _POSITION = r"_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)|_(?P<layer>\d+)"
@@ -222,8 +222,9 @@ def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str,
 
     Some columns replace others that a file lacks (or that are empty, see :func:`without_empty`): fluxes
     filtered by a constant threshold of friction velocity (``_CUT_REF``) those with a variable one
-    (``_VUT_REF``), and the flux at the sensor plus the storage below it (FC + SC), or FC where storage is
-    missing, the NEE of the site team. NEE that the team has filled (``NEE_PI_F``) is the last choice.
+    (``_VUT_REF``), also their percentiles, and the flux at the sensor plus the storage below it (FC + SC), or
+    FC where storage is missing, the NEE of the site team. NEE that the team has filled (``NEE_PI_F``) is the
+    last choice.
 
     Examples
     --------
@@ -241,9 +242,9 @@ def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str,
 
 
 def without_empty(header: list[str], source: Source) -> list[str]:
-    """Leave out columns with a variable threshold (``_VUT_REF``) that are empty and can be replaced.
+    """Leave out columns with a variable threshold (``_VUT_``) that are empty and can be replaced.
 
-    A file can have these columns without a value where only a constant threshold (``_CUT_REF``) was found.
+    A file can have these columns without a value where only a constant threshold (``_CUT_``) was found.
     """
     known = {column for variable in VARIABLES.values() for column in variable.columns if _VUT in column}
     places = {

@@ -24,6 +24,7 @@ from xcarbon.plotting.select import first_site, observed_hours, one_tower, selec
 from xcarbon.plotting.series import draw_series, midsummer_week
 from xcarbon.plotting.sites import draw_sites
 from xcarbon.plotting.style import axes
+from xcarbon.plotting.sums import draw_sums
 from xcarbon.plotting.year import draw_year
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class CarbonPlot:
             90 % of the observations if the prediction is calibrated.
 
             Periods of more than 62 days are shown as daily means, of days with a value in each hour. Their
-            band is that of the daily mean; as in :func:`xcarbon.budget.annual_sums`, it accounts for the
+            band is that of the daily mean; as in :func:`xcarbon.budget.carbon_sums`, it accounts for the
             correlation of errors, which is estimated in the measured hours of the period.
 
         Raises
@@ -189,7 +190,7 @@ class CarbonPlot:
         variable : str, optional
             Code of the flux. Default: that of ``prediction``, or ``"NEE"``.
         trial : xarray.Dataset, optional
-            The same tower, filled after hiding measured hours, as for :func:`xcarbon.budget.annual_sums`.
+            The same tower, filled after hiding measured hours, as for :func:`xcarbon.budget.carbon_sums`.
         ax : sequence of matplotlib.axes.Axes, optional
             Two axes to plot into. Default: axes of a new figure.
 
@@ -199,7 +200,7 @@ class CarbonPlot:
             Figure with daily means in units of the flux above the cumulative sum of carbon [g m-2]. If there
             is a standard error of each hour, bands are the 90 % intervals of a single year, and the legend
             states the interval of the sum of each year. Standard errors of sums are those of
-            :func:`xcarbon.budget.annual_sums`: they account for the correlation of errors, which is estimated
+            :func:`xcarbon.budget.carbon_sums`: they account for the correlation of errors, which is estimated
             in measured hours over the whole record, or in the hidden hours of ``trial``.
 
         Raises
@@ -221,6 +222,48 @@ class CarbonPlot:
         hours = select(self._ds, prediction, site, variable)
         test = None if trial is None else one_tower(trial, first_site(hours.tower))
         return draw_year(ax, hours.load(), year, test)
+
+    def sums(
+        self,
+        sums: xr.Dataset,
+        site: str | None = None,
+        variable: str | Sequence[str] = ("NEE", "GPP_NT", "RECO_NT"),
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Plot sums of carbon over years, months, weeks or days with their 90 % intervals.
+
+        Parameters
+        ----------
+        sums : xarray.Dataset
+            Sums [g m-2] from :func:`xcarbon.budget.budget` or :func:`xcarbon.budget.carbon_sums`.
+        site : str, optional
+            Tower to plot. Default: the first tower of ``sums``.
+        variable : str or sequence of str
+            Codes of the fluxes.
+        ax : matplotlib.axes.Axes, optional
+            Axes to plot into. Default: axes of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Axes with points and error bars, or lines and bands for more than 40 periods.
+
+        Raises
+        ------
+        VariableError
+            If ``sums`` does not contain a flux with its interval.
+        OptionError
+            If the tower is not in ``sums``.
+
+        Examples
+        --------
+        >>> from xcarbon.testing import synthetic_towers
+        >>> ds = synthetic_towers(1, patches=False)
+        >>> ax = CarbonPlot(ds).sums(ds.carbon.budget("mds", resolution="MM"))
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['NEE', 'GPP_NT', 'RECO_NT']
+        """
+        return draw_sums(ax, sums, [variable] if isinstance(variable, str) else list(variable), site)
 
     def diurnal(
         self,

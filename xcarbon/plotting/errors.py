@@ -43,7 +43,7 @@ class Flux(NamedTuple):
 
 
 def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
-    """Return the flux of a prediction or of a filled series, with the errors of :func:`annual_sums`."""
+    """Return the flux of a prediction or of a filled series, with the errors of :func:`carbon_sums`."""
     code, source = hours.code, hours.tower if hours.predicted is None else hours.predicted
     value, spread = plausible(source[code], code), source.get(code + SPREAD)
     if code + FILLED in source:
@@ -61,22 +61,22 @@ def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
     is_compared = code + FILLED in source or hours.predicted is not None
     if not is_compared or spread is None or error_spread is None:
         return Flux(stamps, flux, none, none, None)
-    from xcarbon.budget.sums import LONGEST_LAG, error_correlation  # imports torch
+    from xcarbon.budget.correlation import error_correlation
 
     if np.ptp(np.diff(stamps)) > np.timedelta64(0):
         raise TimestampError(
             f"{hours.title}: the correlation of errors needs all hours between {stamps[0]} and {stamps[-1]}, "
             "missing values included: ds.resample(time='1h').asfreq() adds them"
         )
-    lags = LONGEST_LAG * (steps_per_day(stamps) // 24)
-    correlation = error_correlation(error.values.astype(float), error_spread.values.astype(float), lags)
+    per_hour = steps_per_day(stamps) // 24
+    correlation = error_correlation(error.values.astype(float), error_spread.values.astype(float), per_hour)
     random, of_model = spread.where(measured).fillna(0), spread.where(~measured, 0)
     return Flux(stamps, flux, random.values.astype(float), of_model.values.astype(float), correlation)
 
 
 def standard_error(flux: Flux, hours: slice) -> float:
     """Return the standard error of the sum of consecutive hours; NaN if that of all hours is unknown."""
-    from xcarbon.budget.sums import variance_of_sum
+    from xcarbon.budget.correlation import variance_of_sum
 
     assert flux.correlation is not None
     random, spread = flux.random[hours], flux.spread[hours]

@@ -67,7 +67,7 @@ class Page:
 def _templates() -> jinja2.Environment:
     """Return the templates of this package; those of HTML escape their values."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("xcarbon.experiments"),
+        loader=jinja2.PackageLoader("xcarbon.reports"),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

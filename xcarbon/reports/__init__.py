@@ -1,0 +1,1 @@
+"""Pages of text, tables and figures, and the report on the carbon budget of towers."""
