@@ -101,7 +101,7 @@ def budget(
     ----------
     ds : xarray.Dataset
         Towers as for :func:`fill_and_partition`; or its result, which is then not filled again.
-    model, max_qc
+    model
         As for :func:`fill_and_partition`, without effect on its result.
     resolution : {"YY", "MM", "WW", "DD"}
         Year, month, week or day.
@@ -110,6 +110,8 @@ def budget(
         ``RECO_NT_VUT_84``: the files of FLUXNET with this resolution, from
         :func:`xcarbon.open_fluxnet` with ``resolution`` and ``uncertainty=True``. Hourly percentiles cannot
         replace them: those of each hour are from other thresholds, so that their sums are no percentiles.
+    max_qc : int
+        As for :func:`fill_and_partition`, without effect on its result.
     max_missing : float
         Highest share of missing hours of a period [1], as for :func:`~xcarbon.budget.carbon_sums`.
 

@@ -100,11 +100,13 @@ def write_budget(
         sums with their 90 % intervals and the causes of their errors [g m-2 of carbon]; ``report.html``, a
         page with methods, settings, citations, tables and figures that needs no other file; and the same page
         as ``report.md`` with ``figures``.
-    model, max_qc, max_missing
+    model
         As for :func:`~xcarbon.budget.budget`.
     thresholds : mapping of str to xarray.Dataset, optional
         Percentiles over friction velocity thresholds as for :func:`~xcarbon.budget.budget`, by resolution:
         ``{"YY": yearly, "MM": monthly}``.
+    max_qc, max_missing
+        As for :func:`~xcarbon.budget.budget`.
     overwrite : bool
         Whether to replace an existing folder.
 
