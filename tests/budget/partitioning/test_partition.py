@@ -172,11 +172,11 @@ def test_respiration_from_very_cold_nights_is_rejected():
 def test_hours_of_the_sun_above_the_horizon_are_no_nights():
     ds = simulated()
     dark = ds.assign(SW_IN=ds["SW_IN"].where(ds["time"].dt.dayofyear != 150, 0))
-    place = {"lat": 50.0, "lon": 0.0, "utc_offset": 0.0}
-    spoilt, kept = partition(dark), partition(dark.assign_coords(place))
+    spoilt, kept = partition(dark), partition(dark.assign_coords(lat=50.0))
     window = {"nt_window": np.datetime64("2010-05-25")}
     assert spoilt["RREF_NT"].sel(window) < 0.9 * RREF
-    assert float(kept["RREF_NT"].sel(window)) == pytest.approx(RREF, rel=0.01)
+    # The hour in which the sun sets is a night, although it has some uptake.
+    assert float(kept["RREF_NT"].sel(window)) == pytest.approx(RREF, rel=0.03)
 
 
 def test_what_cannot_be_partitioned_is_refused():

@@ -21,7 +21,7 @@ def test_samples_are_those_of_a_loop():
     rng = np.random.default_rng(0)
     chosen = rng.random(TIME.size) < 0.02
     starts = window_starts(TIME, 4)
-    found = samples(chosen, TIME, starts, 8)
+    found = samples(chosen, TIME, starts, starts + 8 * DAY)
     for window, start in enumerate(starts):
         expected = np.flatnonzero(chosen & (TIME - start >= 0 * DAY) & (TIME - start < 8 * DAY))
         np.testing.assert_array_equal(found.position[window][found.there[window]], expected)
@@ -29,7 +29,8 @@ def test_samples_are_those_of_a_loop():
 
 
 def test_no_samples_at_all():
-    found = samples(np.zeros(TIME.size, bool), TIME, window_starts(TIME, 4), 8)
+    starts = window_starts(TIME, 4)
+    found = samples(np.zeros(TIME.size, bool), TIME, starts, starts + 8 * DAY)
     assert not found.there.any() and not found.number.any()
 
 

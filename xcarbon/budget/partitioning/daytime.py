@@ -91,8 +91,9 @@ def fit_daytime(nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, 
     weight = 1 / np.maximum(np.where(is_known, nee_se, typical), typical / 10) ** 2
     series = [np.where(usable, values, 0).astype(float) for values in (nee, inverse, sw_in, weight)]
     start = window_starts(time, STEP)
-    nights = samples(usable & (sw_in <= DARK), time, start + DAYS // 2 * DAY - NIGHTS // 2 * DAY, NIGHTS)
-    days = samples(usable & (sw_in > DARK) & np.isfinite(vpd), time, start, DAYS)
+    before = start + DAYS // 2 * DAY - NIGHTS // 2 * DAY
+    nights = samples(usable & (sw_in <= DARK), time, before, before + NIGHTS * DAY)
+    days = samples(usable & (sw_in > DARK) & np.isfinite(vpd), time, start, start + DAYS * DAY)
     flux, inverse, _, weight = (values[nights.position] for values in series)
     e0, e0_se, night_mean = _e0(nights, flux, inverse, weight)
     rows = np.full((len(ROWS), start.size), np.nan)

@@ -15,13 +15,12 @@ from xcarbon.budget.partitioning.windows import DAY, window_starts
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.errors import OptionError, TimestampError
-from xcarbon.core.validation import check_hourly, check_stamps, check_units, check_variables
+from xcarbon.core.validation import check_units, check_variables, steps_per_day
 from xcarbon.core.variables import SPREAD, QualityScheme
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import map_towers
 from xcarbon.prep.quality import mask_quality
-from xcarbon.prep.sun import potential_radiation
 
 #: Flags of partitioned fluxes: those of NEE, and a higher one where the parameters are from distant windows.
 PARTITIONED = QualityScheme("partitioned", (*FILLED_QUALITY.flag_meanings, "parameters_of_distant_windows"))
@@ -122,15 +121,18 @@ def partition(
 
     .. math:: R(T) = R_{ref} \exp\left(E_0 \left(\frac{1}{61.02} - \frac{1}{T + 46.02}\right)\right).
 
-    **Nighttime.** Hours of the night have SW_IN below 10 W m-2 and, if ``lat``, ``lon`` and ``utc_offset``
-    are known, the sun below the horizon. :math:`E_0` is fitted in windows of 14 days, every 5 days, with at
-    least 7 hours and a range of TA of 5 K, without the 10 % of the hours with the largest residuals. The mean
-    of the three windows of a calendar year with the smallest standard errors, among those between 30 and
-    350 K, is used for the whole year. Without two such windows, it is fitted to all nights of the year, and
-    years in which this fit fails, too, have the value of the nearest year. With this :math:`E_0`,
-    :math:`R_{ref}` is fitted in windows of 8 days from noon to noon, every 4 days, with at least 3 hours;
-    values above 50 umol m-2 s-1, which very cold nights can yield, are rejected. The other numbers are those
-    of FLUXNET [3]_; the windows for :math:`E_0` have 15 days in [1]_.
+    **Nighttime.** The rules and numbers are those with which FLUXNET products are made [3]_; the windows for
+    :math:`E_0` have 15 days in [1]_. Hours of the night have SW_IN below 10 W m-2 and, if ``lat`` is known,
+    end before sunrise or after sunset. These are computed from the day of the year and the latitude, as if
+    the clock showed solar time; days on which the sun does not rise or set have no such condition.
+    :math:`E_0` is fitted in windows of 14 days, every 5 days from the first of January to the end of the
+    year, with at least 7 hours and a range of TA of 5 K. The 10 % of the hours with the largest residuals
+    are left out and selected anew in each step of the fit. The mean of the three windows of a calendar year
+    with the smallest standard errors, among those between 30 and 350 K, is used for the whole year. Without
+    two such windows, it is fitted to all nights of the year, and years in which this fit fails, too, have
+    the value of the nearest year. With this :math:`E_0`, :math:`R_{ref}` is fitted in windows of 8 days from
+    noon to noon, every 4 days, with at least 3 hours; values above 50 umol m-2 s-1, which very cold nights
+    can yield, are rejected.
 
     **Daytime.** :math:`E_0` is fitted to nights (SW_IN up to 4 W m-2) of 12 days, and the other parameters
     to the days in the 4 days in their middle, every 2 days, with at least 11 hours:
@@ -180,7 +182,7 @@ def partition(
     check_variables(ds, chosen.codes, f"{method} partitioning")
     ds = read_labels(ds)
     check_units(ds, chosen.codes)
-    step = _time_step(ds)
+    _check_time(ds)
     measured = mask_quality(ds, ["NEE"], max_qc)["NEE"]
     if f"NEE{FILLED}" in ds:
         measured = measured.where(ds[f"NEE{FILLED}"] != 1)
@@ -191,7 +193,7 @@ def partition(
     time = xr.DataArray(ds["time"].values, dims="time")
     starts = window_starts(time.values, chosen.step)
     sizes = {"row": len(chosen.rows), "window": starts.size}
-    fit, inputs = _fit(method, ds, series, time, step)
+    fit, inputs = _fit(method, ds, series, time)
     rows = map_towers(fit, *inputs, sizes=sizes)
     kernel = nighttime.nighttime_fluxes if method == "nighttime" else daytime.daytime_fluxes
     names = ["NEE", "error", "TA"] if method == "nighttime" else ["NEE", "error", "TA", "SW_IN", "VPD"]
@@ -200,48 +202,25 @@ def partition(
     return conventions.log(result, f"NEE partitioned by {chosen.source}, xcarbon {__version__}")
 
 
-def _time_step(ds: xr.Dataset) -> np.timedelta64:
-    """Return the length of a time step, an hour or half an hour; raise a TimestampError for others."""
-    time, where = ds["time"], str(ds.encoding.get("source", "the Dataset"))
-    check_stamps(time, where)
-    if not time.size:
+def _check_time(ds: xr.Dataset) -> None:
+    """Raise a TimestampError if the time axis is neither hourly nor half-hourly, or empty."""
+    where = str(ds.encoding.get("source", "the Dataset"))
+    steps_per_day(ds["time"], where)
+    if not ds.sizes["time"]:
         raise TimestampError(f"{where}: the time axis is empty, so that there is nothing to partition")
-    half = np.timedelta64(30, "m")
-    if time.size > 1 and (np.diff(time.values) == half).all():
-        return half
-    check_hourly(time, where)
-    return np.timedelta64(60, "m")
 
 
 def _fit(
-    method: str, ds: xr.Dataset, series: dict[str, xr.DataArray], time: xr.DataArray, step: np.timedelta64
+    method: str, ds: xr.Dataset, series: dict[str, xr.DataArray], time: xr.DataArray
 ) -> tuple[Callable[..., Any], list[xr.DataArray]]:
     """Return the kernel that fits a tower, and the series that it needs."""
     if method == "daytime":
         names = ["measured", "error", "TA", "SW_IN", "VPD"]
         return daytime.fit_daytime, [*(series[name] for name in names), time]
-    taken = xr.full_like(series["measured"], np.nan)
     measured_ta = mask_quality(ds, ["TA"], 0)["TA"].reset_coords(drop=True)
-    place = [ds.get(name, taken) for name in ("lat", "lon", "utc_offset")]
-    place = [
-        array.reset_coords(drop=True) if "time" in array.dims
-        else array.reset_coords(drop=True).expand_dims(time=time.size)
-        for array in place
-    ]  # fmt: skip
-
-    def fit(nee: Any, ta: Any, sw_in: Any, lat: Any, lon: Any, utc_offset: Any, stamps: Any) -> Any:
-        sun = _potential(stamps, step, lat[0], lon[0], utc_offset[0])
-        return nighttime.fit_nighttime(nee, ta, sw_in, sun, stamps)
-
-    return fit, [series["measured"], measured_ta, series["SW_IN"], *place, time]
-
-
-def _potential(stamps: Any, step: np.timedelta64, lat: float, lon: float, utc_offset: float) -> Any:
-    """Return the mean potential radiation of each time step, NaN if the place or the clock is unknown."""
-    if not np.isfinite([lat, lon, utc_offset]).all():
-        return np.full(stamps.shape, np.nan)
-    utc = stamps - np.timedelta64(round(utc_offset * 3600), "s")
-    return np.mean([potential_radiation(utc + step * part // 4, lat, lon) for part in range(5)], axis=0)
+    lat = ds.get("lat", xr.full_like(series["measured"], np.nan)).reset_coords(drop=True)
+    lat = lat if "time" in lat.dims else lat.expand_dims(time=time.size)
+    return nighttime.fit_nighttime, [series["measured"], measured_ta, series["SW_IN"], lat, time]
 
 
 def _fluxes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +48,11 @@ class Samples(NamedTuple):
     number: Index
 
 
-def samples(chosen: Mask, time: Stamps, start: Stamps, days: Any) -> Samples:
-    """Collect the chosen time steps ``(time,)`` of windows that begin on these days, ``(windows,)``."""
+def samples(chosen: Mask, time: Stamps, start: Stamps, stop: Stamps) -> Samples:
+    """Collect the chosen time steps ``(time,)`` of windows that begin and stop on days, ``(windows,)``."""
     positions = np.flatnonzero(chosen)
     first = np.searchsorted(time[positions], start)
-    count = np.searchsorted(time[positions], start + days * DAY) - first
+    count = np.searchsorted(time[positions], stop) - first
     place = first[:, np.newaxis] + np.arange(max(1, count.max(initial=0)))
     there = place < (first + count)[:, np.newaxis]
     index = np.append(positions, 0)[np.minimum(place, positions.size)]
