@@ -1,6 +1,7 @@
 """How closely GPP follows that of FLUXNET: both methods of partitioning, at real towers.
 
 python -m benchmarks.partitioning out [--half-hours FILE ...] [--sites DE-Tha ...]
+python -m benchmarks.partitioning out --sites US-Ne1 US-MMS ...  # towers that measure hours, not half-hours
 
 Towers are those of the hourly store, or of half-hourly and hourly files in the FLUXNET layout, whose
 coordinates are read from the store. The command prints Markdown and writes ``out/towers.csv``. It takes about
@@ -83,6 +84,18 @@ def same_reference(tower: xr.Dataset) -> float:
     return follows / steps if steps else np.nan
 
 
+def yearly(flux: xr.DataArray) -> float:
+    """Return the mean flux as an annual sum [g of carbon m-2 year-1]."""
+    return float(flux.mean()) * GRAMS
+
+
+def monthly_r2(own: xr.DataArray, theirs: xr.DataArray, least: float) -> float:
+    """Return the r2 [1] of the means of months in which at least this share of the hours is there."""
+    complete = own.notnull().resample(time="MS").mean() >= least
+    months = [flux.resample(time="MS").mean().where(complete, drop=True).values for flux in (own, theirs)]
+    return float(np.corrcoef(*months)[0, 1] ** 2) if months[0].size > 2 else np.nan
+
+
 def compare(tower: xr.Dataset, method: str) -> dict[str, Any]:
     """Partition a tower and compare GPP with that of FLUXNET, in hours with both."""
     code = METHODS[method]
@@ -91,12 +104,7 @@ def compare(tower: xr.Dataset, method: str) -> dict[str, Any]:
     seconds = time.process_time() - start
     both = found[code].notnull() & tower[code].notnull()
     own, theirs = found[code].where(both), tower[code].where(both)
-    months = [flux.resample(time="MS").mean() for flux in (own, theirs)]
-    complete = both.resample(time="MS").mean() >= 0.5
-    own_months, their_months = (month.where(complete, drop=True).values for month in months)
-    enough = own_months.size > 2
-    r2 = float(np.corrcoef(own_months, their_months)[0, 1] ** 2) if enough else np.nan
-    gpp, difference = float(theirs.mean()) * GRAMS, float((own - theirs).mean()) * GRAMS
+    r2, gpp, difference = monthly_r2(own, theirs, 0.5), yearly(theirs), yearly(own - theirs)
     close = bool(abs(difference) <= max(SHARE * abs(gpp), DIFFERENCE))
     return {
         "method": method,

@@ -151,14 +151,16 @@ def test_distant_windows_are_flagged():
     assert (found["RECO_NT_QC"].sel(time="2010-03-15") == 0).all()
 
 
-def test_a_year_without_windows_has_the_e0_of_the_nearest_year():
+def test_a_year_without_windows_has_the_usual_e0():
     ds = simulated(years=2)
     late = ds["time"].dt.year == 2011
     few = late & (ds["time"].dt.dayofyear > 2)
     found = partition(ds.assign(NEE=ds["NEE"].where(~few)))
-    last = found["RREF_NT"].sel(nt_window="2011").dropna("nt_window")
-    assert last.size > 0
-    np.testing.assert_allclose(found["E0_NT"].sel(nt_window=last["nt_window"]), E0, rtol=1e-3)
+    last = found.sel(nt_window="2011").dropna("nt_window", subset=["RREF_NT"])
+    assert last.sizes["nt_window"] > 0
+    assert (last["E0_NT"] == 200).all() and (last["E0_WINDOWS_NT"] == 0).all()
+    assert last["E0_NT_SE"].isnull().all()
+    np.testing.assert_allclose(found["E0_NT"].sel(nt_window="2010"), E0, rtol=1e-3)
 
 
 def test_respiration_from_very_cold_nights_is_rejected():

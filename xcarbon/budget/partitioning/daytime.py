@@ -15,7 +15,14 @@ from xcarbon.budget.partitioning.least_squares import (
     least_squares,
 )
 from xcarbon.budget.partitioning.respiration import inverse_temperature, lloyd_taylor_model
-from xcarbon.budget.partitioning.windows import DAY, Samples, neighbours, samples, window_starts
+from xcarbon.budget.partitioning.windows import (
+    DAY,
+    Samples,
+    neighbours,
+    samples,
+    window_starts,
+    within_year,
+)
 from xcarbon.prep.periods import Stamps
 
 #: Global radiation up to which an hour belongs to the night [W m-2].
@@ -92,8 +99,10 @@ def fit_daytime(nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, 
     series = [np.where(usable, values, 0).astype(float) for values in (nee, inverse, sw_in, weight)]
     start = window_starts(time, STEP)
     before = start + DAYS // 2 * DAY - NIGHTS // 2 * DAY
-    nights = samples(usable & (sw_in <= DARK), time, before, before + NIGHTS * DAY)
-    days = samples(usable & (sw_in > DARK) & np.isfinite(vpd), time, start, start + DAYS * DAY)
+    around = within_year(start, before, before + NIGHTS * DAY)
+    nights = samples(usable & (sw_in <= DARK), time, *around)
+    own = within_year(start, start, start + DAYS * DAY)
+    days = samples(usable & (sw_in > DARK) & np.isfinite(vpd), time, *own)
     flux, inverse, _, weight = (values[nights.position] for values in series)
     e0, e0_se, night_mean = _e0(nights, flux, inverse, weight)
     rows = np.full((len(ROWS), start.size), np.nan)
@@ -225,18 +234,17 @@ def _accepted(fit: Fit) -> Mask:
 
 
 def daytime_fluxes(
-    rows: Array, nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, days: Array
+    rows: Array, nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, time: Stamps
 ) -> Array:
     """Compute RECO, GPP, their standard errors and the distance to the nearest window: ``(5, time)``.
 
-    ``rows`` are from :func:`fit_daytime`; the others are ``(time,)``, and ``days`` are counted since the
-    first time stamp.
+    ``rows`` are from :func:`fit_daytime`; the others are ``(time,)``.
     """
-    near = neighbours(rows[0], days)
+    near = neighbours(rows[0], window_starts(time, STEP), time)
     if near is None:
-        return np.full((5, days.size), np.nan)
+        return np.full((5, time.size), np.nan)
     inverse = inverse_temperature(ta)
-    fluxes = np.zeros((4, days.size))
+    fluxes = np.zeros((4, time.size))
     for window, weight in ((near.before, 1 - near.weight), (near.after, near.weight)):
         alpha, beta, k, rref, e0, alpha_se, beta_se, k_se, rref_se, e0_se = rows[1:11, window]
         alpha_beta, alpha_k, beta_k = rows[12:, window]

@@ -30,6 +30,12 @@ def window_starts(time: Stamps, step: int) -> Stamps:
     return starts[(starts > first - np.timedelta64(step, "D")) & (starts <= last)]
 
 
+def within_year(start: Stamps, begin: Stamps, stop: Stamps) -> tuple[Stamps, Stamps]:
+    """Cut windows from ``begin`` to before ``stop`` at the bounds of the year of their ``start``."""
+    year = start.astype("datetime64[Y]")
+    return np.maximum(begin, year), np.minimum(stop, year + 1)
+
+
 class Samples(NamedTuple):
     """Time steps of a record in each window, for fancy indexing.
 
@@ -69,7 +75,7 @@ class Neighbours(NamedTuple):
     weight : numpy.ndarray
         Weight of the window after the time step, in 0 to 1; the other one has the rest.
     distance : numpy.ndarray
-        Distance from the nearer of the two [days].
+        Distance from the nearer of the two that have a weight [days].
     """
 
     before: Index
@@ -78,16 +84,23 @@ class Neighbours(NamedTuple):
     distance: Array
 
 
-def neighbours(position: Array, days: Array) -> Neighbours | None:
-    """Find the windows around each of ``days (time,)``; None if no ``position (windows,)`` is finite."""
+def neighbours(position: Array, start: Stamps, time: Stamps) -> Neighbours | None:
+    """Find the windows around each of the stamps ``time (time,)``; None if no ``position`` is finite.
+
+    ``position`` [days after the first stamp] and ``start``, which determines the year of a window, are
+    ``(windows,)``. If only one of the two windows is of the year of a time step, it has all of the weight.
+    """
     order = np.argsort(position)
     order = order[np.isfinite(position[order])]
     if not order.size:
         return None
-    middle = position[order]
+    middle, days = position[order], (time - time[0]) / DAY
     place = np.searchsorted(middle, days)
     first, last = np.clip(place - 1, 0, order.size - 1), np.clip(place, 0, order.size - 1)
-    gap = middle[last] - middle[first]
+    gap, year = middle[last] - middle[first], start[order].astype("datetime64[Y]")
     weight = np.divide(days - middle[first], gap, out=np.zeros(days.shape), where=gap > 0)
-    distance = np.minimum(np.abs(days - middle[first]), np.abs(days - middle[last]))
+    is_own = [year[window] == time.astype("datetime64[Y]") for window in (first, last)]
+    weight = np.where(is_own[0] == is_own[1], weight, is_own[1])
+    before, after = np.abs(days - middle[first]), np.abs(days - middle[last])
+    distance = np.where(weight == 0, before, np.where(weight == 1, after, np.minimum(before, after)))
     return Neighbours(order[first], order[last], weight, distance)
