@@ -4,8 +4,8 @@ python -m benchmarks.partitioning_hesseflux FILE ...
 
 Files are half-hourly or hourly in the FLUXNET layout. The command needs hesseflux 5.0 (``pip install
 hesseflux``), which is no dependency of xcarbon, and prints Markdown. It compares hours with a measured NEE,
-in which hesseflux computes GPP as RECO - NEE with both methods; GPP of xcarbon's daytime method is computed in
-the same way here.
+in which hesseflux computes GPP as RECO - NEE with both methods; that of xcarbon's daytime method is
+computed in the same way here.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ OTHER = {"nighttime": "reichstein", "daytime": "lasslop"}
 
 def hesseflux_gpp(tower: xr.Dataset, method: str) -> xr.DataArray:
     """Compute GPP with hesseflux, NaN in hours without a measured NEE."""
+    vars(np).update(int=int, float=float)  # hesseflux uses the names of NumPy before 1.24
     from hesseflux import nee2gpp
 
     frame = pd.DataFrame(
@@ -41,7 +42,9 @@ def hesseflux_gpp(tower: xr.Dataset, method: str) -> xr.DataArray:
         tower["time"].values,
     ).fillna(-9999)
     frame.index.name = "time"
-    gpp = nee2gpp(frame, (frame == -9999).astype(int), method=OTHER[method])["GPP"].to_numpy()
+    is_day = (tower["SW_IN"] > 10).to_numpy()
+    found = nee2gpp(frame, (frame == -9999).astype(int), isday=is_day, method=OTHER[method])
+    gpp = found["GPP"].to_numpy()
     return tower["NEE"].copy(data=np.where(gpp == -9999, np.nan, gpp))
 
 

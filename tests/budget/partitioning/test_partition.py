@@ -130,7 +130,7 @@ def test_filled_hours_determine_no_parameters(method):
 
 def test_a_tower_without_nights_is_missing_and_the_others_are_not():
     ds = towers(3).load()
-    ds["SW_IN"][0] = 300.0
+    ds["SW_IN"][0], ds["SW_IN_QC"][0] = 300.0, 0
     ds["NEE"][2] = np.nan
     for method in ("nighttime", "daytime"):
         found = partition(ds, method)
@@ -179,6 +179,19 @@ def test_hours_of_the_sun_above_the_horizon_are_no_nights():
     assert spoilt["RREF_NT"].sel(window) < 0.9 * RREF
     # The hour in which the sun sets is a night, although it has some uptake.
     assert float(kept["RREF_NT"].sel(window)) == pytest.approx(RREF, rel=0.03)
+
+
+def test_hours_without_measured_radiation_are_nights_by_the_latitude():
+    ds = simulated(48)
+    later = (ds["time"].dt.dayofyear > 100).astype("int8")
+    ds = ds.assign(SW_IN_QC=later.assign_attrs(flag_values=[0, 1]))
+    window = {"nt_window": slice("2010-05-20", "2010-07-15")}
+    assert (partition(ds)["COUNT_NT"].sel(window) == 0).all()
+    found = partition(ds.assign_coords(lat=58.0)).sel(
+        window
+    )  # where nights are shorter than the simulated ones
+    assert (found["COUNT_NT"] > 50).all()
+    np.testing.assert_allclose(found["RREF_NT"], RREF, rtol=0.03)
 
 
 def test_what_cannot_be_partitioned_is_refused():
