@@ -4,8 +4,9 @@ python -m benchmarks.partitioning out [--half-hours FILE ...] [--sites DE-Tha ..
 python -m benchmarks.partitioning out --sites US-Ne1 US-MMS ...  # towers that measure hours, not half-hours
 
 Towers are those of the hourly store, or of half-hourly and hourly files in the FLUXNET layout, whose
-coordinates are read from the store. The command prints Markdown and writes ``out/towers.csv``. It takes about
-a second per tower for the night-time method and ten for the daytime method.
+coordinates are read from the store. The command prints Markdown and writes ``out/towers.csv``. It takes up to
+a second per tower for the night-time method and some seconds for the daytime method. With ``--weights``, the
+error of NEE is the standard deviation in similar hours, which takes a second per year of half-hours.
 
 FLUXNET selects the reference of GPP and that of NEE from 40 friction velocity thresholds each. With the same
 threshold, NEE + GPP_NT is a function of the temperature with one E0 in a year, also in hours that are filled.
@@ -28,6 +29,7 @@ from benchmarks.common import STORE
 from benchmarks.gaps import markdown
 from xcarbon import open_store
 from xcarbon.budget import partition
+from xcarbon.budget.mds import mds
 from xcarbon.budget.partitioning.respiration import inverse_temperature
 
 METHODS = {"nighttime": "GPP_NT", "daytime": "GPP_DT"}
@@ -96,9 +98,11 @@ def monthly_r2(own: xr.DataArray, theirs: xr.DataArray, least: float) -> float:
     return float(np.corrcoef(*months)[0, 1] ** 2) if months[0].size > 2 else np.nan
 
 
-def compare(tower: xr.Dataset, method: str) -> dict[str, Any]:
+def compare(tower: xr.Dataset, method: str, weights: bool = False) -> dict[str, Any]:
     """Partition a tower and compare GPP with that of FLUXNET, in hours with both."""
     code = METHODS[method]
+    if weights:
+        tower = tower.assign(NEE_SE=mds(tower)["NEE_SE"])
     start = time.process_time()
     found = partition(tower, method)  # type: ignore[arg-type]
     seconds = time.process_time() - start
@@ -151,12 +155,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--half-hours", type=Path, nargs="+", default=[], help="files in the FLUXNET layout")
     parser.add_argument("--sites", nargs="+", help="names of towers; by default all")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--weights", action="store_true", help="weight hours as FLUXNET does (daytime)")
     arguments = parser.parse_args(argv)
     rows = []
     for tower in towers(arguments.store, arguments.half_hours, arguments.sites):
         for method in arguments.methods:
             if METHODS[method] in tower:
-                rows.append(compare(tower, method))
+                rows.append(compare(tower, method, arguments.weights))
                 print("{method} {tower}: {seconds:.1f} s".format(**rows[-1]), flush=True)
     table = pd.DataFrame(rows).sort_values(["method", "tower"], ascending=[False, True])
     arguments.out.mkdir(parents=True, exist_ok=True)

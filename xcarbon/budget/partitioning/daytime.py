@@ -214,8 +214,9 @@ def _cascade(windows: _Windows, factor: float) -> Fit:
 
     without_vpd()
     alpha = fit.parameters[:, _ALPHA]
-    previous = _last((alpha > 0) & (alpha < MAX_ALPHA) & _accepted(fit))
-    steep = (alpha > MAX_ALPHA) & (previous >= 0)
+    is_dark: Mask = (alpha < 0) | (fit.parameters[:, _BETA] < 0)
+    previous = _last(_accepted(fit) | is_dark)
+    steep = (alpha > MAX_ALPHA) & (previous >= 0) & ~is_dark[previous]
     free[steep, _ALPHA], fixed[steep, _ALPHA] = False, alpha[previous[steep]]
     again(steep)
     without_vpd()
