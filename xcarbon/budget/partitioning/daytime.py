@@ -29,6 +29,8 @@ from xcarbon.prep.periods import Stamps
 DARK = 4.0
 #: Length of the windows of days and of nights, with the same centres, and their step [days].
 DAYS, NIGHTS, STEP = 4, 12, 2
+#: Smallest standard error of NEE as a share of the median, because those from few similar hours may be 0 [1].
+LEAST_ERROR = 0.5
 #: Smallest number of hours in a window, by day and by night.
 LEAST = 11
 #: Vapour pressure deficit below which it has no effect [hPa].
@@ -95,7 +97,7 @@ def fit_daytime(nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, 
     usable = np.isfinite(nee) & np.isfinite(inverse) & np.isfinite(sw_in)
     is_known = usable & (nee_se > 0)
     typical = np.median(nee_se[is_known]) if is_known.any() else 1.0
-    weight = 1 / np.maximum(np.where(is_known, nee_se, typical), typical / 10) ** 2
+    weight = 1 / np.maximum(np.where(is_known, nee_se, typical), LEAST_ERROR * typical) ** 2
     series = [np.where(usable, values, 0).astype(float) for values in (nee, inverse, sw_in, weight)]
     start = window_starts(time, STEP)
     before = start + DAYS // 2 * DAY - NIGHTS // 2 * DAY

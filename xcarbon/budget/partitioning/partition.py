@@ -140,12 +140,13 @@ def partition(
     .. math:: NEE = -\frac{\alpha \beta I}{\alpha I + \beta} + R(T), \quad
         \beta = \beta_0 \exp(-k \max(VPD - 10, 0)).
 
-    Hours are weighted by the standard error of NEE if it is known. The fit with the smallest residuals from
-    three starting values of :math:`\beta_0` is used. If :math:`k < 0`, or VPD is never above 10 hPa, the
-    other parameters are fitted with :math:`k = 0`; if :math:`\alpha > 0.22`, with that of the previous
-    window; if :math:`\alpha` or :math:`\beta_0` is negative, only respiration is fitted. :math:`E_0` beyond
-    50 to 400 K is replaced by that of the previous window. A window is rejected if :math:`\alpha \geq 0.22`,
-    :math:`\beta_0 \geq 250`, :math:`R_{ref} \leq 0`, or :math:`\beta_0 > 100` with a larger standard error.
+    Hours are weighted by the standard error of NEE if it is known, with at least half of its median. The fit
+    with the smallest residuals from three starting values of :math:`\beta_0` is used. If :math:`k < 0`, or
+    VPD is never above 10 hPa, the other parameters are fitted with :math:`k = 0`; if :math:`\alpha > 0.22`,
+    with that of the window just before; if :math:`\alpha` or :math:`\beta_0` is negative, only respiration is
+    fitted. :math:`E_0` beyond 50 to 400 K is replaced by that of the previous window. A window is rejected if
+    :math:`\alpha \geq 0.22`, :math:`\beta_0 \geq 250`, :math:`R_{ref} \leq 0`, or :math:`\beta_0 > 100` with
+    a larger standard error.
 
     **Between windows**, fluxes are computed with the parameters of the windows before and after, and weighted
     linearly with the distance from their middle (nighttime: from the mean time of their nights). Each
