@@ -1,10 +1,12 @@
 """How closely GPP follows that of FLUXNET: both methods of partitioning, at real towers.
 
 python -m benchmarks.partitioning out [--half-hours FILE ...] [--sites DE-Tha ...]
+python -m benchmarks.partitioning out --sites US-Ne1 US-MMS ...  # towers that measure hours, not half-hours
 
 Towers are those of the hourly store, or of half-hourly and hourly files in the FLUXNET layout, whose
-coordinates are read from the store. The command prints Markdown and writes ``out/towers.csv``. It takes about
-a second per tower for the night-time method and ten for the daytime method.
+coordinates are read from the store. The command prints Markdown and writes ``out/towers.csv``. It takes up to
+a second per tower for the night-time method and some seconds for the daytime method. With ``--weights``, the
+error of NEE is the standard deviation in similar hours, which takes a second per year of half-hours.
 
 FLUXNET selects the reference of GPP and that of NEE from 40 friction velocity thresholds each. With the same
 threshold, NEE + GPP_NT is a function of the temperature with one E0 in a year, also in hours that are filled.
@@ -27,6 +29,7 @@ from benchmarks.common import STORE
 from benchmarks.gaps import markdown
 from xcarbon import open_store
 from xcarbon.budget import partition
+from xcarbon.budget.mds import mds
 from xcarbon.budget.partitioning.respiration import inverse_temperature
 
 METHODS = {"nighttime": "GPP_NT", "daytime": "GPP_DT"}
@@ -83,20 +86,29 @@ def same_reference(tower: xr.Dataset) -> float:
     return follows / steps if steps else np.nan
 
 
-def compare(tower: xr.Dataset, method: str) -> dict[str, Any]:
+def yearly(flux: xr.DataArray) -> float:
+    """Return the mean flux as an annual sum [g of carbon m-2 year-1]."""
+    return float(flux.mean()) * GRAMS
+
+
+def monthly_r2(own: xr.DataArray, theirs: xr.DataArray, least: float) -> float:
+    """Return the r2 [1] of the means of months in which at least this share of the hours is there."""
+    complete = own.notnull().resample(time="MS").mean() >= least
+    months = [flux.resample(time="MS").mean().where(complete, drop=True).values for flux in (own, theirs)]
+    return float(np.corrcoef(*months)[0, 1] ** 2) if months[0].size > 2 else np.nan
+
+
+def compare(tower: xr.Dataset, method: str, weights: bool = False) -> dict[str, Any]:
     """Partition a tower and compare GPP with that of FLUXNET, in hours with both."""
     code = METHODS[method]
+    if weights:
+        tower = tower.assign(NEE_SE=mds(tower)["NEE_SE"])
     start = time.process_time()
     found = partition(tower, method)  # type: ignore[arg-type]
     seconds = time.process_time() - start
     both = found[code].notnull() & tower[code].notnull()
     own, theirs = found[code].where(both), tower[code].where(both)
-    months = [flux.resample(time="MS").mean() for flux in (own, theirs)]
-    complete = both.resample(time="MS").mean() >= 0.5
-    own_months, their_months = (month.where(complete, drop=True).values for month in months)
-    enough = own_months.size > 2
-    r2 = float(np.corrcoef(own_months, their_months)[0, 1] ** 2) if enough else np.nan
-    gpp, difference = float(theirs.mean()) * GRAMS, float((own - theirs).mean()) * GRAMS
+    r2, gpp, difference = monthly_r2(own, theirs, 0.5), yearly(theirs), yearly(own - theirs)
     close = bool(abs(difference) <= max(SHARE * abs(gpp), DIFFERENCE))
     return {
         "method": method,
@@ -143,12 +155,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--half-hours", type=Path, nargs="+", default=[], help="files in the FLUXNET layout")
     parser.add_argument("--sites", nargs="+", help="names of towers; by default all")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--weights", action="store_true", help="weight hours as FLUXNET does (daytime)")
     arguments = parser.parse_args(argv)
     rows = []
     for tower in towers(arguments.store, arguments.half_hours, arguments.sites):
         for method in arguments.methods:
             if METHODS[method] in tower:
-                rows.append(compare(tower, method))
+                rows.append(compare(tower, method, arguments.weights))
                 print("{method} {tower}: {seconds:.1f} s".format(**rows[-1]), flush=True)
     table = pd.DataFrame(rows).sort_values(["method", "tower"], ascending=[False, True])
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,7 @@ def test_filled_hours_determine_no_parameters(method):
 
 def test_a_tower_without_nights_is_missing_and_the_others_are_not():
     ds = towers(3).load()
-    ds["SW_IN"][0] = 300.0
+    ds["SW_IN"][0], ds["SW_IN_QC"][0] = 300.0, 0
     ds["NEE"][2] = np.nan
     for method in ("nighttime", "daytime"):
         found = partition(ds, method)
@@ -151,14 +151,16 @@ def test_distant_windows_are_flagged():
     assert (found["RECO_NT_QC"].sel(time="2010-03-15") == 0).all()
 
 
-def test_a_year_without_windows_has_the_e0_of_the_nearest_year():
+def test_a_year_without_windows_has_the_usual_e0():
     ds = simulated(years=2)
     late = ds["time"].dt.year == 2011
     few = late & (ds["time"].dt.dayofyear > 2)
     found = partition(ds.assign(NEE=ds["NEE"].where(~few)))
-    last = found["RREF_NT"].sel(nt_window="2011").dropna("nt_window")
-    assert last.size > 0
-    np.testing.assert_allclose(found["E0_NT"].sel(nt_window=last["nt_window"]), E0, rtol=1e-3)
+    last = found.sel(nt_window="2011").dropna("nt_window", subset=["RREF_NT"])
+    assert last.sizes["nt_window"] > 0
+    assert (last["E0_NT"] == 200).all() and (last["E0_WINDOWS_NT"] == 0).all()
+    assert last["E0_NT_SE"].isnull().all()
+    np.testing.assert_allclose(found["E0_NT"].sel(nt_window="2010"), E0, rtol=1e-3)
 
 
 def test_respiration_from_very_cold_nights_is_rejected():
@@ -172,11 +174,24 @@ def test_respiration_from_very_cold_nights_is_rejected():
 def test_hours_of_the_sun_above_the_horizon_are_no_nights():
     ds = simulated()
     dark = ds.assign(SW_IN=ds["SW_IN"].where(ds["time"].dt.dayofyear != 150, 0))
-    place = {"lat": 50.0, "lon": 0.0, "utc_offset": 0.0}
-    spoilt, kept = partition(dark), partition(dark.assign_coords(place))
+    spoilt, kept = partition(dark), partition(dark.assign_coords(lat=50.0))
     window = {"nt_window": np.datetime64("2010-05-25")}
     assert spoilt["RREF_NT"].sel(window) < 0.9 * RREF
-    assert float(kept["RREF_NT"].sel(window)) == pytest.approx(RREF, rel=0.01)
+    # The hour in which the sun sets is a night, although it has some uptake.
+    assert float(kept["RREF_NT"].sel(window)) == pytest.approx(RREF, rel=0.03)
+
+
+def test_hours_without_measured_radiation_are_nights_by_the_latitude():
+    ds = simulated(48)
+    later = (ds["time"].dt.dayofyear > 100).astype("int8")
+    ds = ds.assign(SW_IN_QC=later.assign_attrs(flag_values=[0, 1]))
+    window = {"nt_window": slice("2010-05-20", "2010-07-15")}
+    assert (partition(ds)["COUNT_NT"].sel(window) == 0).all()
+    found = partition(ds.assign_coords(lat=58.0)).sel(
+        window
+    )  # where nights are shorter than the simulated ones
+    assert (found["COUNT_NT"] > 50).all()
+    np.testing.assert_allclose(found["RREF_NT"], RREF, rtol=0.03)
 
 
 def test_what_cannot_be_partitioned_is_refused():

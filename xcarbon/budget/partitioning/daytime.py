@@ -15,13 +15,22 @@ from xcarbon.budget.partitioning.least_squares import (
     least_squares,
 )
 from xcarbon.budget.partitioning.respiration import inverse_temperature, lloyd_taylor_model
-from xcarbon.budget.partitioning.windows import DAY, Samples, neighbours, samples, window_starts
+from xcarbon.budget.partitioning.windows import (
+    DAY,
+    Samples,
+    neighbours,
+    samples,
+    window_starts,
+    within_year,
+)
 from xcarbon.prep.periods import Stamps
 
 #: Global radiation up to which an hour belongs to the night [W m-2].
 DARK = 4.0
 #: Length of the windows of days and of nights, with the same centres, and their step [days].
 DAYS, NIGHTS, STEP = 4, 12, 2
+#: Smallest standard error of NEE as a share of the median, because those from few similar hours may be 0 [1].
+LEAST_ERROR = 0.5
 #: Smallest number of hours in a window, by day and by night.
 LEAST = 11
 #: Vapour pressure deficit below which it has no effect [hPa].
@@ -88,11 +97,14 @@ def fit_daytime(nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, 
     usable = np.isfinite(nee) & np.isfinite(inverse) & np.isfinite(sw_in)
     is_known = usable & (nee_se > 0)
     typical = np.median(nee_se[is_known]) if is_known.any() else 1.0
-    weight = 1 / np.maximum(np.where(is_known, nee_se, typical), typical / 10) ** 2
+    weight = 1 / np.maximum(np.where(is_known, nee_se, typical), LEAST_ERROR * typical) ** 2
     series = [np.where(usable, values, 0).astype(float) for values in (nee, inverse, sw_in, weight)]
     start = window_starts(time, STEP)
-    nights = samples(usable & (sw_in <= DARK), time, start + DAYS // 2 * DAY - NIGHTS // 2 * DAY, NIGHTS)
-    days = samples(usable & (sw_in > DARK) & np.isfinite(vpd), time, start, DAYS)
+    before = start + DAYS // 2 * DAY - NIGHTS // 2 * DAY
+    around = within_year(start, before, before + NIGHTS * DAY)
+    nights = samples(usable & (sw_in <= DARK), time, *around)
+    own = within_year(start, start, start + DAYS * DAY)
+    days = samples(usable & (sw_in > DARK) & np.isfinite(vpd), time, *own)
     flux, inverse, _, weight = (values[nights.position] for values in series)
     e0, e0_se, night_mean = _e0(nights, flux, inverse, weight)
     rows = np.full((len(ROWS), start.size), np.nan)
@@ -204,8 +216,9 @@ def _cascade(windows: _Windows, factor: float) -> Fit:
 
     without_vpd()
     alpha = fit.parameters[:, _ALPHA]
-    previous = _last((alpha > 0) & (alpha < MAX_ALPHA) & _accepted(fit))
-    steep = (alpha > MAX_ALPHA) & (previous >= 0)
+    is_dark: Mask = (alpha < 0) | (fit.parameters[:, _BETA] < 0)
+    previous = _last(_accepted(fit) | is_dark)
+    steep = (alpha > MAX_ALPHA) & (previous >= 0) & ~is_dark[previous]
     free[steep, _ALPHA], fixed[steep, _ALPHA] = False, alpha[previous[steep]]
     again(steep)
     without_vpd()
@@ -224,18 +237,17 @@ def _accepted(fit: Fit) -> Mask:
 
 
 def daytime_fluxes(
-    rows: Array, nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, days: Array
+    rows: Array, nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, time: Stamps
 ) -> Array:
     """Compute RECO, GPP, their standard errors and the distance to the nearest window: ``(5, time)``.
 
-    ``rows`` are from :func:`fit_daytime`; the others are ``(time,)``, and ``days`` are counted since the
-    first time stamp.
+    ``rows`` are from :func:`fit_daytime`; the others are ``(time,)``.
     """
-    near = neighbours(rows[0], days)
+    near = neighbours(rows[0], window_starts(time, STEP), time)
     if near is None:
-        return np.full((5, days.size), np.nan)
+        return np.full((5, time.size), np.nan)
     inverse = inverse_temperature(ta)
-    fluxes = np.zeros((4, days.size))
+    fluxes = np.zeros((4, time.size))
     for window, weight in ((near.before, 1 - near.weight), (near.after, near.weight)):
         alpha, beta, k, rref, e0, alpha_se, beta_se, k_se, rref_se, e0_se = rows[1:11, window]
         alpha_beta, alpha_k, beta_k = rows[12:, window]

@@ -51,13 +51,20 @@ class Prior(NamedTuple):
 
 
 def least_squares(
-    model: Model, start: Array, observed: Array, weight: Array, prior: Prior, is_free: Mask | None = None
+    model: Model,
+    start: Array,
+    observed: Array,
+    weight: Array,
+    prior: Prior,
+    is_free: Mask | None = None,
+    trim: float = 0.0,
 ) -> Fit:
     """Minimise the weighted squares of residuals and of departures from the prior, by Levenberg-Marquardt.
 
     ``start`` is ``(windows, parameters)``; ``observed`` and ``weight`` are ``(windows, samples)``, with
     weights of 0 where there is no sample. Parameters that are not free ``(windows, parameters)`` keep their
-    start.
+    start. The share ``trim`` [1] of the samples of each window, those with the largest residuals, is left out
+    of the sum, and selected anew in each step.
     """
     value = start.astype(float)
     is_free = np.ones(value.shape, bool) if is_free is None else is_free
@@ -68,7 +75,8 @@ def least_squares(
         """Return the cost, the normal matrix and the gradient of windows."""
         predicted, slope = model(parameters, rows)
         slope = slope * is_free[rows, :, np.newaxis]
-        residual, own = observed[rows] - predicted, weight[rows]
+        residual = observed[rows] - predicted
+        own = _trimmed(weight[rows], residual, trim)
         departure = prior.mean[rows] - parameters
         weighted = slope * own[:, np.newaxis]
         matrix = weighted @ slope.transpose(0, 2, 1)
@@ -96,40 +104,30 @@ def least_squares(
             damping[left] = np.maximum(damping[left] * np.where(better, 0.1, 10), _DAMPING[1])
             done = (better & (gain < _TOLERANCE)) | (damping[left] > _DAMPING[2])
             left = left[~done]
-    return _summary(model, value, matrix, observed, weight, is_free)
+    residual = observed - model(value, np.arange(len(value)))[0]
+    return _summary(value, matrix, residual, weight, _trimmed(weight, residual, trim), is_free)
 
 
-def _summary(model: Model, value: Array, matrix: Array, observed: Array, weight: Array, is_free: Mask) -> Fit:
-    """Compute residuals and the covariance of fitted parameters."""
+def _trimmed(weight: Array, residual: Array, trim: float) -> Array:
+    """Return weights of 0 for the largest residuals, a share of the samples of each window."""
+    if not trim:
+        return weight
     there = weight > 0
-    residual = np.where(there, observed - model(value, np.arange(len(value)))[0], 0)
-    count, free = there.sum(1), is_free.sum(1)
+    size = np.where(there, np.abs(residual), np.inf)
+    kept = np.ceil((1 - trim) * there.sum(1)).astype(int)
+    limit = np.take_along_axis(np.sort(size, axis=1), np.maximum(kept - 1, 0)[:, np.newaxis], axis=1)
+    return np.where(size <= limit, weight, 0)
+
+
+def _summary(
+    value: Array, matrix: Array, residual: Array, weight: Array, trimmed: Array, is_free: Mask
+) -> Fit:
+    """Compute residuals and the covariance of fitted parameters, for which all samples are counted."""
+    residual = np.where(weight > 0, residual, 0)
+    count, free = (weight > 0).sum(1), is_free.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = np.where(count > free, (weight * residual**2).sum(1) / (count - free), np.inf)
+        variance = np.where(count > free, (trimmed * residual**2).sum(1) / (count - free), np.inf)
         rmse = np.sqrt((residual**2).sum(1) / count)
         both = is_free[:, :, np.newaxis] & is_free[:, np.newaxis]
         covariance = np.where(both, np.linalg.inv(matrix) * variance[:, np.newaxis, np.newaxis], 0)
     return Fit(value, covariance, rmse, residual)
-
-
-def trimmed_least_squares(
-    model: Model, start: Array, observed: Array, is_sample: Mask, prior: Prior, share: float
-) -> Fit:
-    """Fit windows without their largest residuals, a share [1] of the samples of each window.
-
-    The samples to leave out are selected by the residuals of the previous fit until they do not change.
-    """
-    keep = is_sample
-    count = is_sample.sum(1)
-    kept = np.ceil((1 - share) * count).astype(int)
-    fit = least_squares(model, start, observed, keep.astype(float), prior)
-    rows = np.arange(len(start))
-    for _ in range(10):
-        size = np.where(is_sample, np.abs(observed - model(fit.parameters, rows)[0]), np.inf)
-        limit = np.take_along_axis(np.sort(size, axis=1), np.maximum(kept - 1, 0)[:, np.newaxis], axis=1)
-        new = is_sample & (size <= limit)
-        if (new == keep).all():
-            break
-        keep = new
-        fit = least_squares(model, fit.parameters, observed, keep.astype(float), prior)
-    return fit

@@ -11,17 +11,16 @@ import xarray as xr
 from xcarbon._version import __version__
 from xcarbon.budget.fill import ANY_QC, FILLED, FILLED_QUALITY, RANDOM
 from xcarbon.budget.partitioning import daytime, nighttime
-from xcarbon.budget.partitioning.windows import DAY, window_starts
+from xcarbon.budget.partitioning.windows import window_starts
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.errors import OptionError, TimestampError
-from xcarbon.core.validation import check_hourly, check_stamps, check_units, check_variables
+from xcarbon.core.validation import check_units, check_variables, steps_per_day
 from xcarbon.core.variables import SPREAD, QualityScheme
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import map_towers
 from xcarbon.prep.quality import mask_quality
-from xcarbon.prep.sun import potential_radiation
 
 #: Flags of partitioned fluxes: those of NEE, and a higher one where the parameters are from distant windows.
 PARTITIONED = QualityScheme("partitioned", (*FILLED_QUALITY.flag_meanings, "parameters_of_distant_windows"))
@@ -36,7 +35,7 @@ _PARAMETERS = {
     "BETA": ("largest gross primary production of the light response, without effect of VPD", "umol m-2 s-1"),
     "K": ("relative decrease of BETA by vapour pressure deficit", "hPa-1"),
     "COUNT": ("number of time steps in the window", "1"),
-    "E0_WINDOWS": ("number of windows whose mean is E0, 0 for a fit to all nights of the year", "1"),
+    "E0_WINDOWS": ("number of windows whose mean is E0, 0 if E0 is not determined by nights", "1"),
 }
 
 
@@ -98,7 +97,7 @@ def partition(
 
         - ``E0_NT`` [K] and ``RREF_NT`` [umol m-2 s-1], NaN for windows without a fit,
         - their standard errors ``E0_NT_SE`` and ``RREF_NT_SE``, the number of hours ``COUNT_NT``, and
-          ``E0_WINDOWS_NT``, the number of windows whose mean is E0 (0: fitted to all nights of the year).
+          ``E0_WINDOWS_NT``, the number of windows whose mean is E0 (0: not determined by nights).
 
         The daytime method returns the same variables with the ending ``DT`` except ``E0_WINDOWS``, and
         ``ALPHA_DT`` [umol J-1], ``BETA_DT`` [umol m-2 s-1] and ``K_DT`` [hPa-1] on ``dt_window``. There, GPP
@@ -122,34 +121,40 @@ def partition(
 
     .. math:: R(T) = R_{ref} \exp\left(E_0 \left(\frac{1}{61.02} - \frac{1}{T + 46.02}\right)\right).
 
-    **Nighttime.** Hours of the night have SW_IN below 10 W m-2 and, if ``lat``, ``lon`` and ``utc_offset``
-    are known, the sun below the horizon. :math:`E_0` is fitted in windows of 14 days, every 5 days, with at
-    least 7 hours and a range of TA of 5 K, without the 10 % of the hours with the largest residuals. The mean
-    of the three windows of a calendar year with the smallest standard errors, among those between 30 and
-    350 K, is used for the whole year. Without two such windows, it is fitted to all nights of the year, and
-    years in which this fit fails, too, have the value of the nearest year. With this :math:`E_0`,
+    **Nighttime.** The rules and numbers are those with which FLUXNET products are made [3]_; the windows for
+    :math:`E_0` have 15 days in [1]_. Hours of the night have a measured SW_IN below 10 W m-2 and, if
+    ``lat`` is known, end before sunrise or after sunset. These are computed from the day of the year and the
+    latitude, as if the clock showed solar time; days on which the sun does not rise or set have no such
+    condition. Hours without measured SW_IN need this condition only.
+    :math:`E_0` is fitted in windows of 14 days, every 5 days from the first of January to the end of the
+    year, with at least 7 hours and a range of TA of 5 K. The 10 % of the hours with the largest residuals
+    are left out and selected anew in each step of the fit. The mean of the three windows of a calendar year
+    with the smallest standard errors, among those between 30 and 350 K, is used for the whole year. Years
+    with fewer than two such windows have 200 K, without a standard error. With this :math:`E_0`,
     :math:`R_{ref}` is fitted in windows of 8 days from noon to noon, every 4 days, with at least 3 hours;
-    values above 50 umol m-2 s-1, which very cold nights can yield, are rejected. The other numbers are those
-    of FLUXNET [3]_; the windows for :math:`E_0` have 15 days in [1]_.
+    values above 50 umol m-2 s-1, which very cold nights can yield, are rejected.
 
-    **Daytime.** :math:`E_0` is fitted to nights (SW_IN up to 4 W m-2) of 12 days, and the other parameters
-    to the days in the 4 days in their middle, every 2 days, with at least 11 hours:
+    **Daytime.** :math:`E_0` is fitted to nights (measured SW_IN up to 4 W m-2) of 12 days, and the other
+    parameters to the days in the 4 days in their middle, every 2 days, with at least 11 hours:
 
     .. math:: NEE = -\frac{\alpha \beta I}{\alpha I + \beta} + R(T), \quad
         \beta = \beta_0 \exp(-k \max(VPD - 10, 0)).
 
-    Hours are weighted by the standard error of NEE if it is known. The fit with the smallest residuals from
-    three starting values of :math:`\beta_0` is used. If :math:`k < 0`, or VPD is never above 10 hPa, the
-    other parameters are fitted with :math:`k = 0`; if :math:`\alpha > 0.22`, with that of the previous
-    window; if :math:`\alpha` or :math:`\beta_0` is negative, only respiration is fitted. :math:`E_0` beyond
-    50 to 400 K is replaced by that of the previous window. A window is rejected if :math:`\alpha \geq 0.22`,
-    :math:`\beta_0 \geq 250`, :math:`R_{ref} \leq 0`, or :math:`\beta_0 > 100` with a larger standard error.
+    Hours are weighted by the standard error of NEE if it is known, with at least half of its median. The fit
+    with the smallest residuals from three starting values of :math:`\beta_0` is used. If :math:`k < 0`, or
+    VPD is never above 10 hPa, the other parameters are fitted with :math:`k = 0`; if :math:`\alpha > 0.22`,
+    with that of the window just before; if :math:`\alpha` or :math:`\beta_0` is negative, only respiration is
+    fitted. :math:`E_0` beyond 50 to 400 K is replaced by that of the previous window. A window is rejected if
+    :math:`\alpha \geq 0.22`, :math:`\beta_0 \geq 250`, :math:`R_{ref} \leq 0`, or :math:`\beta_0 > 100` with
+    a larger standard error.
 
     **Between windows**, fluxes are computed with the parameters of the windows before and after, and weighted
-    linearly with the distance from their middle (nighttime: from the mean time of their nights). Before
-    the first and after the last window, its parameters are used. Standard errors of the two windows are
-    added with the same weights, because the windows share data. Errors of neighbouring hours are regarded as
-    independent in the fits, so that the standard errors are lower limits.
+    linearly with the distance from their middle (nighttime: from the mean time of their nights). Each
+    calendar year is processed by itself: windows end with it, and before the first and after the last window
+    of a year, the parameters of that window are used. Only years without any window use those of others.
+    Standard errors of the two windows are added with the same weights, because the windows share data.
+    Errors of neighbouring hours are regarded as independent in the fits, so that the standard errors are
+    lower limits.
 
     A tower without any fitted window, such as one with polar day only, is NaN. Other towers are not affected.
 
@@ -180,7 +185,7 @@ def partition(
     check_variables(ds, chosen.codes, f"{method} partitioning")
     ds = read_labels(ds)
     check_units(ds, chosen.codes)
-    step = _time_step(ds)
+    _check_time(ds)
     measured = mask_quality(ds, ["NEE"], max_qc)["NEE"]
     if f"NEE{FILLED}" in ds:
         measured = measured.where(ds[f"NEE{FILLED}"] != 1)
@@ -191,61 +196,39 @@ def partition(
     time = xr.DataArray(ds["time"].values, dims="time")
     starts = window_starts(time.values, chosen.step)
     sizes = {"row": len(chosen.rows), "window": starts.size}
-    fit, inputs = _fit(method, ds, series, time, step)
+    fit, inputs = _fit(method, ds, series, time)
     rows = map_towers(fit, *inputs, sizes=sizes)
     kernel = nighttime.nighttime_fluxes if method == "nighttime" else daytime.daytime_fluxes
     names = ["NEE", "error", "TA"] if method == "nighttime" else ["NEE", "error", "TA", "SW_IN", "VPD"]
-    parts = _fluxes(kernel, rows, [series[name] for name in names], (time - time[0]) / DAY)
+    parts = _fluxes(kernel, rows, [series[name] for name in names], time)
     result = _assemble(ds, chosen, parts, rows, starts)
     return conventions.log(result, f"NEE partitioned by {chosen.source}, xcarbon {__version__}")
 
 
-def _time_step(ds: xr.Dataset) -> np.timedelta64:
-    """Return the length of a time step, an hour or half an hour; raise a TimestampError for others."""
-    time, where = ds["time"], str(ds.encoding.get("source", "the Dataset"))
-    check_stamps(time, where)
-    if not time.size:
+def _check_time(ds: xr.Dataset) -> None:
+    """Raise a TimestampError if the time axis is neither hourly nor half-hourly, or empty."""
+    where = str(ds.encoding.get("source", "the Dataset"))
+    steps_per_day(ds["time"], where)
+    if not ds.sizes["time"]:
         raise TimestampError(f"{where}: the time axis is empty, so that there is nothing to partition")
-    half = np.timedelta64(30, "m")
-    if time.size > 1 and (np.diff(time.values) == half).all():
-        return half
-    check_hourly(time, where)
-    return np.timedelta64(60, "m")
 
 
 def _fit(
-    method: str, ds: xr.Dataset, series: dict[str, xr.DataArray], time: xr.DataArray, step: np.timedelta64
+    method: str, ds: xr.Dataset, series: dict[str, xr.DataArray], time: xr.DataArray
 ) -> tuple[Callable[..., Any], list[xr.DataArray]]:
     """Return the kernel that fits a tower, and the series that it needs."""
+    # Parameters are fitted to measured radiation only; that of reanalysis may be hours early or late.
+    measured = mask_quality(ds, ["TA", "SW_IN"], 0).reset_coords(drop=True)
+    nee, sw_in = series["measured"], measured["SW_IN"]
     if method == "daytime":
-        names = ["measured", "error", "TA", "SW_IN", "VPD"]
-        return daytime.fit_daytime, [*(series[name] for name in names), time]
-    taken = xr.full_like(series["measured"], np.nan)
-    measured_ta = mask_quality(ds, ["TA"], 0)["TA"].reset_coords(drop=True)
-    place = [ds.get(name, taken) for name in ("lat", "lon", "utc_offset")]
-    place = [
-        array.reset_coords(drop=True) if "time" in array.dims
-        else array.reset_coords(drop=True).expand_dims(time=time.size)
-        for array in place
-    ]  # fmt: skip
-
-    def fit(nee: Any, ta: Any, sw_in: Any, lat: Any, lon: Any, utc_offset: Any, stamps: Any) -> Any:
-        sun = _potential(stamps, step, lat[0], lon[0], utc_offset[0])
-        return nighttime.fit_nighttime(nee, ta, sw_in, sun, stamps)
-
-    return fit, [series["measured"], measured_ta, series["SW_IN"], *place, time]
-
-
-def _potential(stamps: Any, step: np.timedelta64, lat: float, lon: float, utc_offset: float) -> Any:
-    """Return the mean potential radiation of each time step, NaN if the place or the clock is unknown."""
-    if not np.isfinite([lat, lon, utc_offset]).all():
-        return np.full(stamps.shape, np.nan)
-    utc = stamps - np.timedelta64(round(utc_offset * 3600), "s")
-    return np.mean([potential_radiation(utc + step * part // 4, lat, lon) for part in range(5)], axis=0)
+        return daytime.fit_daytime, [nee, series["error"], series["TA"], sw_in, series["VPD"], time]
+    lat = ds.get("lat", xr.full_like(nee, np.nan)).reset_coords(drop=True)
+    lat = lat if "time" in lat.dims else lat.expand_dims(time=time.size)
+    return nighttime.fit_nighttime, [nee, measured["TA"], sw_in, lat, time]
 
 
 def _fluxes(
-    kernel: Callable[..., Any], rows: xr.DataArray, series: list[xr.DataArray], days: xr.DataArray
+    kernel: Callable[..., Any], rows: xr.DataArray, series: list[xr.DataArray], time: xr.DataArray
 ) -> xr.DataArray:
     """Compute RECO, GPP, their errors and the distance of windows, ``(..., part, time)``, lazily."""
     series = [array.chunk(time=-1) if array.chunks else array for array in series]
@@ -253,7 +236,7 @@ def _fluxes(
         kernel,
         rows,
         *series,
-        days,
+        time,
         input_core_dims=[["row", "window"], *[["time"]] * (len(series) + 1)],
         output_core_dims=[["part", "time"]],
         vectorize=True,

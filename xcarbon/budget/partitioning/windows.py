@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,12 @@ def window_starts(time: Stamps, step: int) -> Stamps:
     return starts[(starts > first - np.timedelta64(step, "D")) & (starts <= last)]
 
 
+def within_year(start: Stamps, begin: Stamps, stop: Stamps) -> tuple[Stamps, Stamps]:
+    """Cut windows from ``begin`` to before ``stop`` at the bounds of the year of their ``start``."""
+    year = start.astype("datetime64[Y]")
+    return np.maximum(begin, year), np.minimum(stop, year + 1)
+
+
 class Samples(NamedTuple):
     """Time steps of a record in each window, for fancy indexing.
 
@@ -48,11 +54,11 @@ class Samples(NamedTuple):
     number: Index
 
 
-def samples(chosen: Mask, time: Stamps, start: Stamps, days: Any) -> Samples:
-    """Collect the chosen time steps ``(time,)`` of windows that begin on these days, ``(windows,)``."""
+def samples(chosen: Mask, time: Stamps, start: Stamps, stop: Stamps) -> Samples:
+    """Collect the chosen time steps ``(time,)`` of windows that begin and stop on days, ``(windows,)``."""
     positions = np.flatnonzero(chosen)
     first = np.searchsorted(time[positions], start)
-    count = np.searchsorted(time[positions], start + days * DAY) - first
+    count = np.searchsorted(time[positions], stop) - first
     place = first[:, np.newaxis] + np.arange(max(1, count.max(initial=0)))
     there = place < (first + count)[:, np.newaxis]
     index = np.append(positions, 0)[np.minimum(place, positions.size)]
@@ -69,7 +75,7 @@ class Neighbours(NamedTuple):
     weight : numpy.ndarray
         Weight of the window after the time step, in 0 to 1; the other one has the rest.
     distance : numpy.ndarray
-        Distance from the nearer of the two [days].
+        Distance from the nearer of the two that have a weight [days].
     """
 
     before: Index
@@ -78,16 +84,23 @@ class Neighbours(NamedTuple):
     distance: Array
 
 
-def neighbours(position: Array, days: Array) -> Neighbours | None:
-    """Find the windows around each of ``days (time,)``; None if no ``position (windows,)`` is finite."""
+def neighbours(position: Array, start: Stamps, time: Stamps) -> Neighbours | None:
+    """Find the windows around each of the stamps ``time (time,)``; None if no ``position`` is finite.
+
+    ``position`` [days after the first stamp] and ``start``, which determines the year of a window, are
+    ``(windows,)``. If only one of the two windows is of the year of a time step, it has all of the weight.
+    """
     order = np.argsort(position)
     order = order[np.isfinite(position[order])]
     if not order.size:
         return None
-    middle = position[order]
+    middle, days = position[order], (time - time[0]) / DAY
     place = np.searchsorted(middle, days)
     first, last = np.clip(place - 1, 0, order.size - 1), np.clip(place, 0, order.size - 1)
-    gap = middle[last] - middle[first]
+    gap, year = middle[last] - middle[first], start[order].astype("datetime64[Y]")
     weight = np.divide(days - middle[first], gap, out=np.zeros(days.shape), where=gap > 0)
-    distance = np.minimum(np.abs(days - middle[first]), np.abs(days - middle[last]))
+    is_own = [year[window] == time.astype("datetime64[Y]") for window in (first, last)]
+    weight = np.where(is_own[0] == is_own[1], weight, is_own[1])
+    before, after = np.abs(days - middle[first]), np.abs(days - middle[last])
+    distance = np.where(weight == 0, before, np.where(weight == 1, after, np.minimum(before, after)))
     return Neighbours(order[first], order[last], weight, distance)
