@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 from docutils import nodes
 
@@ -19,9 +20,9 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
+    "sphinx_design",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
-templates_path = ["_templates"]  # of the pages of single functions and classes
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "data/README.md"]
 
 # References to xcarbon must resolve. Those to other libraries need inventories from the internet.
 nitpicky = True
@@ -52,6 +53,8 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # Figures are drawn into the pages, whichever backend the shell selects.
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+# Pages are executed in a temporary folder; those that use the real tower-year copy it from here.
+os.environ["XCARBON_DOCS_DATA"] = str(Path(__file__).parent / "data")
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
@@ -62,9 +65,11 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"xcarbon {release}"
-html_theme_options = {"navigation_with_keys": False}
-html_sidebars = {"**": []}  # the header lists all pages
+html_theme_options = {"navigation_with_keys": False, "navbar_center": []}
+html_sidebars = {"**": ["sections"]}  # all pages, under the captions of index.md
 html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+templates_path = ["_templates"]
 
 #: Docstrings may name a function by where it lives; the pages have it under its public name.
 _HOMES = {f"xcarbon.{home}.{name}": f"xcarbon.{name}" for name, home in xcarbon._MODULES.items()}

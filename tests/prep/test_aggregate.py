@@ -134,7 +134,7 @@ def test_time_is_written_with_its_bounds(tmp_path):
 
 
 def test_what_cannot_be_aggregated_is_refused():
-    with pytest.raises(OptionError, match="one of DD, WW, MM, YY, found 'D'"):
+    with pytest.raises(OptionError, match="one of HR, DD, WW, MM, YY, found 'D'"):
         aggregate(hourly(TA=1), "D")
     with pytest.raises(TimestampError, match="hourly"):
         aggregate(aggregate(hourly(TA=1), "DD"), "MM")
