@@ -53,8 +53,14 @@ def test_fluxnet_output_of_eddypro_has_the_flux_without_storage(tmp_path: Path) 
     assert tower["NEE"].isnull().values.tolist() == [[False, True]]
 
 
-#: Commands in place of those of SLURM, which run a job at once on this machine.
-SBATCH = '#!/bin/bash\nbash "$1" >"$1.log" 2>&1 &\necho "Submitted batch job $!"\n'
+#: Commands in place of those of SLURM, which run a job at once on this machine. As that of SLURM, sbatch
+#: keeps a copy of the script, which dask-jobqueue removes.
+SBATCH = """#!/bin/bash
+script=$(mktemp "$0.XXXX")
+cp "$1" "$script"
+bash "$script" >"$script.log" 2>&1 &
+echo "Submitted batch job $!"
+"""
 SCANCEL = '#!/bin/bash\nkill "$@" 2>/dev/null || true\n'
 
 

@@ -139,6 +139,7 @@ def test_towers_and_releases_share_a_time_axis(tmp_path):
         ("MM", ["201111", "201112", "201202"], "line 4: .* month is 201202, where 201201 should"),
         ("YY", ["201101", "201102"], "line 2: .* year is 201101; time stamps have 4 digits"),
         ("MM", ["201113"], "line 2: .* month is 201113"),
+        ("DD", ["00000000", "00000000"], "line 2: .* day is 0; time stamps have 8 digits"),
         (
             "WW",
             ["20110103", "20110110"],

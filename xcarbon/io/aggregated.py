@@ -94,7 +94,7 @@ def _check_stamps(stamps: NDArray[np.int64], source: Source, resolution: str) ->
         first = np.datetime64(dt.datetime.strptime(text, form), "D")
         expected = _numbers(_edges(first, stamps.size, resolution)[:-1], resolution)
     except ValueError:
-        expected = np.zeros_like(stamps)
+        expected = stamps - 1  # the first one is no date
     wrong = np.flatnonzero(stamps != expected)
     if wrong.size:
         row = int(wrong[0])
