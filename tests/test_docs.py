@@ -70,8 +70,11 @@ def test_only_known_checks_are_left_out():
 
 
 def anchors(path: Path) -> set[str]:
-    """Anchors of the headings of a page."""
-    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    """Anchors of the headings of a page and of the files that it includes."""
+    include = r"^```\{include\} (\S+)\n.*?^```$"
+    lines = re.MULTILINE | re.DOTALL
+    text = re.sub(include, lambda found: (path.parent / found[1]).read_text(), path.read_text(), flags=lines)
+    text = re.sub(r"^```.*?^```$", "", text, flags=lines)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
