@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import CancelledError
 
 import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 from tests.prediction.test_predict import make
 from xcarbon.core.errors import XCarbonError
-from xcarbon.core.workers import executor, map_unordered
+from xcarbon.core.workers import executor, map_unordered, resumable
 from xcarbon.testing import synthetic_towers
 
 
@@ -37,3 +39,13 @@ def test_workers_that_are_killed_again_and_again(tmp_path):
             ds.carbon.predict_to("NEE", make(("TA",), ()), tmp_path / "nee.zarr")
         with pytest.raises(XCarbonError, match="while counting hours, probably because memory ran out"):
             ds.carbon.fit("xgboost", run_dir=tmp_path / "run", n_estimators=1)
+
+
+@pytest.mark.parametrize("error", [CancelledError("key"), CommClosedError("closed")])
+def test_stopped_scheduler_is_named(error):
+    """Tasks are cancelled, or the connection breaks while a result is fetched."""
+    with (
+        pytest.raises(XCarbonError, match=r"scheduler was stopped .* connect to a cluster, and run the same"),
+        resumable("predicting"),
+    ):
+        raise error

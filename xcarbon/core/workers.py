@@ -69,6 +69,7 @@ def finished_threads() -> Iterator[dict[str, Any]]:
 def resumable(what: str, again: str = "run the same command again to continue") -> Iterator[None]:
     """Add to errors of interrupted work how it is continued."""
     from dask.distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
     try:
         yield
@@ -79,7 +80,7 @@ def resumable(what: str, again: str = "run the same command again to continue") 
             f"workers were killed repeatedly while {what}, probably because memory ran out ({error}); give "
             f"each worker more memory or fewer threads; {again}"
         ) from error
-    except CancelledError as error:
+    except (CancelledError, CommClosedError) as error:  # the latter while a result is fetched
         raise XCarbonError(
             f"the cluster cancelled the tasks while {what}, probably because the scheduler was stopped or "
             f"the connection was lost ({error}); connect to a cluster, and {again}"
