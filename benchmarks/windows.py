@@ -7,7 +7,8 @@ import xbatcher
 
 from benchmarks.common import SHARED_INPUTS, fastest, open_tower_year, open_towers, report, size
 from xcarbon.prep.inputs import model_inputs
-from xcarbon.training.windows import load_windows, stream, valid_hours
+from xcarbon.training.batches import WindowBatches
+from xcarbon.training.windows import load_windows, valid_hours
 
 CONTEXT, BATCH = 32, 4096
 #: Towers that are streamed, and windows of which the alternative is timed.
@@ -33,9 +34,14 @@ def one_by_one(inputs: xr.Dataset) -> list[torch.Tensor]:
     return [torch.stack(samples[start : start + BATCH]) for start in range(0, len(samples), BATCH)]
 
 
+def stream(inputs: xr.Dataset) -> WindowBatches:
+    """Return all windows in order, with one tower in memory at a time."""
+    return WindowBatches(inputs, CONTEXT, batch_size=BATCH, shuffle=False, pool=1)
+
+
 def streamed(inputs: xr.Dataset) -> int:
     """Count the windows of a stream while they are gathered in batches."""
-    return sum(len(batch.target) for batch in stream(inputs, CONTEXT, BATCH))
+    return sum(len(batch.target) for batch in stream(inputs))
 
 
 class OneYearInMemory:
@@ -81,7 +87,7 @@ class Store:
             input_overlap={"time": CONTEXT - 1},
         )
         assert len(generator) == SAMPLES
-        first_batch = next(stream(self.inputs, CONTEXT, BATCH)).inputs.hourly
+        first_batch = next(iter(stream(self.inputs))).inputs.hourly
         samples = [
             window["hourly"].values for window in generator if np.isfinite(window["target"].values[-1])
         ]

@@ -98,7 +98,8 @@ def map_unordered(
         with resumable(what):
             done = as_completed(futures)
             for future in tqdm(done, what, len(items), unit="tower", disable=not options.OPTIONS["progress"]):
-                yield futures[future], future.result()
+                # Without this, a task whose result has been used would run again if its worker was lost.
+                yield futures.pop(future), future.result()
     finally:
         for future in futures:
             future.cancel()

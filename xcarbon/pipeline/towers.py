@@ -263,7 +263,8 @@ def _write_tower(task: Task, ds: xr.Dataset, made: dict[str, Any], store: StoreL
 
 def _finish(task: Task, made: dict[str, Any], store: StoreLike) -> None:
     """Write the audit of a tower, which marks it as complete."""
-    zarr.create_group(store, path=f"{AUDIT}/{task.tower.site}", attributes=made, overwrite=True)
+    # It is replaced at once: a task may run again, after the loss of a worker, while others read the audit.
+    zarr.open_group(store, path=f"{AUDIT}/{task.tower.site}", mode="a").attrs.put(made)
 
 
 def _read_series(task: Task, problems: list[Problem]) -> Series | None:
