@@ -86,7 +86,9 @@ def trees(year: xr.Dataset, model: CarbonModel) -> xr.Dataset:
     """Fill by trees of the tower that read the drivers before and after each hour, without a model."""
     drivers = [code for code in ("DOY", "TOD", *DRIVERS) if code in (*year, *TIME_FEATURES)]
     hourly = model_inputs(year, drivers, max_qc=9)["hourly"].values[0]
-    features = np.concatenate([hourly, around(hourly), np.arange(len(hourly))[:, np.newaxis] / 24], axis=1)
+    features = np.concatenate(
+        [hourly, around(hourly, per_hour=1), np.arange(len(hourly))[:, np.newaxis] / 24], axis=1
+    )
     flux = measured(year).values
     known = np.isfinite(flux)
     booster = xgboost.train(PARAMETERS, xgboost.DMatrix(features[known], flux[known]), TREES)
