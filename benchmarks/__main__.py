@@ -16,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+#: A year of half-hours of a real tower.
+TOWER_YEAR = Path(__file__).parents[1] / "docs/data/FLX_DE-Tha_FLUXNET2015_SUBSET_HH_2009-2009.csv.gz"
 #: Benchmarks in the order in which they run, and the arguments of those that are scripts.
 #: STORE is a store of synthetic towers, and SATELLITE a folder with their satellite series.
 BENCHMARKS: dict[str, list[str]] = {
@@ -33,6 +35,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "killing": ["--rounds", "1", "--workers", "2"],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1"],
     "partitioning": ["partitioning", "--store", "STORE", "--sites", "SY-001", "--methods", "nighttime"],
+    "half_hours": [str(TOWER_YEAR)],
     "gpu": ["--device", "cpu", "--batches", "4"],
     "fuzz.__main__": ["--count", "120"],
     "weights.train": ["STORE", "SATELLITE", "weights", "--trial"],
