@@ -62,7 +62,7 @@ def main(month: str, drivers: xr.Dataset, landcover: Path, folder: Path) -> None
     print(nee)
     share = float((nee["applicable"] == 1).sum() / nee["NEE"].notnull().sum())
     print(f"{share:.0%} of the hours are in the area of applicability of the model")
-    carbon = nee["NEE"].mean("time") * 1.0368  # 1 umol m-2 s-1 is 1.0368 g C m-2 per day
+    carbon = nee["NEE"].mean("time") * 1.0378  # 1 umol m-2 s-1 is 1.0378 g C m-2 per day
     print(carbon.round(1).rename("NEE, g C m-2 per day").to_pandas())
 
 

@@ -18,7 +18,7 @@ from tests.training.test_windows import SIZES, assert_same, blocks_of, model_inp
 from xcarbon.core.errors import ModelError, OptionError, VariableError
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import raise_on_compute
-from xcarbon.training import batches as batches_module
+from xcarbon.training import windows as windows_module
 from xcarbon.training.batches import WindowBatches
 from xcarbon.training.windows import load_windows, valid_hours
 
@@ -108,14 +108,14 @@ def test_nothing_is_computed_before_the_iteration_and_then_one_pool_at_a_time(to
 def test_one_pool_is_in_memory_at_a_time(towers, monkeypatch):
     alive = weakref.WeakSet()
 
-    class Counted(batches_module.Windows):
+    class Counted(windows_module.Windows):
         def __init__(self, loaded, context):
             assert len(loaded) <= 2
             assert not alive, "the windows of the pool before are still in memory"
             super().__init__(loaded, context)
             alive.add(self)
 
-    monkeypatch.setattr(batches_module, "Windows", Counted)
+    monkeypatch.setattr(windows_module, "Windows", Counted)
     for _ in towers.isel(site=slice(0, 6)).carbon.batches(variables=["TA"], pool=2, batch_size=4096):
         assert len(alive) == 1
 

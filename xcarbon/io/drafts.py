@@ -226,10 +226,9 @@ def drafting(
     After an error, complete parts are kept for the next call, or removed if ``keep`` is false. Errors of a
     full disk name the ``size`` in bytes, before compression.
     """
-    if location.is_repository:
+    if location.plain_folder is None:
         return _drafting_on_branch(location, kind, key, template, keep)
-    assert location.folder is not None
-    return _drafting_in_folder(location.folder, kind, key, template, size, keep)
+    return _drafting_in_folder(location.plain_folder, kind, key, template, size, keep)
 
 
 @contextmanager
@@ -271,8 +270,8 @@ def _drafting_on_branch(
 
 def discard(location: Location, kind: str) -> None:
     """Remove all drafts of a kind that were interrupted; a branch stays until the next draft."""
-    if location.folder is not None and not location.is_repository:
-        FolderDraft(location.folder, kind, "").remove(others=True)
+    if location.plain_folder is not None:
+        FolderDraft(location.plain_folder, kind, "").remove(others=True)
 
 
 def remove_partial_files(store: Path) -> None:

@@ -115,6 +115,11 @@ class Location:
         return None if "://" in self.path else Path(self.path)
 
     @property
+    def plain_folder(self) -> Path | None:
+        """The local folder if stores are written here as plain Zarr, which is replaced by renaming."""
+        return None if self.is_repository else self.folder
+
+    @property
     def returned(self) -> Path | str:
         """What functions return that have written a store: a path, or a URL."""
         return self.folder or self.path
@@ -133,15 +138,15 @@ class Location:
 
     def exists(self) -> bool:
         """Return whether there is a complete store, or anything else in the place of a local one."""
-        if self.folder is not None and not self.is_repository:
-            return self.folder.exists()
+        if self.plain_folder is not None:
+            return self.plain_folder.exists()
         repository = self.repository()
         return repository is not None and not _is_empty(repository)
 
     def check_free(self, *, overwrite: bool) -> None:
         """Raise StoreError if something exists that may not be replaced."""
-        if self.folder is not None and not self.is_repository:
-            atomic.check_free(self.folder, overwrite=overwrite)
+        if self.plain_folder is not None:
+            atomic.check_free(self.plain_folder, overwrite=overwrite)
         elif not overwrite and self.exists():
             raise atomic.occupied(self.path)
 
@@ -154,9 +159,10 @@ class Location:
 
     def check_replaceable(self) -> None:
         """Raise StoreError if there is a local folder or file that is no store."""
-        if self.folder is None or self.is_repository or not self.folder.exists():
+        folder = self.plain_folder
+        if folder is None or not folder.exists():
             return
-        if not any((self.folder / name).exists() for name in ("zarr.json", ".zgroup")):
+        if not any((folder / name).exists() for name in ("zarr.json", ".zgroup")):
             raise StoreError(
                 f"{self} is not a Zarr store and is not replaced: remove it, or choose another path"
             )

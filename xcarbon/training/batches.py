@@ -10,10 +10,11 @@ import xarray as xr
 from torch.utils.data import IterableDataset, get_worker_info
 
 from xcarbon.core.errors import ModelError, OptionError
+from xcarbon.core.options import set_options
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, present
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.quality import MAX_QC
-from xcarbon.training.windows import Batch, LoadedTower, Windows
+from xcarbon.training.windows import Batch, load_windows
 
 
 def batches(
@@ -161,12 +162,10 @@ class WindowBatches(IterableDataset[Batch]):
     def _pool(self, sites: list[int], in_worker: bool) -> Iterator[Batch]:
         """Yield the windows of several towers, which leave the memory at the end."""
         # The threads of Dask and the connections of a cluster do not exist in a forked process.
-        with dask.config.set(scheduler="synchronous") if in_worker else dask.config.set():
-            loaded = [LoadedTower.load(self.inputs, site, self.context) for site in sites]
-        towers = [tower for tower in loaded if tower is not None]
-        if not towers:
+        scheduler = {"scheduler": "synchronous"} if in_worker else {}
+        with set_options(progress=False), dask.config.set(scheduler):
+            windows = load_windows(self.inputs, self.context, sites)
+        if windows is None:
             return
-        windows = Windows(towers, self.context)
-        del loaded, towers  # the windows have copies
         for index in self._ordered(torch.arange(len(windows))).split(self.batch_size):
             yield windows.batch(index)
