@@ -2,11 +2,13 @@
 
 python -m benchmarks.gaps out [--towers 10] [--sites DE-Tha ...] [--methods MDS XGBoost ...] [--seed 0]
 
-The year of each tower with most measured hours is used. Gaps of all kinds are inserted into it, and the
-methods read the remaining hours. By default, towers are the paper's validation towers, one class after the
-other. The package's model was trained on them: pass ``--model`` one that was not, such as the members of
-``val`` that ``benchmarks.weights.train`` writes. The command writes the predictions to ``out`` and prints
-Markdown. Repeated after an interruption, it continues. The four methods take seconds per tower.
+The year of each tower with most measured hours is used, and with ``--years`` those around it. Gaps of all
+kinds are inserted into them, and the methods read the remaining hours. By default, towers are the paper's
+validation towers, one class after the other. The package's model was trained on them: pass ``--model`` one
+that was not, such as an ensemble of the members of ``val`` that ``benchmarks.weights.train`` writes. Of
+several models, each tower has the first one that was not trained on it. The command writes the predictions
+to ``out`` and prints Markdown. Repeated after an interruption, it continues. The four methods take seconds
+for a year of a tower.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ from xcarbon.prep.quality import mask_quality
 
 #: Share of the measured hours that gaps of each kind hide, and draws of the bootstrap over towers.
 SHARE, DRAWS = 0.05, 2000
+#: Kinds of gaps that fit into a year together.
+SHORTER = [kind for kind in KINDS if kind != "season"]
+LIMITS = ["2.5 %", "97.5 %"]
 #: Drivers of the trees of one tower.
 DRIVERS = ("TA", "SW_IN", "VPD")
 
@@ -59,18 +64,29 @@ def best_years(ds: xr.Dataset) -> pd.DataFrame:
     )
 
 
-def choose(ds: xr.Dataset, count: int) -> list[str]:
-    """Select validation towers, one class after the other, those with most measured hours first."""
-    val = ds.isel(site=np.flatnonzero(ds["paper_split"] == "val"))
-    table = best_years(val).sort_values("hours", ascending=False)
+def around_best(ds: xr.Dataset, years: int) -> tuple[str, str]:
+    """Return the first and the last of some years of a tower, with the best one in their middle."""
+    best = best_years(ds)["year"].item()
+    stamps = ds["time"].dt.year.values
+    first = max(stamps[0], min(best - years // 2, stamps[-1] - years + 1))
+    return str(first), str(min(first + years - 1, stamps[-1]))
+
+
+def choose(ds: xr.Dataset, north: float | None, count: int) -> list[str]:
+    """Select towers, one class after the other, those with most measured hours first.
+
+    They are the validation towers, or those that are not south of the latitude ``north``.
+    """
+    of = ds["paper_split"] == "val" if north is None else ds["lat"] >= north
+    table = best_years(ds.isel(site=np.flatnonzero(of))).sort_values("hours", ascending=False)
     turns = itertools.zip_longest(*(list(group.index) for _, group in table.groupby("igbp")))
     return [site for turn in turns for site in turn if site is not None][:count]
 
 
-def plant(year: xr.Dataset, seed: int) -> dict[str, xr.DataArray]:
+def plant(year: xr.Dataset, kinds: Sequence[str], seed: int) -> dict[str, xr.DataArray]:
     """Select the hours that gaps of each kind hide; gaps do not overlap, and the longest are placed first."""
     hidden: dict[str, xr.DataArray] = {}
-    for kind in reversed(KINDS):
+    for kind in sorted(kinds, key=list(KINDS).index, reverse=True):
         already = sum(hidden.values(), xr.zeros_like(year["NEE"], dtype=bool))
         left = year.assign(NEE=year["NEE"].where(~already))
         hidden[kind] = artificial_gaps(left, kind, share=SHARE, seed=seed)
@@ -173,23 +189,36 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     groups = table.groupby(["kind", "method"], sort=False)
     scores = ["rmse", "nse", "bias", "in 50 %", "in 90 %", "RMSE / fitted"]
     means = groups[[*scores, "sums in 90 %, fitted", "sums in 90 %, hidden"]].mean()
+    limits = pd.DataFrame(
+        [interval(part.groupby("tower")["bias"].mean()) for _, part in groups], means.index, LIMITS
+    )
+    means = means.join(limits.add_prefix("bias, "))
     return means.assign(hours=groups["n"].sum().astype(int))
 
 
-def paired(table: pd.DataFrame, first: str, seed: int) -> pd.DataFrame:
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Return the 95 % interval over towers of the mean, by the bootstrap."""
+    known = values.dropna().to_numpy()
+    if not known.size:
+        return np.nan, np.nan
+    low, high = np.quantile(
+        np.random.default_rng(0).choice(known, (DRAWS, known.size)).mean(1), [0.025, 0.975]
+    )
+    return float(low), float(high)
+
+
+def paired(table: pd.DataFrame, first: str) -> pd.DataFrame:
     """Compare the RMSE with the first method tower by tower: mean difference, 95 % interval, wins."""
-    rng = np.random.default_rng(seed)
-    rmse = table.pivot(index=["kind", "tower"], columns="method", values="rmse")
+    means = table.groupby(["kind", "tower", "method"])["rmse"].mean().reset_index()  # over seeds
+    rmse = means.pivot(index=["kind", "tower"], columns="method", values="rmse")
     rows = []
     for kind, method in itertools.product(table["kind"].unique(), table["method"].unique()):
-        difference = (rmse[method] - rmse[first]).loc[kind].dropna().to_numpy()
+        difference = (rmse[method] - rmse[first]).loc[kind].dropna()
         if method == first or not difference.size:
             continue
-        drawn = rng.choice(difference, (DRAWS, difference.size)).mean(axis=1)
-        low, high = np.quantile(drawn, [0.025, 0.975])
         wins = f"{(difference < 0).sum()} of {difference.size}"
-        rows.append((kind, method, difference.mean(), low, high, wins))
-    return pd.DataFrame(rows, columns=["kind", "method", f"RMSE - {first}", "2.5 %", "97.5 %", "better"])
+        rows.append((kind, method, difference.mean(), *interval(difference), wins))
+    return pd.DataFrame(rows, columns=["kind", "method", f"RMSE - {first}", *LIMITS, "better"])
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -211,30 +240,40 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--towers", type=int, default=10)
     parser.add_argument("--sites", nargs="+", help="names of towers; by default validation towers")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", type=Path, help="folder of a pretrained model; by default the package's")
+    parser.add_argument("--north", type=float, help="towers that are not south of this latitude")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=SHORTER, help="kinds of gaps")
+    parser.add_argument("--years", type=int, default=1, help="number of years of each tower (default: 1)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="for the positions of the gaps")
+    parser.add_argument("--model", type=Path, nargs="+", help="folders of models; by default the package's")
     parser.add_argument("--satellite", type=Path, help="folder of satellite series to join, *.nc")
     arguments = parser.parse_args(argv)
-    model = pretrained.default("NEE") if arguments.model is None else pretrained.load(arguments.model)
+    models = [pretrained.load(folder) for folder in arguments.model or ()]
     ds = open_store(arguments.store)
     if arguments.satellite is not None:
         ds = ds.carbon.join_satellite(open_satellite(sorted(arguments.satellite.glob("*.nc"))))
     rows = []
-    for site in arguments.sites or choose(ds, arguments.towers):
-        year = str(best_years(ds.sel(site=[site]))["year"].item())
-        tower = ds.sel(site=site, time=year).load()
-        hidden = plant(tower, arguments.seed)
+    sites = arguments.sites or choose(ds, arguments.north, arguments.towers)
+    for site, seed in itertools.product(sites, arguments.seeds):
+        model = next((each for each in models if site not in each.sites), None)
+        if models and model is None:
+            raise SystemExit(f"all models were trained on {site}: pass one that was not")
+        first, last = around_best(ds.sel(site=[site]), arguments.years)
+        tower = ds.sel(site=site, time=slice(first, last)).load()
+        hidden = plant(tower, arguments.kinds, seed)
         left = tower.assign(NEE=tower["NEE"].where(~np.logical_or.reduce(list(hidden.values()))))
-        folder = arguments.out / f"{site}-{year}-{arguments.seed}"
-        predictions = {method: predict(left, method, folder, model) for method in arguments.methods}
-        rows += [{"tower": site} | row for row in scores(tower, left, hidden, predictions)]
+        folder = arguments.out / f"{site}-{first}-{last}-{'-'.join(arguments.kinds)}-{seed}"
+        predictions = {
+            method: predict(left, method, folder, model or pretrained.default("NEE"))
+            for method in arguments.methods
+        }
+        rows += [{"tower": site, "seed": seed} | row for row in scores(tower, left, hidden, predictions)]
     table = pd.DataFrame(rows)
     table.to_csv(arguments.out / "scores.csv", index=False)
     print(f"\nMeans over {table['tower'].nunique()} towers, for hours in gaps that all methods fill:\n")
     print(markdown(summary(table).reset_index()))
     if len(arguments.methods) > 1:
         print(f"\nDifferences in RMSE [umol m-2 s-1] from {arguments.methods[0]}, tower by tower:\n")
-        print(markdown(paired(table, arguments.methods[0], arguments.seed)))
+        print(markdown(paired(table, arguments.methods[0])))
 
 
 if __name__ == "__main__":

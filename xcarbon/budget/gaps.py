@@ -15,7 +15,13 @@ from xcarbon.prep.quality import mask_quality
 Mask = NDArray[np.bool_]
 
 #: Shortest and longest gap of each kind [hours].
-KINDS = {"short": (1, 4), "day": (36, 36), "week": (288, 288), "month": (720, 720)}
+KINDS = {
+    "short": (1, 4),
+    "day": (36, 36),
+    "week": (288, 288),
+    "month": (720, 720),
+    "season": (60 * 24, 240 * 24),
+}
 
 
 def artificial_gaps(
@@ -33,8 +39,9 @@ def artificial_gaps(
     ----------
     ds : xarray.Dataset
         Towers on ``(site, time)``, or a single one on ``(time,)``, hourly or half-hourly.
-    kind : {"short", "day", "week", "month"}
-        Length of the gaps: 1 to 4 hours, 1.5 days or 12 days as in [1]_, or 30 days as the long gaps in [2]_.
+    kind : {"short", "day", "week", "month", "season"}
+        Length of the gaps: 1 to 4 hours, 1.5 days or 12 days as in [1]_, 30 days as the long gaps in [2]_, or
+        60 to 240 days.
     target : str
         Code of the flux.
     share : float
