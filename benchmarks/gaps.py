@@ -14,9 +14,7 @@ for a year of a tower.
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
-import operator
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,9 +153,11 @@ def scores(
         row = {name: float(value) for name, value in score(truth, found["NEE"], None, max_qc=0).items()}
         fitted = score(left, found["NEE"].where(both), None, max_qc=0)["rmse"]
         row |= {"kind": kind, "method": method, "fitted": float(fitted)}
-        others = functools.reduce(operator.or_, (hours for name, hours in hidden.items() if name != kind))
-        known = {"fitted": measured(left), "hidden": measured(year).where(others)}
-        row |= dict.fromkeys(["in 50 %", "in 90 %", *(f"sum, {name}" for name in known)], np.nan)
+        others = [hours for name, hours in hidden.items() if name != kind]
+        known = {"fitted": measured(left)}
+        if others:
+            known["hidden"] = measured(year).where(np.logical_or.reduce(others))
+        row |= dict.fromkeys(["in 50 %", "in 90 %", "sum, fitted", "sum, hidden"], np.nan)
         if "NEE_SE" in found:
             row["in 50 %"], row["in 90 %"] = coverage(truth, found, max_qc=0)["coverage"].values
             row |= {f"sum, {name}": sum_error(truth, hours, found) for name, hours in known.items()}
