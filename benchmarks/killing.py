@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from dask.distributed import Client, LocalCluster
+from distributed.core import Status
 from distributed.utils import get_mp_context
 
 import xcarbon
@@ -117,9 +118,12 @@ def killing(cluster: LocalCluster, generator: random.Random, seconds: float) -> 
 
     def kill() -> None:
         while not is_over.wait(generator.expovariate(1 / seconds)):
-            # A nanny whose worker is killed before it has registered does not replace it.
-            registered = list(cluster.scheduler.workers)
-            pids = [nanny.pid for nanny in cluster.workers.values() if nanny.worker_address in registered]
+            # A nanny gives up if its worker is killed before its start is complete.
+            pids = [
+                nanny.pid
+                for nanny in cluster.workers.values()
+                if nanny.process is not None and nanny.process.status == Status.running
+            ]
             with contextlib.suppress(IndexError, TypeError, ProcessLookupError):  # it is being replaced
                 pid = generator.choice(pids)
                 os.kill(pid, signal.SIGKILL)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from concurrent.futures import CancelledError
 
 import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
 from tests.prediction.test_predict import make
@@ -33,12 +35,45 @@ def test_workers_that_are_killed_again_and_again(tmp_path):
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster),
     ):
-        with executor() as pool, pytest.raises(XCarbonError, match="while building, probably because memory"):
+        with (
+            executor() as pool,
+            pytest.raises(XCarbonError, match="while building, 1: probably because memory"),
+        ):
             list(map_unordered(pool, die, [1], "building"))
-        with pytest.raises(XCarbonError, match=r"while predicting, .* more memory or fewer threads; run the"):
+        with pytest.raises(
+            XCarbonError, match=r"while predicting, site SY-00\d: .* fewer threads .* smaller chunks; run"
+        ):
             ds.carbon.predict_to("NEE", make(("TA",), ()), tmp_path / "nee.zarr")
-        with pytest.raises(XCarbonError, match="while counting hours, probably because memory ran out"):
+        with pytest.raises(XCarbonError, match=r"while counting hours, task .* probably because memory"):
             ds.carbon.fit("xgboost", run_dir=tmp_path / "run", n_estimators=1)
+
+
+def allocate(item: object) -> None:
+    """Use more and more memory."""
+    arrays = []
+    while True:
+        arrays.append(np.ones(2_000_000))
+        time.sleep(0.002)
+
+
+def test_worker_that_exceeds_its_memory_limit_is_named():
+    limit = {"memory_limit": "700MB", "threads_per_worker": 1}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, dashboard_address=None, **limit) as cluster,
+        Client(cluster),
+        executor() as pool,
+        pytest.raises(XCarbonError, match=r"tower A: the worker tcp.* used .* limit of 667\.57 MiB; use"),
+    ):
+        list(map_unordered(pool, allocate, ["A"], "building", lambda item: f"tower {item}"))
+
+
+def test_restarted_scheduler_is_named():
+    with (
+        pytest.raises(XCarbonError, match="because the scheduler was restarted; connect"),
+        resumable("predicting"),
+    ):
+        raise FutureCancelledError("key", "scheduler-restart")
 
 
 @pytest.mark.parametrize("error", [CancelledError("key"), CommClosedError("closed")])

@@ -27,7 +27,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import StoreLike
 
 from xcarbon.core.options import OPTIONS, progress_bar
-from xcarbon.core.workers import connected_client, finished_threads
+from xcarbon.core.workers import connected_client, finished_threads, naming_task
 from xcarbon.io import counts
 from xcarbon.io.drafts import BranchTarget, Draft, FolderTarget, Part, drafting
 from xcarbon.io.location import Location
@@ -82,7 +82,7 @@ def write_regions(ds: xr.Dataset, draft: Draft, what: str) -> None:
     client = connected_client()
     if client is None:
         with progress_bar(what), finished_threads() as settings, _Adding(draft):
-            dask.compute(*tasks, **settings)
+            dask.compute(*(task for _, task in tasks), **settings)
     else:
         _compute_on(client, tasks, draft, what)
 
@@ -99,8 +99,8 @@ class _Adding(Callback):
             self._draft.add(result)
 
 
-def _tasks(ds: xr.Dataset, draft: Draft) -> Iterator[Delayed]:
-    """One task for each region that is not complete; all share one optimised graph."""
+def _tasks(ds: xr.Dataset, draft: Draft) -> Iterator[tuple[str, Delayed]]:
+    """Name and task of each region that is not complete; all tasks share one optimised graph."""
     (ds,) = dask.optimize(ds[[name for name, array in ds.data_vars.items() if array.chunks]])
     blocks = {name: (array.dims, array.data.to_delayed(optimize_graph=False)) for name, array in ds.items()}
     sizes = ds.chunksizes
@@ -114,7 +114,19 @@ def _tasks(ds: xr.Dataset, draft: Draft) -> Iterator[Delayed]:
         arrays = {
             n: (dims, array[tuple(position[dim] for dim in dims)]) for n, (dims, array) in blocks.items()
         }
-        yield write(arrays, draft.target, dict(zip(sizes, region, strict=True)), mark)
+        part = dict(zip(sizes, region, strict=True))
+        yield _name(ds, part), write(arrays, draft.target, part, mark)
+
+
+def _name(ds: xr.Dataset, region: Mapping[Hashable, slice]) -> str:
+    """Labels of a region along the dims that are divided, for example ``site DE-Tha``."""
+    names = []
+    for dim, part in region.items():
+        labels = ds[dim].values[part]
+        if dim == "site" or len(labels) < ds.sizes[dim]:
+            last = f" to {labels[-1]}" if len(labels) > 1 else ""
+            names.append(f"{dim} {labels[0]}{last}")
+    return ", ".join(names) or "the whole Dataset"
 
 
 def _write(
@@ -123,15 +135,18 @@ def _write(
     return target.write(mark, lambda store: write_region(arrays, store, region))
 
 
-def _compute_on(client: Any, tasks: list[Delayed], draft: Draft, what: str) -> None:
-    """Compute all tasks on a cluster, and show progress."""
+def _compute_on(client: Any, tasks: list[tuple[str, Delayed]], draft: Draft, what: str) -> None:
+    """Compute all named tasks on a cluster, and show progress."""
     from dask.distributed import as_completed
 
-    futures = client.compute(tasks)
+    futures = client.compute([task for _, task in tasks])
+    names = {future.key: name for future, (name, _) in zip(futures, tasks, strict=True)}
     done = as_completed(futures)
     try:
         for future in tqdm(done, what, len(tasks), unit="region", disable=not OPTIONS["progress"]):
-            draft.add(future.result())
+            with naming_task(names[future.key]):
+                part = future.result()
+            draft.add(part)
     finally:
         if client.status == "running":  # otherwise the scheduler has stopped, and nothing is left to cancel
             client.cancel(futures)

@@ -208,7 +208,9 @@ def _build_towers(
         tasks = [Task(draft.target, earlier, template.layout, index, *of) for index, of in enumerate(columns)]
         begun = draft.opened.store
         todo = [task for task in tasks if fingerprint(begun, task.tower.site) != task.fingerprint]
-        for task, outcome in map_unordered(pool, build_tower, todo, "building"):
+        for task, outcome in map_unordered(
+            pool, build_tower, todo, "building", lambda task: f"tower {task.tower.site}"
+        ):
             _refuse(outcome.problems, strict)
             draft.add(outcome.part)
             if not outcome.is_done:

@@ -228,14 +228,18 @@ class ClusterRows:
         """
         weights = zip(self.sizes, _weights(held_out, self.sizes), strict=True)
         weight = da.concatenate([da.full(size, value, chunks=size) for size, value in weights])
+        lost = set[str]()
+        limits = [of["memory_limit"] for of in self.client.scheduler_info()["workers"].values()]
         for _ in range(1 + dask.config.get("distributed.scheduler.allowed-failures")):
-            trained = self.client.sync(self._train, training, weight, val)
+            trained = self.client.sync(self._train, training, weight, val, lost)
             if trained is not None:
                 return trained["booster"], trained["history"]
-        raise WorkersLostError("a worker was lost during each attempt to train")
+        raise WorkersLostError("a worker during each attempt", lost, max(limits, default=0))
 
-    async def _train(self, training: BoostingConfig, weight: da.Array, val: Any) -> dict[str, Any] | None:
-        """Train once; return None if a worker was lost."""
+    async def _train(
+        self, training: BoostingConfig, weight: da.Array, val: Any, lost: set[str]
+    ) -> dict[str, Any] | None:
+        """Train once; return None if a worker was lost, and add its address to ``lost``."""
         from xgboost.dask import train
 
         before, busy = await self._workers(), set[str]()
@@ -260,13 +264,14 @@ class ClusterRows:
             finally:  # also after Ctrl-C
                 is_stopped = trained.cancel()
             if is_stopped:
-                raise WorkersLostError
+                raise RuntimeError("a worker was lost")
             return trained.result()
         except Exception:
             await asyncio.sleep(1)  # XGBoost may notice earlier than the scheduler that a worker is lost
             now = await self._workers()
             if before <= now:
                 raise
+            lost |= before - now
             # XGBoost of the others would wait for the lost worker without a limit of time.
             await self.client.restart_workers(list(busy & now), raise_for_error=False)
             return None
