@@ -1,6 +1,6 @@
 """How well gaps are filled: measured hours of real towers are hidden, and filled by four methods.
 
-python -m benchmarks.gaps out [--towers 10] [--sites DE-Tha ...] [--methods MDS XGBoost ...] [--seed 0]
+python -m benchmarks.gaps out [--towers 10] [--sites DE-Tha ...] [--methods MDS XGBoost ...] [--seeds 0 1]
 
 The year of each tower with most measured hours is used, and with ``--years`` those around it. Gaps of all
 kinds are inserted into them, and the methods read the remaining hours. By default, towers are the paper's
@@ -44,6 +44,7 @@ from xcarbon.prep.quality import mask_quality
 SHARE, DRAWS = 0.05, 2000
 #: Kinds of gaps that fit into a year together.
 SHORTER = [kind for kind in KINDS if kind != "season"]
+#: Limits of the 95 % interval over towers, as headers of tables.
 LIMITS = ["2.5 %", "97.5 %"]
 #: Drivers of the trees of one tower.
 DRIVERS = ("TA", "SW_IN", "VPD")
@@ -175,7 +176,7 @@ def sum_error(truth: xr.Dataset, known: xr.DataArray, found: xr.Dataset) -> floa
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Average over towers, for each kind of gap and method.
+    """Average over towers and seeds, for each kind of gap and method.
 
     In addition to the scores: the error in gaps divided by that in the hours a method was fitted to, and the
     share of sums over the gaps of a tower that lie in their 90 % interval. The correlation of errors is
@@ -201,9 +202,8 @@ def interval(values: pd.Series) -> tuple[float, float]:
     known = values.dropna().to_numpy()
     if not known.size:
         return np.nan, np.nan
-    low, high = np.quantile(
-        np.random.default_rng(0).choice(known, (DRAWS, known.size)).mean(1), [0.025, 0.975]
-    )
+    drawn = np.random.default_rng(0).choice(known, (DRAWS, known.size)).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -248,24 +248,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--satellite", type=Path, help="folder of satellite series to join, *.nc")
     arguments = parser.parse_args(argv)
     models = [pretrained.load(folder) for folder in arguments.model or ()]
+    default = None if models else pretrained.default("NEE")
     ds = open_store(arguments.store)
     if arguments.satellite is not None:
         ds = ds.carbon.join_satellite(open_satellite(sorted(arguments.satellite.glob("*.nc"))))
     rows = []
     sites = arguments.sites or choose(ds, arguments.north, arguments.towers)
     for site, seed in itertools.product(sites, arguments.seeds):
-        model = next((each for each in models if site not in each.sites), None)
-        if models and model is None:
+        model = next((each for each in models if site not in each.sites), default)
+        if model is None:
             raise SystemExit(f"all models were trained on {site}: pass one that was not")
         first, last = around_best(ds.sel(site=[site]), arguments.years)
         tower = ds.sel(site=site, time=slice(first, last)).load()
         hidden = plant(tower, arguments.kinds, seed)
         left = tower.assign(NEE=tower["NEE"].where(~np.logical_or.reduce(list(hidden.values()))))
         folder = arguments.out / f"{site}-{first}-{last}-{'-'.join(arguments.kinds)}-{seed}"
-        predictions = {
-            method: predict(left, method, folder, model or pretrained.default("NEE"))
-            for method in arguments.methods
-        }
+        predictions = {method: predict(left, method, folder, model) for method in arguments.methods}
         rows += [{"tower": site, "seed": seed} | row for row in scores(tower, left, hidden, predictions)]
     table = pd.DataFrame(rows)
     table.to_csv(arguments.out / "scores.csv", index=False)

@@ -16,7 +16,7 @@ from distributed.comm import CommClosedError
 
 from tests.prediction.test_predict import make
 from xcarbon.core.errors import XCarbonError
-from xcarbon.core.workers import executor, map_unordered, resumable
+from xcarbon.core.workers import WorkersLostError, executor, map_unordered, resumable
 from xcarbon.testing import synthetic_towers
 
 
@@ -49,11 +49,10 @@ def test_workers_that_are_killed_again_and_again(tmp_path):
 
 
 def allocate(item: object) -> None:
-    """Use more and more memory."""
-    arrays = []
-    while True:
-        arrays.append(np.ones(2_000_000))
-        time.sleep(0.002)
+    """Use 960 MB of memory, until the worker is stopped."""
+    arrays = [np.ones(2_000_000) for _ in range(60)]
+    time.sleep(120)
+    assert arrays
 
 
 def test_worker_that_exceeds_its_memory_limit_is_named():
@@ -84,3 +83,12 @@ def test_stopped_scheduler_is_named(error):
         resumable("predicting"),
     ):
         raise error
+
+
+def test_workers_that_are_lost_in_every_attempt_to_train():
+    """Without an event of a nanny, a lack of memory is called probable."""
+    with (
+        pytest.raises(XCarbonError, match=r"training, a worker .*: probably .* a worker: 2\.00 GiB"),
+        resumable("training"),
+    ):
+        raise WorkersLostError("a worker during each attempt", {"tcp://127.0.0.1:1"}, 2**31)
