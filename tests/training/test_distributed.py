@@ -14,11 +14,12 @@ import pytest
 import torch
 import xarray as xr
 
-from tests.training.samples import checkpoint, interrupted
+from tests.training.samples import checkpoint, interrupted, windows_of
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
 from xcarbon.training import fit
-from xcarbon.training.distributed import Shard, join_processes
+from xcarbon.training.distributed import join_processes
+from xcarbon.training.moments import pooled
 from xcarbon.training.windows import load_windows
 
 SETTINGS = {
@@ -54,7 +55,7 @@ ecoperceiver.EcoPerceiverRun._step = press
 shard = Shard.__init__
 def tell(self, *arguments):
     shard(self, *arguments)
-    held = [] if self.windows is None else self.windows.site.unique().tolist()
+    held = [] if self._samples is None else list(self.samples.counts)
     (folder / f"held-{{os.environ['RANK']}}-{{len(self)}}").write_text(str(held))
 Shard.__init__ = tell
 try:
@@ -110,7 +111,7 @@ def test_a_process_without_windows_in_a_batch_takes_part(curves):
 def test_each_process_holds_a_part_of_the_towers(curves, sets):
     train, _, folder = sets
     inputs = model_inputs(train, ["TA"], target="NEE")
-    count = len(Shard(join_processes("32-true"), inputs, 30))
+    count = len(windows_of(inputs, 30))
     held = [eval((folder / f"held-{rank}-{count}").read_text()) for rank in (0, 1)]
     assert sorted(held[0] + held[1]) == [0, 1, 2]
     assert [1] not in held  # the short one is not alone
@@ -126,35 +127,35 @@ def test_ctrl_c_at_one_process_stops_all_after_the_same_step(curves, sets):
 
 def test_one_process_holds_all_windows_in_order(sets):
     inputs = model_inputs(sets[0], ["TA"], target="NEE")
-    shard = Shard(join_processes("32-true"), inputs, 30)
+    shard = windows_of(inputs, 30)
     index = torch.tensor([5, 0, len(shard) - 1])
     own, rows = shard.find(index)
     assert own.tolist() == index.tolist()
     assert rows.tolist() == [0, 1, 2]
-    known = shard.batch(torch.arange(len(shard))).target[:, -1].double().numpy()
-    assert shard.moments() == pytest.approx((known.mean(), known.std(ddof=1)), rel=1e-12)
+    known = shard.samples.batch(torch.arange(len(shard))).target[:, -1].double().numpy()
+    assert shard.target_moments() == [pytest.approx((known.mean(), known.std(ddof=1)), rel=1e-12)]
 
 
 def test_moments_of_the_state_are_those_of_the_hours_of_the_windows(sets):
     """For any division of the towers between processes; a feature without any value has none."""
     inputs = model_inputs(sets[0], ["TA"], state=["TA_1D", "LAI", "SW_IN_7D"], target="NEE")
-    shard = Shard(join_processes("32-true"), inputs, 30)
-    mean, std = shard.state_moments()
-    blocks = shard.windows._state.double().numpy().reshape(-1, 3)[:, [0, 2]]
+    shard = windows_of(inputs, 30)
+    mean, std = shard.input_moments("state")
+    blocks = shard.samples._state.double().numpy().reshape(-1, 3)[:, [0, 2]]
     np.testing.assert_allclose(mean[[0, 2]], np.nanmean(blocks, 0), rtol=1e-6)
     np.testing.assert_allclose(std[[0, 2]], np.nanstd(blocks, 0), rtol=1e-6)
     assert torch.isnan(mean[1]) and torch.isnan(std[1])
     parts = [load_windows(inputs, 30, sites) for sites in ([2, 0], [1])]
-    sums = sum(part.state_sums(3, np.zeros(3), 1) for part in parts)
-    np.testing.assert_array_equal(sums, shard.windows.state_sums(3, np.zeros(3), 1))
-    without = Shard(join_processes("32-true"), inputs.drop_dims("feature"), 30)
-    assert [len(part) for part in without.state_moments()] == [0, 0]
+    towers = sum(part.moments.by_tower("state", 3, 3) for part in parts)
+    np.testing.assert_array_equal(pooled(towers, ddof=0)[0].astype("f4"), mean)
+    without = windows_of(inputs.drop_dims("feature"), 30)
+    assert [len(part) for part in without.input_moments("state")] == [0, 0]
 
 
 def test_a_target_that_does_not_vary_is_not_divided_by_zero(sets):
     inputs = model_inputs(sets[0], ["TA"], target="NEE").compute()
     inputs["target"] = inputs["target"] * 0 + 2
-    assert Shard(join_processes("32-true"), inputs, 30).moments() == (2.0, 1.0)
+    assert windows_of(inputs, 30).target_moments() == [(2.0, 1.0)]
 
 
 def test_without_torchrun_there_is_one_process():
