@@ -15,9 +15,11 @@ import torch
 import xarray as xr
 
 from tests.training.samples import checkpoint, interrupted, windows_of
+from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
 from xcarbon.training import fit
+from xcarbon.training.checkpoints import MODEL
 from xcarbon.training.distributed import join_processes
 from xcarbon.training.moments import pooled
 from xcarbon.training.windows import load_windows
@@ -27,6 +29,18 @@ SETTINGS = {
     "state": ("TA_1D", "SW_IN_7D"), "batch_size": 16, "micro_batch": 4,
     "max_steps": 4, "eval_every": 2, "val_windows": 64, "learning_rate": 3e-2,
     "network": {"width": 16, "heads": 2, "cross_blocks": 2, "self_layers": 1, "context": 30, "octaves": 4},
+}  # fmt: skip
+#: Of the kinds of networks that learn from sequences; one averages its weights, one is an ensemble.
+OTHERS = {
+    "streaming": {
+        "variables": SETTINGS["variables"], "bands": ("B1",), "batch_size": 8, "micro_batch": 3,
+        "max_steps": 6, "eval_every": 3, "val_windows": 20, "length": 32, "averaging": 0.5,
+        "network": {"width": 16, "heads": 2, "window": 8, "octaves": 4, "layers": 1, "cross_blocks": 1},
+    },
+    "hourly": {
+        "variables": SETTINGS["variables"], "batch_size": 64, "max_steps": 6, "eval_every": 3, "members": 2,
+        "network": {"width": 16},
+    },
 }  # fmt: skip
 #: One of two processes has nothing to learn from.
 IDLE = SETTINGS | {"batch_size": 1, "max_steps": 3, "eval_every": 3}
@@ -45,6 +59,10 @@ train, val = (xr.open_dataset(folder / f"{{name}}.nc") for name in ("train", "va
 fit(train, val=val, run_dir=folder / "two", **settings)
 fit(train, val=val, run_dir=folder / "one-two", resume=True, **settings)
 fit(train, val=val, run_dir=folder / "idle-two", **{IDLE})
+for kind, others in {OTHERS}.items():
+    model = fit(train, kind, val=val, run_dir=folder / f"{{kind}}-two", **others)
+    (folder / f"{{kind}}-{{os.environ['RANK']}}").write_text(model.fingerprint())
+tuned = fit(train, "pretrained", start=model, run_dir=folder / "tuned-two", max_steps=2, length=32)
 
 step = ecoperceiver.EcoPerceiverRun._step
 def press(run, *arguments):
@@ -91,7 +109,13 @@ def curves(sets) -> dict[str, list[dict[str, float]]]:
     subprocess.run([*command, folder / "script.py", folder], check=True, env=environment, timeout=120)
     shutil.copytree(folder / "two-one", folder / "two-stopped")
     fit(train, val=val, run_dir=folder / "two-one", resume=True, **SETTINGS)
-    names = ("one", "two", "one-two", "two-one", "idle-one", "idle-two")
+    for kind, others in OTHERS.items():
+        model = fit(train, kind, val=val, run_dir=folder / f"{kind}-one", **others)
+    fit(train, "pretrained", start=model, run_dir=folder / "tuned-one", max_steps=2, length=32)
+    names = ["one", "two", "one-two", "two-one", "idle-one", "idle-two", "streaming-one", "streaming-two"]
+    names += [
+        f"{kind}-{n}/member-{i}" for kind in ("hourly", "tuned") for n in ("one", "two") for i in (0, 1)
+    ]
     return {name: checkpoint(folder / name)["curve"] for name in names}
 
 
@@ -101,6 +125,24 @@ def test_any_number_of_processes_gives_the_same_curve(curves, name):
     for point, expected in zip(curves[name], curves["one"], strict=True):
         assert point == pytest.approx(expected, rel=1e-4)
     assert curves["one"][0]["val_mse"] != pytest.approx(curves["one"][-1]["val_mse"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["streaming-{}", *(f"{k}-{{}}/member-{i}" for k in ("hourly", "tuned") for i in (0, 1))]
+)
+def test_networks_on_sequences_have_the_same_curve_on_two_processes(curves, name):
+    one, two = (curves[name.format(number)] for number in ("one", "two"))
+    assert len(one) == len(two) >= 1
+    for point, expected in zip(two, one, strict=True):
+        assert point == pytest.approx(expected, rel=1e-3)
+    assert len({point["train_loss"] for point in one}) == len(one)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_all_processes_return_the_same_model(curves, sets, kind):
+    folder = sets[2]
+    saved = CarbonModel.load(folder / f"{kind}-two" / MODEL).fingerprint()
+    assert saved == (folder / f"{kind}-0").read_text() == (folder / f"{kind}-1").read_text()
 
 
 def test_a_process_without_windows_in_a_batch_takes_part(curves):
