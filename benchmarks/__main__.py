@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "windows": [],
     "boosting": [],
     "training": [],
+    "larger_than_memory": [],
     "inference": [],
     "applicability": [],
     "streaming": [],

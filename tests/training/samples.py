@@ -1,4 +1,4 @@
-"""Weights of trained networks, and interruptions of their training."""
+"""Samples of towers on one process, weights of trained networks, and interruptions of their training."""
 
 from __future__ import annotations
 
@@ -6,15 +6,32 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import xarray as xr
 
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import members
+from xcarbon.training.arrays import Arrays
 from xcarbon.training.checkpoints import CHECKPOINT
+from xcarbon.training.distributed import Shard, join_processes
 from xcarbon.training.run import TrainingRun
+from xcarbon.training.sequences import TowerSequences
+from xcarbon.training.windows import Windows, load_windows
+
+
+def windows_of(inputs: xr.Dataset, context: int) -> Shard[Windows]:
+    """Windows of all towers on one process."""
+    return Shard(join_processes("32-true"), inputs, context, partial(load_windows, inputs, context))
+
+
+def sequences_of(inputs: xr.Dataset, statics: tuple[str, ...], length: int) -> Shard[TowerSequences]:
+    """Sequences of all towers on one process."""
+    fabric = join_processes("32-true")
+    return Shard(fabric, inputs, 1, lambda sites: TowerSequences(inputs, sites, statics, length, Arrays()))
 
 
 def weights(model: CarbonModel) -> torch.Tensor:

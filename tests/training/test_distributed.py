@@ -14,11 +14,14 @@ import pytest
 import torch
 import xarray as xr
 
-from tests.training.samples import checkpoint, interrupted
+from tests.training.samples import checkpoint, interrupted, windows_of
+from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
 from xcarbon.training import fit
-from xcarbon.training.distributed import Shard, join_processes
+from xcarbon.training.checkpoints import MODEL
+from xcarbon.training.distributed import join_processes
+from xcarbon.training.moments import pooled
 from xcarbon.training.windows import load_windows
 
 SETTINGS = {
@@ -26,6 +29,18 @@ SETTINGS = {
     "state": ("TA_1D", "SW_IN_7D"), "batch_size": 16, "micro_batch": 4,
     "max_steps": 4, "eval_every": 2, "val_windows": 64, "learning_rate": 3e-2,
     "network": {"width": 16, "heads": 2, "cross_blocks": 2, "self_layers": 1, "context": 30, "octaves": 4},
+}  # fmt: skip
+#: Of the kinds of networks that learn from sequences; one averages its weights, one is an ensemble.
+OTHERS = {
+    "streaming": {
+        "variables": SETTINGS["variables"], "bands": ("B1",), "batch_size": 8, "micro_batch": 3,
+        "max_steps": 6, "eval_every": 3, "val_windows": 20, "length": 32, "averaging": 0.5,
+        "network": {"width": 16, "heads": 2, "window": 8, "octaves": 4, "layers": 1, "cross_blocks": 1},
+    },
+    "hourly": {
+        "variables": SETTINGS["variables"], "batch_size": 64, "max_steps": 6, "eval_every": 3, "members": 2,
+        "network": {"width": 16},
+    },
 }  # fmt: skip
 #: One of two processes has nothing to learn from.
 IDLE = SETTINGS | {"batch_size": 1, "max_steps": 3, "eval_every": 3}
@@ -44,6 +59,10 @@ train, val = (xr.open_dataset(folder / f"{{name}}.nc") for name in ("train", "va
 fit(train, val=val, run_dir=folder / "two", **settings)
 fit(train, val=val, run_dir=folder / "one-two", resume=True, **settings)
 fit(train, val=val, run_dir=folder / "idle-two", **{IDLE})
+for kind, others in {OTHERS}.items():
+    model = fit(train, kind, val=val, run_dir=folder / f"{{kind}}-two", **others)
+    (folder / f"{{kind}}-{{os.environ['RANK']}}").write_text(model.fingerprint())
+tuned = fit(train, "pretrained", start=model, run_dir=folder / "tuned-two", max_steps=2, length=32)
 
 step = ecoperceiver.EcoPerceiverRun._step
 def press(run, *arguments):
@@ -54,7 +73,7 @@ ecoperceiver.EcoPerceiverRun._step = press
 shard = Shard.__init__
 def tell(self, *arguments):
     shard(self, *arguments)
-    held = [] if self.windows is None else self.windows.site.unique().tolist()
+    held = [] if self._samples is None else list(self.samples.counts)
     (folder / f"held-{{os.environ['RANK']}}-{{len(self)}}").write_text(str(held))
 Shard.__init__ = tell
 try:
@@ -90,7 +109,13 @@ def curves(sets) -> dict[str, list[dict[str, float]]]:
     subprocess.run([*command, folder / "script.py", folder], check=True, env=environment, timeout=120)
     shutil.copytree(folder / "two-one", folder / "two-stopped")
     fit(train, val=val, run_dir=folder / "two-one", resume=True, **SETTINGS)
-    names = ("one", "two", "one-two", "two-one", "idle-one", "idle-two")
+    for kind, others in OTHERS.items():
+        model = fit(train, kind, val=val, run_dir=folder / f"{kind}-one", **others)
+    fit(train, "pretrained", start=model, run_dir=folder / "tuned-one", max_steps=2, length=32)
+    names = ["one", "two", "one-two", "two-one", "idle-one", "idle-two", "streaming-one", "streaming-two"]
+    names += [
+        f"{kind}-{n}/member-{i}" for kind in ("hourly", "tuned") for n in ("one", "two") for i in (0, 1)
+    ]
     return {name: checkpoint(folder / name)["curve"] for name in names}
 
 
@@ -102,6 +127,24 @@ def test_any_number_of_processes_gives_the_same_curve(curves, name):
     assert curves["one"][0]["val_mse"] != pytest.approx(curves["one"][-1]["val_mse"], rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "name", ["streaming-{}", *(f"{k}-{{}}/member-{i}" for k in ("hourly", "tuned") for i in (0, 1))]
+)
+def test_networks_on_sequences_have_the_same_curve_on_two_processes(curves, name):
+    one, two = (curves[name.format(number)] for number in ("one", "two"))
+    assert len(one) == len(two) >= 1
+    for point, expected in zip(two, one, strict=True):
+        assert point == pytest.approx(expected, rel=1e-3)
+    assert len({point["train_loss"] for point in one}) == len(one)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_all_processes_return_the_same_model(curves, sets, kind):
+    folder = sets[2]
+    saved = CarbonModel.load(folder / f"{kind}-two" / MODEL).fingerprint()
+    assert saved == (folder / f"{kind}-0").read_text() == (folder / f"{kind}-1").read_text()
+
+
 def test_a_process_without_windows_in_a_batch_takes_part(curves):
     for point, expected in zip(curves["idle-two"], curves["idle-one"], strict=True):
         assert point == pytest.approx(expected, rel=1e-4)
@@ -110,7 +153,7 @@ def test_a_process_without_windows_in_a_batch_takes_part(curves):
 def test_each_process_holds_a_part_of_the_towers(curves, sets):
     train, _, folder = sets
     inputs = model_inputs(train, ["TA"], target="NEE")
-    count = len(Shard(join_processes("32-true"), inputs, 30))
+    count = len(windows_of(inputs, 30))
     held = [eval((folder / f"held-{rank}-{count}").read_text()) for rank in (0, 1)]
     assert sorted(held[0] + held[1]) == [0, 1, 2]
     assert [1] not in held  # the short one is not alone
@@ -126,35 +169,35 @@ def test_ctrl_c_at_one_process_stops_all_after_the_same_step(curves, sets):
 
 def test_one_process_holds_all_windows_in_order(sets):
     inputs = model_inputs(sets[0], ["TA"], target="NEE")
-    shard = Shard(join_processes("32-true"), inputs, 30)
+    shard = windows_of(inputs, 30)
     index = torch.tensor([5, 0, len(shard) - 1])
     own, rows = shard.find(index)
     assert own.tolist() == index.tolist()
     assert rows.tolist() == [0, 1, 2]
-    known = shard.batch(torch.arange(len(shard))).target[:, -1].double().numpy()
-    assert shard.moments() == pytest.approx((known.mean(), known.std(ddof=1)), rel=1e-12)
+    known = shard.samples.batch(torch.arange(len(shard))).target[:, -1].double().numpy()
+    assert shard.target_moments() == [pytest.approx((known.mean(), known.std(ddof=1)), rel=1e-12)]
 
 
 def test_moments_of_the_state_are_those_of_the_hours_of_the_windows(sets):
     """For any division of the towers between processes; a feature without any value has none."""
     inputs = model_inputs(sets[0], ["TA"], state=["TA_1D", "LAI", "SW_IN_7D"], target="NEE")
-    shard = Shard(join_processes("32-true"), inputs, 30)
-    mean, std = shard.state_moments()
-    blocks = shard.windows._state.double().numpy().reshape(-1, 3)[:, [0, 2]]
+    shard = windows_of(inputs, 30)
+    mean, std = shard.input_moments("state")
+    blocks = shard.samples._state.double().numpy().reshape(-1, 3)[:, [0, 2]]
     np.testing.assert_allclose(mean[[0, 2]], np.nanmean(blocks, 0), rtol=1e-6)
     np.testing.assert_allclose(std[[0, 2]], np.nanstd(blocks, 0), rtol=1e-6)
     assert torch.isnan(mean[1]) and torch.isnan(std[1])
     parts = [load_windows(inputs, 30, sites) for sites in ([2, 0], [1])]
-    sums = sum(part.state_sums(3, np.zeros(3), 1) for part in parts)
-    np.testing.assert_array_equal(sums, shard.windows.state_sums(3, np.zeros(3), 1))
-    without = Shard(join_processes("32-true"), inputs.drop_dims("feature"), 30)
-    assert [len(part) for part in without.state_moments()] == [0, 0]
+    towers = sum(part.moments.by_tower("state", 3, 3) for part in parts)
+    np.testing.assert_array_equal(pooled(towers, ddof=0)[0].astype("f4"), mean)
+    without = windows_of(inputs.drop_dims("feature"), 30)
+    assert [len(part) for part in without.input_moments("state")] == [0, 0]
 
 
 def test_a_target_that_does_not_vary_is_not_divided_by_zero(sets):
     inputs = model_inputs(sets[0], ["TA"], target="NEE").compute()
     inputs["target"] = inputs["target"] * 0 + 2
-    assert Shard(join_processes("32-true"), inputs, 30).moments() == (2.0, 1.0)
+    assert windows_of(inputs, 30).target_moments() == [(2.0, 1.0)]
 
 
 def test_without_torchrun_there_is_one_process():

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import xcarbon
-from tests.training.samples import checkpoint, interrupted, last_weights, weights
+from tests.training.samples import checkpoint, interrupted, last_weights, weights, windows_of
 from xcarbon.core.errors import LeakageError, ModelError
 from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
@@ -21,7 +21,6 @@ from xcarbon.testing import synthetic_towers
 from xcarbon.training import TrainingConfig, ecoperceiver, fit
 from xcarbon.training import run as runs
 from xcarbon.training.checkpoints import CHECKPOINT, MODEL, RUN
-from xcarbon.training.distributed import Shard, join_processes
 from xcarbon.training.schedule import BETAS
 from xcarbon.training.windows import Batch
 
@@ -236,7 +235,7 @@ def test_a_state_is_read_if_it_is_chosen(tmp_path):
     model = fit(ds, "ecoperceiver", val=ds, allow_leakage=True, state=state, run_dir=tmp_path, **settings)
     assert model.config.state == tuple(state)
     inputs = model_inputs(ds, ["DOY", "TA"], state=state, target="NEE")
-    mean, std = Shard(join_processes("32-true"), inputs, 8).state_moments()
+    mean, std = windows_of(inputs, 8).input_moments("state")
     torch.testing.assert_close(model.network.embed.state.mean, mean)
     torch.testing.assert_close(model.network.embed.state.std, std)
     prediction = ds.carbon.predict_nee(model).values

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import xcarbon
+from tests.training.samples import sequences_of
 from xcarbon.models.ensemble import members
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import synthetic_towers
 from xcarbon.training import fit
-from xcarbon.training.sequences import TowerSequences
 
 QUICK = {
     "variables": ["DOY", "TOD", "TA", "SW_IN"],
@@ -29,7 +29,7 @@ def towers():
 
 def test_samples_are_the_hours_with_a_target(towers):
     inputs = model_inputs(towers, ["TA"], target=["NEE"])
-    sequences = TowerSequences(inputs, (), 1)
+    sequences = sequences_of(inputs, (), 1).samples
     assert len(sequences) == int(inputs["target"].notnull().sum())
     batch = sequences.batch(sequences.starts[:10])
     assert batch.inputs.hourly.shape == (10, 1, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from tests.training.samples import checkpoint, interrupted, last_weights, weights
+from tests.training.samples import checkpoint, interrupted, last_weights, sequences_of, weights
 from xcarbon.core.errors import ModelError, VariableError
 from xcarbon.core.variables import memory_features
 from xcarbon.models.bundle import CarbonModel
@@ -55,7 +54,7 @@ def inputs(sets) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def sequences(inputs) -> TowerSequences:
-    return TowerSequences(inputs, ("igbp", "lat"), 64)
+    return sequences_of(inputs, ("igbp", "lat"), 64).samples
 
 
 # Sequences
@@ -63,7 +62,7 @@ def sequences(inputs) -> TowerSequences:
 
 def test_every_target_is_in_one_sequence(sequences, inputs):
     """But for those that are alone in a gap."""
-    every = TowerSequences(inputs, (), 64)
+    every = sequences_of(inputs, (), 64).samples
     targets = every.targets(every.starts)
     assert torch.isfinite(targets).sum(1).min() >= LEAST_TARGETS
     found = np.sort(targets[torch.isfinite(targets)].numpy())
@@ -124,15 +123,15 @@ def test_moved_sequences_stay_in_the_records(sequences):
     assert torch.equal(sequences.moved(sequences.starts, 28)[inside], sequences.starts[inside] + 28)
 
 
-def test_moments_are_those_of_the_targets(sequences):
+def test_moments_are_those_of_the_targets(sequences, inputs):
     values = sequences._target[torch.isfinite(sequences._target)].double().numpy()
-    (found,) = sequences.moments()
+    (found,) = sequences_of(inputs, (), 64).target_moments()
     assert found == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-12)
 
 
 def test_moments_of_the_state_are_those_of_all_hours_with_a_value(sequences, inputs):
     """A feature without any value has none."""
-    mean, std = sequences.state_moments()
+    mean, std = sequences_of(inputs, (), 64).input_moments("state")
     values = sequences._state.double().numpy()
     assert values.shape[1] == 3 and np.isfinite(values).any(0).all()
     np.testing.assert_allclose(mean, np.nanmean(values, 0), rtol=1e-5)
@@ -140,22 +139,8 @@ def test_moments_of_the_state_are_those_of_all_hours_with_a_value(sequences, inp
     bare = inputs.assign(state=inputs["state"].where(inputs["feature"] != "LAI"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        mean, std = TowerSequences(bare, (), 64).state_moments()
+        mean, std = sequences_of(bare, (), 64).input_moments("state")
     assert torch.isnan(mean).tolist() == torch.isnan(std).tolist() == [False, False, True]
-
-
-def test_moments_do_not_depend_on_the_number_of_threads(sequences):
-    """A run that is resumed on another machine has the same scaling, to the last bit."""
-    many = copy.copy(sequences)
-    many._target = torch.rand(200_000, 1, generator=torch.Generator().manual_seed(0)) * 40 - 20
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            found.append(many.moments())
-    finally:
-        torch.set_num_threads(threads)
-    assert found[0] == found[1] == found[2]
 
 
 # Training
@@ -207,10 +192,10 @@ def test_epochs_begin_at_other_hours_and_scores_do_not(sets, inputs, sequences):
     some = object.__new__(streaming.StreamingRun)
     some.training = SimpleNamespace(seed=0)
     numbers = torch.arange(len(sequences))
-    epochs = [some._samples(sequences, numbers, epoch) for epoch in (0, 1, 0)]
+    epochs = [some._indices(sequences, numbers, epoch) for epoch in (0, 1, 0)]
     assert torch.equal(epochs[0], epochs[2])
     assert not torch.equal(epochs[0], epochs[1])
-    assert torch.equal(some._samples(sequences, numbers, None), sequences.starts)
+    assert torch.equal(some._indices(sequences, numbers, None), sequences.starts)
 
 
 def test_micro_batches_add_up_to_the_batch(sets, tmp_path):
@@ -228,11 +213,8 @@ def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
     settings = QUICK | {"val_windows": 1000, "allow_leakage": True}
     model = fit(bare[0], "streaming", val=bare[1], run_dir=tmp_path, **settings)
     assert model.config.bands == ()
-    sequences = TowerSequences(
-        model_inputs(bare[1], model.config.variables, state=model.config.state, target=["NEE"]),
-        model.config.statics,
-        64,
-    )
+    inputs = model_inputs(bare[1], model.config.variables, state=model.config.state, target=["NEE"])
+    sequences = sequences_of(inputs, model.config.statics, 64).samples
     batch = sequences.batch(sequences.starts)
     assert torch.isnan(batch.inputs.statics).all()
     with torch.no_grad():
@@ -243,7 +225,7 @@ def test_the_score_is_that_of_all_hours_with_a_target(sets, tmp_path):
     assert error.square().mean().item() / std**2 == pytest.approx(best, rel=1e-4)
 
 
-def test_what_cannot_be_trained_is_said(sets, tmp_path, monkeypatch):
+def test_what_cannot_be_trained_is_said(sets, tmp_path):
     train, _ = sets
     cases = {
         "at least the window of 8 hours": {"length": 7},
@@ -256,9 +238,6 @@ def test_what_cannot_be_trained_is_said(sets, tmp_path, monkeypatch):
     for message, settings in cases.items():
         with pytest.raises(ModelError, match=message):
             fit(silent, "streaming", run_dir=tmp_path / "run", **QUICK | settings)
-    monkeypatch.setattr(streaming, "join_processes", lambda precision: SimpleNamespace(world_size=2))
-    with pytest.raises(ModelError, match="one process, found 2"):
-        fit(train, "streaming", run_dir=tmp_path / "run", **QUICK)
     assert not (tmp_path / "run").exists()
 
 
@@ -302,7 +281,7 @@ def test_the_state_is_read_standardised_and_can_be_left_out(sets, tmp_path):
     assert model.config.state == (*memory_features(["TA"]), "LAI")
     embedding = model.network.state
     inputs = model_inputs(train, ["DOY", "TA"], state=model.config.state, target=["NEE"])
-    mean, std = TowerSequences(inputs, (), 64).state_moments()
+    mean, std = sequences_of(inputs, (), 64).input_moments("state")
     known = mean.isfinite()
     torch.testing.assert_close(embedding.mean[known], mean[known])
     torch.testing.assert_close(embedding.std[known], std[known])

@@ -13,6 +13,7 @@ from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ensemble import EnsemblePredictor, members
 from xcarbon.training.checkpoints import RunFolder
+from xcarbon.training.distributed import join_processes
 from xcarbon.training.hourly import HourlyRun
 from xcarbon.training.streaming import StreamingRun, StreamingTraining, train
 from xcarbon.training.task import Task, configure
@@ -79,12 +80,15 @@ def fit(
     masked = {name: getattr(training, name) for name in names}
     config = dataclasses.replace(cast(Any, networks[0].config), **masked)
     task = dataclasses.replace(task, variables=config.variables, bands=config.bands)
-    tuned = train(task, RUNS[kind], config, training, networks)
+    fabric = join_processes(training.precision)
+    task = dataclasses.replace(task, run_dir=fabric.broadcast(task.run_dir))
+    tuned = train(fabric, task, RUNS[kind], config, training, networks)
     if model.predictor.kind == EnsemblePredictor.kind:  # its calibration includes that of its members
         spread = {code: model.scaler.spread[code] for code in task.targets if code in model.scaler.spread}
         tuned.scaler = dataclasses.replace(tuned.scaler, spread=spread)
     tuned.provenance["name"] = f"{model.provenance.get('name', 'a model')}, fine-tuned"
-    tuned.save(RunFolder(task.run_dir).model)
+    if fabric.is_global_zero:
+        tuned.save(RunFolder(task.run_dir).model)
     return tuned
 
 

@@ -1,4 +1,4 @@
-"""Train an hourly network on single hours of all towers, on one process."""
+"""Train an hourly network on single hours of all towers, on one process or several."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from xcarbon.models.bundle import CarbonModel, Predictor
 from xcarbon.models.hourly import HourlyConfig, HourlyNetwork
 from xcarbon.models.networks import HourlyPredictor
+from xcarbon.training.distributed import Shard, join_processes
 from xcarbon.training.sequences import TowerSequences
 from xcarbon.training.streaming import StreamingRun, StreamingTraining, train
 from xcarbon.training.task import Task, configure
@@ -44,9 +45,9 @@ class HourlyRun(StreamingRun):
     def _predictor(self, config: HourlyConfig) -> Predictor:
         return HourlyPredictor(HourlyNetwork(config))
 
-    def standardise(self, towers: TowerSequences) -> None:
+    def standardise(self, towers: Shard[TowerSequences]) -> None:
         """Standardise the inputs with their moments at the training towers."""
-        moments = zip(towers.variable_moments(), towers.state_moments(), strict=True)
+        moments = zip(towers.input_moments("hourly"), towers.input_moments("state"), strict=True)
         self.model.network.standardise(*(torch.cat(pair) for pair in moments))
 
 
@@ -56,4 +57,5 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     training = configure(HourlyTraining, settings, also=["network"], seed=task.seed)
     inputs = {"variables": task.variables, "state": task.available_state()}
     config = configure(HourlyConfig, network or {}, **inputs, targets=task.targets)
-    return train(task, HourlyRun, config, training, [None] * training.members)
+    fabric = join_processes(training.precision)
+    return train(fabric, task, HourlyRun, config, training, [None] * training.members)

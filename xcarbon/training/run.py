@@ -6,8 +6,10 @@ import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,15 +27,31 @@ from xcarbon.training.distributed import Shard, total
 from xcarbon.training.ema import EMA
 from xcarbon.training.objective import loss
 from xcarbon.training.schedule import BETAS, TrainingConfig
-from xcarbon.training.sequences import TowerSequences
 from xcarbon.training.windows import Batch
 
 #: Longest time between two checkpoints, even if an epoch takes longer.
 CHECKPOINT_SECONDS = 600
 #: Attributes of a run that are part of a checkpoint, in addition to weights and optimiser.
 PROGRESS = ("step", "stale", "best", "curve")
-#: Training samples of towers in memory: windows, or sequences of hours.
-Samples: TypeAlias = Shard | TowerSequences
+Item = TypeVar("Item")
+
+
+class Step(NamedTuple):
+    """What a process computes in an optimiser step.
+
+    Attributes
+    ----------
+    parts : list of Batch
+        Micro batches.
+    chance : sequence of Tensor
+        Random numbers for dropout of each part.
+    weight : int
+        1, or 0 if none of the samples of the step belongs to the process.
+    """
+
+    parts: list[Batch]
+    chance: Sequence[Tensor]
+    weight: int
 
 
 class TrainingRun(ABC):
@@ -84,8 +102,8 @@ class TrainingRun(ABC):
     def _output(self, batch: Batch) -> Prediction:
         """Run the network on a batch."""
 
-    def _samples(self, towers: Any, numbers: Tensor, epoch: int | None) -> Tensor:
-        """Samples with these numbers in an epoch; those to be scored if ``epoch`` is None."""
+    def _indices(self, samples: Any, numbers: Tensor, epoch: int | None) -> Tensor:
+        """Index of each of the samples with these numbers in an epoch; in validation if ``epoch`` is None."""
         return numbers
 
     def start(self, resume: bool) -> None:
@@ -110,15 +128,14 @@ class TrainingRun(ABC):
         elif self.fabric.is_global_zero:
             self.folder.begin(self._settings())
 
-    def train(self, towers: Samples, val: Samples | None) -> CarbonModel:
+    def train(self, towers: Shard[Any], val: Shard[Any] | None) -> CarbonModel:
         """Train until the last step, early stopping or Ctrl-C."""
         per_epoch = math.ceil(len(towers) / self.training.batch_size)
         total_steps = self.training.total_steps(per_epoch)
         eval_every = self.training.eval_every or per_epoch
         val_index = None
         if val is not None:
-            drawn = _draw(len(val), self.training.val_windows, self.training.seed)
-            val_index = self._samples(val, drawn, None)
+            val_index = _draw(len(val), self.training.val_windows, self.training.seed)
         progress = tqdm(
             total=total_steps,
             initial=self.step,
@@ -126,15 +143,11 @@ class TrainingRun(ABC):
             unit="step",
             disable=not OPTIONS["progress"],
         )
-        batches: tuple[Tensor, ...] = ()
+        steps = ahead(self._steps(towers, per_epoch, total_steps))
         saved = time.monotonic()
-        with progress, interruptible() as interrupted:
+        with progress, interruptible() as interrupted, closing(steps):
             while self.step < total_steps and not self._is_stale():
-                epoch, number = divmod(self.step, per_epoch)
-                if number == 0 or not batches:
-                    order = _order(len(towers), self.training.seed, epoch)
-                    batches = self._samples(towers, order, epoch).split(self.training.batch_size)
-                error = self._step(towers, batches[number], self.training.rate(self.step, total_steps))
+                error = self._step(next(steps), self.training.rate(self.step, total_steps))
                 self.step += 1
                 progress.update()
                 progress.set_postfix(loss=f"{error:.3f}", best=f"{self.best:.3f}")
@@ -153,19 +166,31 @@ class TrainingRun(ABC):
         self.fabric.barrier()
         return CarbonModel.load(self.folder.model)
 
-    def _step(self, towers: Samples, index: Tensor, rate: float) -> float:
+    def _steps(self, towers: Shard[Any], per_epoch: int, total_steps: int) -> Iterator[Step]:
+        """Gather what this process computes in each step that is left."""
+        batches: tuple[Tensor, ...] = ()
+        for step in range(self.step, total_steps):
+            epoch, number = divmod(step, per_epoch)
+            if number == 0 or not batches:
+                order = _order(len(towers), self.training.seed, epoch)
+                batches = order.split(self.training.batch_size)
+            own, chance, weight = self._own(towers, batches[number], step)
+            index = self._indices(towers.samples, own, epoch)
+            parts = [towers.samples.batch(part) for part in index.split(self.micro_batch)]
+            yield Step(parts, chance.split(self.micro_batch), weight)
+
+    def _step(self, step: Step, rate: float) -> float:
         """Run one optimiser step and return the mean loss in standardised units."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        own, chance, share = self._own(towers, index)
-        known = max(1, total(self.fabric, share * self._known(towers, own, self.training.loss)).item())
-        parts = list(zip(own.split(self.micro_batch), chance.split(self.micro_batch), strict=True))
+        targets = torch.stack([_known(part, self.training.loss) for part in step.parts]).sum()
+        known = max(1, total(self.fabric, step.weight * targets).item())
         summed = torch.zeros((), device=self.fabric.device)
-        for number, (part, dropped) in enumerate(parts, start=1):
-            with self.fabric.no_backward_sync(self.network, enabled=number < len(parts)):
-                batch = self._mask(towers.batch(part).to(self.fabric.device), dropped)
-                error = loss(*self._compared(batch, self.training.loss)) * (share / known)
+        for number, (part, dropped) in enumerate(zip(step.parts, step.chance, strict=True), start=1):
+            with self.fabric.no_backward_sync(self.network, enabled=number < len(step.parts)):
+                batch = self._mask(part.to(self.fabric.device), dropped)
+                error = loss(*self._compared(batch, self.training.loss)) * (step.weight / known)
                 # DDP averages the gradients over the processes; the loss is a sum.
                 self.fabric.backward(error * self.fabric.world_size)
             summed += error.detach()
@@ -182,25 +207,19 @@ class TrainingRun(ABC):
             self.ema.update_parameters(self.model.network)
         return mean
 
-    def _own(self, towers: Samples, index: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _own(self, towers: Shard[Any], index: Tensor, step: int) -> tuple[Tensor, Tensor, int]:
         """Samples of a batch that this process holds, their random numbers for dropout, and their weight.
 
         The random numbers are drawn for the whole batch and depend only on seed and step, so that they are
         the same in a resumed run and for any number of processes.
         """
-        generator = torch.Generator(self.fabric.device).manual_seed(_mix(self.training.seed, self.step))
+        generator = torch.Generator(self.fabric.device).manual_seed(_mix(self.training.seed, step))
         chance = torch.rand((len(index), *self._chances()), generator=generator, device=self.fabric.device)
         own, rows = towers.find(index)
         if len(own):
             return own, chance[rows.to(chance.device)], 1
         # All processes must take part in a step: this one computes a sample with the weight zero.
         return torch.zeros(1, dtype=torch.int64), chance[:1], 0
-
-    def _known(self, towers: Samples, own: Tensor, hours: str) -> Tensor:
-        """Number of targets in the last hour, or in all hours, of samples."""
-        if hours == "last":
-            return torch.tensor(len(own))
-        return torch.isfinite(towers.targets(own)).sum()
 
     def _compared(self, batch: Batch, hours: str) -> tuple[Prediction, Tensor]:
         """Predictions and targets of the last hour or of all hours, in standardised units."""
@@ -212,7 +231,7 @@ class TrainingRun(ABC):
         )
         return output, ((wanted - mean) / std)[:, first:]
 
-    def _evaluate(self, train_loss: float, val: Samples | None, index: Tensor | None) -> None:
+    def _evaluate(self, train_loss: float, val: Shard[Any] | None, index: Tensor | None) -> None:
         """Score the validation samples, and save the model if its score is the best so far."""
         score = train_loss if val is None or index is None else self._score(val, index)
         checked = {} if val is None else {"val_mse": score}
@@ -224,17 +243,17 @@ class TrainingRun(ABC):
         else:
             self.stale += 1
 
-    def _score(self, val: Samples, index: Tensor) -> float:
+    def _score(self, val: Shard[Any], index: Tensor) -> float:
         """Mean squared error of the scored hours over all processes."""
-        error = torch.zeros((), device=self.fabric.device)
+        error, known = torch.zeros(2, device=self.fabric.device)
         own, _ = val.find(index)
-        with torch.no_grad():
-            for part in own.split(self.micro_batch) if len(own) else ():
-                batch = val.batch(part).to(self.fabric.device)
-                output, wanted = self._compared(batch, self.scored)
+        parts = self._indices(val.samples, own, None).split(self.micro_batch) if len(own) else ()
+        with torch.no_grad(), closing(ahead(val.samples.batch(part) for part in parts)) as batches:
+            for batch in batches:
+                output, wanted = self._compared(batch.to(self.fabric.device), self.scored)
                 error += loss(output._replace(log_scale=None), wanted)
-        known = total(self.fabric, self._known(val, own, self.scored))
-        return total(self.fabric, error).item() / known.item()
+                known += _known(batch, self.scored)
+        return total(self.fabric, error).item() / total(self.fabric, known).item()
 
     def _save_model(self) -> None:
         if self.fabric.is_global_zero:
@@ -279,6 +298,20 @@ class TrainingRun(ABC):
             self.ema.load_state_dict(state["average"])
         for name in PROGRESS:
             setattr(self, name, state[name])
+
+
+def ahead(items: Iterator[Item]) -> Generator[Item]:
+    """Yield items; a thread makes the next one while the current one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
+
+
+def _known(batch: Batch, hours: str) -> Tensor:
+    """Number of targets in the last hour, or in all hours, of samples."""
+    return torch.isfinite(batch.target[:, -1:] if hours == "last" else batch.target).sum()
 
 
 def _order(count: int, seed: int, epoch: int) -> Tensor:

@@ -1,81 +1,89 @@
-"""Sequences of consecutive hours, cut from towers that are held in memory."""
+"""Sequences of consecutive hours of towers."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.statics import stack_statics
-from xcarbon.training.windows import Batch, join_patches, load_towers
+from xcarbon.training.arrays import Arrays
+from xcarbon.training.moments import TowerMoments
+from xcarbon.training.windows import SERIES, Batch, load_towers
 
 #: Sequences with fewer targets are left out, because they cost as much as others.
 LEAST_TARGETS = 24
 
 
 class TowerSequences:
-    """Sequences of L hours of several towers, whose H hours are concatenated in the same arrays."""
+    """Sequences of L hours of several towers, whose H hours are concatenated in the same arrays.
+
+    Parameters
+    ----------
+    inputs : xarray.Dataset
+        From :func:`xcarbon.prep.inputs.model_inputs`, with targets.
+    sites : sequence of int
+        Positions of the towers to load.
+    statics : tuple of str
+        Static site features.
+    length : int
+        Number L of hours in a sequence.
+    arrays : Arrays
+        Empty arrays, to which the hours are added.
+
+    Attributes
+    ----------
+    starts : Tensor
+        Position of the first hour of each sequence, int64, shape ``(len(self),)``.
+    counts : dict of int to int
+        Number of sequences of each tower.
+    moments : TowerMoments
+        Moments of ``hourly``, ``target`` and ``state`` in all hours.
+    """
 
     # The position of its first hour in these arrays identifies a sequence. A sequence never begins before the
     # record of its tower. The hours after the record are missing; they have no influence, since a prediction
     # depends only on earlier hours.
 
-    def __init__(self, inputs: xr.Dataset, statics: tuple[str, ...], length: int) -> None:
+    def __init__(
+        self, inputs: xr.Dataset, sites: Sequence[int], statics: tuple[str, ...], length: int, arrays: Arrays
+    ) -> None:
         self.length = length
-        towers = join_patches(load_towers(inputs, range(inputs.sizes["site"]), context=1))
-        hours = torch.tensor([tower.data.sizes["time"] for tower in towers], dtype=torch.int64)
-        self._ends = hours.cumsum(0)  # (towers,)
-        self._begins = self._ends - hours  # (towers,)
-        self._hourly = _joined([tower.data["hourly"].values for tower in towers])  # (H, V)
-        self._target = _joined([tower.data["target"].values for tower in towers])  # (H, targets)
+        self.counts: dict[int, int] = {}
+        self.moments = TowerMoments()
+        cut, ends, end = Arrays(), [], 0
+        for tower in load_towers(inputs, sites, context=1):
+            series = {name: tower.data[name].values for name in SERIES if name in tower.data}
+            index = tower.data["patch_index"].values if "patch_index" in tower.data else None
+            arrays.append(**series, patch_index=index, patches=tower.patches)
+            self.moments.add(tower.site, **series)
+            starts = _starts(series["target"], length)
+            self.counts[tower.site] = len(starts)
+            cut.append(starts=starts + end)
+            end += tower.data.sizes["time"]
+            ends.append(end)
+        self._ends = torch.tensor(ends, dtype=torch.int64)  # (towers,)
+        self._begins = torch.nn.functional.pad(self._ends, (1, 0))[:-1]  # (towers,)
+        self.starts = cut.tensors().get("starts", torch.zeros(0, dtype=torch.int64))
+        data = arrays.tensors()
+        self._hourly = data.get("hourly", torch.zeros(0, 0))  # (H, V)
+        self._target = data.get("target", torch.zeros(0, 0))  # (H, targets)
+        self._state = data.get("state")  # (H, M)
+        self._patches = data.get("patches")  # (P, C, 8, 8)
+        self._patch_index = data.get("patch_index")  # (H,)
         self._statics: Tensor | None = None  # (towers, S)
         if statics:
-            known = stack_statics(inputs, statics)[[tower.site for tower in towers]].compute()
+            known = stack_statics(inputs, statics)[list(self.counts)].compute()
             self._statics = torch.from_numpy(known)
-        self._state: Tensor | None = None  # (H, M)
-        if "state" in inputs:
-            self._state = _joined([tower.data["state"].values for tower in towers])
-        self._patches: Tensor | None = None  # (P, C, 8, 8)
-        self._patch_index: Tensor | None = None  # (H,)
-        if towers and towers[0].patches is not None:
-            self._patches = torch.from_numpy(towers[0].patches)
-            self._patch_index = _joined([tower.data["patch_index"].values for tower in towers])
-        self.starts = self._cut()
-
-    def _cut(self) -> Tensor:
-        """Cut all towers into sequences, and keep the starts of those with enough targets."""
-        cut = [torch.zeros(0, dtype=torch.int64)]
-        for begin, end in zip(self._begins.tolist(), self._ends.tolist(), strict=True):
-            cut.append(torch.arange(begin, end, self.length))
-        starts = torch.cat(cut)
-        known = torch.nn.functional.pad(torch.isfinite(self._target).any(1).cumsum(0), (1, 0))
-        last = torch.minimum(starts + self.length, self._ends[self._tower(starts)])
-        return starts[known[last] - known[starts] >= min(LEAST_TARGETS, self.length)]
 
     def __len__(self) -> int:
         """Number of sequences."""
         return len(self.starts)
-
-    def moments(self) -> list[tuple[float, float]]:
-        """Mean and standard deviation of each target."""
-        # With numpy, the order of the sum does not depend on the number of threads.
-        known = [values[torch.isfinite(values)].double().numpy() for values in self._target.T]
-        return [
-            (values.mean().item(), values.std(ddof=1).item() or 1.0 if values.size > 1 else 1.0)
-            for values in known
-        ]
-
-    def variable_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each scaled variable ``(V,)`` over its finite values."""
-        return _column_moments(self._hourly)
-
-    def state_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each state feature ``(M,)`` over its finite values."""
-        return _column_moments(torch.zeros(1, 0) if self._state is None else self._state)
 
     def moved(self, starts: Tensor, hours: int) -> Tensor:
         """Shift sequences by some hours, later or earlier, within the records of their towers."""
@@ -83,10 +91,6 @@ class TowerSequences:
         begins = self._begins[tower]
         latest = torch.maximum(begins, self._ends[tower] - self.length)
         return (starts + hours).clamp(begins, latest)
-
-    def find(self, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sequences that this process holds, and their rows: all of them."""
-        return starts, torch.arange(len(starts))
 
     def targets(self, starts: Tensor) -> Tensor:
         """Targets of each hour of sequences, ``(B, L, targets)``; NaN where missing."""
@@ -118,13 +122,8 @@ class TowerSequences:
         return torch.minimum(hours, ends - 1), hours < ends
 
 
-def _column_moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column over its finite values, ``(H, n) -> (n,), (n,)``."""
-    with warnings.catch_warnings():  # a column without values has the mean NaN
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean, std = (function(values.numpy(), 0, dtype=np.float64) for function in (np.nanmean, np.nanstd))
-    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
-
-
-def _joined(arrays: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.concatenate(arrays)) if arrays else torch.zeros(0, 0)
+def _starts(target: NDArray[np.float32], length: int) -> NDArray[np.int64]:
+    """Cut a tower into sequences, and keep the starts of those with enough targets."""
+    starts = np.arange(0, len(target), length)
+    known = np.add.reduceat(np.isfinite(target).any(1).astype(np.int64), starts)
+    return starts[known >= min(LEAST_TARGETS, length)]

@@ -1,4 +1,4 @@
-"""Train a streaming EcoPerceiver on sequences of hours, on one process.
+"""Train a streaming EcoPerceiver on sequences of hours, on one process or several.
 
 The loss is over all hours of a sequence.
 """
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from xcarbon.core.errors import ModelError
@@ -22,8 +23,9 @@ from xcarbon.models.ensemble import ensemble
 from xcarbon.models.networks import StreamingPredictor
 from xcarbon.models.streaming import Prediction, StreamingConfig, StreamingEcoPerceiver
 from xcarbon.models.towers import coordinates
+from xcarbon.training.arrays import Arrays
 from xcarbon.training.checkpoints import RunFolder
-from xcarbon.training.distributed import join_processes
+from xcarbon.training.distributed import Shard, join_processes
 from xcarbon.training.objective import drop
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
@@ -70,10 +72,12 @@ def fit(task: Task, *, network: dict[str, Any] | None = None, **settings: Any) -
     training = configure(StreamingTraining, settings, also=["network"], seed=task.seed)
     inputs = {"variables": task.variables, "bands": task.bands, "state": task.available_state()}
     config = configure(StreamingConfig, network or {}, **inputs, targets=task.targets)
-    return train(task, StreamingRun, config, training, [None] * training.members)
+    fabric = join_processes(training.precision)
+    return train(fabric, task, StreamingRun, config, training, [None] * training.members)
 
 
 def train(
+    fabric: Fabric,
     task: Task,
     run_class: type[StreamingRun],
     config: Any,
@@ -81,19 +85,17 @@ def train(
     starts: Sequence[CarbonModel | None],
 ) -> CarbonModel:
     """Train a network for each of ``starts``, from this model or from random weights."""
-    fabric = join_processes(training.precision)
-    if fabric.world_size > 1:
-        raise ModelError(
-            f"this kind of model trains on one process, found {fabric.world_size}: start it without torchrun"
-        )
-    towers = _load(task, config, training, task.train)
-    val = None if task.val is None else _load(task, config, training, task.val)
-    own_scaler = task.scaler(towers.moments())
-    folder, alone, trained = RunFolder(task.run_dir), len(starts) == 1, []
+    folder, alone, trained = RunFolder(fabric.broadcast(task.run_dir)), len(starts) == 1, []
+    towers = _load(fabric, task, config, training, task.train, Arrays(folder.path, "training data"))
+    val = None
+    if task.val is not None:
+        val = _load(fabric, task, config, training, task.val, Arrays(folder.path, "validation data"))
+    own_scaler = task.scaler(towers.target_moments())
     if not alone:
         settings = {"training": dataclasses.asdict(training), **task.towers()}
         folder.check(settings, task.resume)
-        if not task.resume:
+        fabric.barrier()
+        if not task.resume and fabric.is_global_zero:
             folder.begin(settings)
     for number, start in enumerate(starts):
         member = folder if alone else RunFolder(folder.path / f"member-{number}")
@@ -117,14 +119,21 @@ def train(
     if alone:
         return trained[0]
     together = ensemble(trained)
-    together.save(folder.model)
+    if fabric.is_global_zero:
+        together.save(folder.model)
     return together
 
 
-def _load(task: Task, config: Any, training: StreamingTraining, ds: xr.Dataset) -> TowerSequences:
+def _load(
+    fabric: Fabric, task: Task, config: Any, training: StreamingTraining, ds: xr.Dataset, arrays: Arrays
+) -> Shard[TowerSequences]:
     """Load the sequences of all towers, and raise a clear error if there are none."""
     inputs = task.inputs(ds, task.targets, config.state)
-    towers = TowerSequences(inputs, config.statics, training.length)
+
+    def load(sites: Sequence[int]) -> TowerSequences:
+        return TowerSequences(inputs, sites, config.statics, training.length, arrays)
+
+    towers = Shard(fabric, inputs, 1, load)
     if not len(towers):
         raise ModelError(
             f"none of {inputs.sizes['site']} towers has {min(LEAST_TARGETS, training.length)} hours with "
@@ -151,10 +160,10 @@ class StreamingRun(TrainingRun):
             )
         return StreamingPredictor(StreamingEcoPerceiver(config))
 
-    def standardise(self, towers: TowerSequences) -> None:
+    def standardise(self, towers: Shard[TowerSequences]) -> None:
         """Standardise the inputs with their moments at the training towers."""
         if self.model.network.state is not None:
-            self.model.network.state.standardise(*towers.state_moments())
+            self.model.network.state.standardise(*towers.input_moments("state"))
 
     def _chances(self) -> tuple[int, ...]:
         config = self.model.network.config
@@ -168,10 +177,10 @@ class StreamingRun(TrainingRun):
         output: Prediction = self.network(batch.inputs)
         return output
 
-    def _samples(self, towers: TowerSequences, numbers: Tensor, epoch: int | None) -> Tensor:
-        starts = towers.starts[numbers]
+    def _indices(self, samples: TowerSequences, numbers: Tensor, epoch: int | None) -> Tensor:
+        starts = samples.starts[numbers]
         if epoch is None:
             return starts
-        half = towers.length // 2
+        half = samples.length // 2
         offset = np.random.default_rng([self.training.seed, epoch]).integers(-half, half + 1)
-        return towers.moved(starts, int(offset))
+        return samples.moved(starts, int(offset))

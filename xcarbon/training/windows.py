@@ -9,8 +9,8 @@ copied only when a batch is gathered.
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,16 +18,19 @@ import numpy as np
 import torch
 import xarray as xr
 import xbatcher
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from xcarbon.core.options import OPTIONS
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.patches import patch_index
+from xcarbon.training.arrays import Arrays
+from xcarbon.training.moments import TowerMoments
 
 #: Predicted hours in a block: eight weeks.
 BLOCK_HOURS = 8 * 7 * 24
+#: Arrays with values at each hour, in the inputs of a model and in a tower.
+SERIES = ("hourly", "target", "state")
 
 
 class Batch(NamedTuple):
@@ -132,7 +135,7 @@ class LoadedTower:
         if not hours.size:
             return None
         start = int(hours[0]) - context + 1
-        names = [name for name in ("hourly", "target", "state") if name in tower]
+        names = [name for name in SERIES if name in tower]
         data = tower[names].isel(time=slice(start, int(hours[-1]) + 1)).load()
         if "patch" not in tower:
             return cls(site, start, data, None)
@@ -146,25 +149,20 @@ class LoadedTower:
         return cls(site, start, data, patch.values)
 
 
-def load_towers(inputs: xr.Dataset, sites: Sequence[int], context: int) -> list[LoadedTower]:
-    """Load the towers with at least one valid hour, with a progress bar."""
-    progress = tqdm(sites, desc="loading", unit="tower", disable=not OPTIONS["progress"], leave=False)
-    towers = [LoadedTower.load(inputs, site, context) for site in progress]
-    return [tower for tower in towers if tower is not None]
+def load_towers(inputs: xr.Dataset, sites: Sequence[int], context: int) -> Iterator[LoadedTower]:
+    """Load the towers with at least one valid hour one by one, with a progress bar.
 
-
-def join_patches(towers: list[LoadedTower]) -> list[LoadedTower]:
-    """Let all towers share one array of patches, and shift their ``patch_index`` accordingly."""
-    stacks = [tower.patches for tower in towers if tower.patches is not None]
-    if not stacks:
-        return towers
-    joined, joint = np.concatenate(stacks), []
-    first = np.cumsum([0, *(len(stack) for stack in stacks)])
-    for tower, offset in zip(towers, first, strict=False):
-        index = tower.data["patch_index"].values
-        data = tower.data.assign(patch_index=("time", np.where(index < 0, index, index + offset)))
-        joint.append(dataclasses.replace(tower, data=data, patches=joined))
-    return joint
+    ``patch_index`` is the position of a patch among those of all towers.
+    """
+    patches = 0
+    for site in tqdm(sites, desc="loading", unit="tower", disable=not OPTIONS["progress"], leave=False):
+        tower = LoadedTower.load(inputs, site, context)
+        if tower is not None:
+            if tower.patches is not None:
+                index = tower.data["patch_index"]
+                tower.data["patch_index"] = index.where(index < 0, index + patches)
+                patches += len(tower.patches)
+            yield tower
 
 
 def blocks(tower: LoadedTower, context: int) -> Iterator[Block]:
@@ -207,47 +205,76 @@ def blocks(tower: LoadedTower, context: int) -> Iterator[Block]:
 
 
 class Windows:
-    """All windows of several towers that end with a valid target, held in memory.
+    """All windows of several towers that end with a valid target.
 
     Parameters
     ----------
-    towers : list of LoadedTower
-        At least one tower.
+    towers : iterable of LoadedTower
+        At least one tower, from :func:`load_towers`.
     context : int
         Number T of hours in a window.
+    arrays : Arrays
+        Empty arrays, to which the blocks are added.
 
     Attributes
     ----------
-    site, hour : Tensor
-        Positions of each window's tower and predicted hour, shape ``(len(self),)``.
+    counts : dict of int to int
+        Number of windows of each tower.
+    moments : TowerMoments
+        Moments of the predicted ``target``, and of ``state`` in all hours.
     patches : Tensor or None
         Patches of all towers, shape ``(P, C, 8, 8)``.
     """
 
-    def __init__(self, towers: list[LoadedTower], context: int) -> None:
-        towers = join_patches(towers)
-        cut = [block for tower in towers for block in blocks(tower, context)]
+    # In addition to the blocks, a window needs the eight bytes of its position.
+
+    def __init__(self, towers: Iterable[LoadedTower], context: int, arrays: Arrays) -> None:
         self.context = context
-        self._hourly = torch.from_numpy(np.stack([block.hourly for block in cut]))  # (n, block + T - 1, V)
-        self._target = torch.from_numpy(np.stack([block.target for block in cut]))  # (n, block + T - 1)
-        self._patch_index: Tensor | None = None  # (n, block + T - 1)
-        self._state: Tensor | None = None  # (n, block + T - 1, M)
-        states = [block.state for block in cut if block.state is not None]
-        if states:
-            self._state = torch.from_numpy(np.stack(states))
-        self.block, self.offset = torch.nonzero(torch.isfinite(self.target[:, :, -1]), as_tuple=True)
-        self._block_site = [block.site for block in cut]
-        self.site = torch.tensor(self._block_site)[self.block]
-        self.hour = torch.tensor([block.start for block in cut])[self.block] + self.offset + context - 1
-        self.patches: Tensor | None = None
-        if towers[0].patches is not None:
-            self.patches = torch.from_numpy(towers[0].patches)
-            index = [block.patch_index for block in cut if block.patch_index is not None]
-            self._patch_index = torch.from_numpy(np.stack(index))
+        self.counts: dict[int, int] = {}
+        self.moments = TowerMoments()
+        positions, cut = Arrays(), list[tuple[int, int]]()
+        for tower in towers:
+            own = list(blocks(tower, context))
+            stacks = {
+                name: np.stack([getattr(block, name) for block in own])
+                for name in (*SERIES, "patch_index")
+                if name in tower.data
+            }
+            predicted = stacks["target"][:, context - 1 :]  # (n, block)
+            valid = np.flatnonzero(np.isfinite(predicted))
+            self.counts[tower.site] = len(valid)
+            self.moments.add(tower.site, target=predicted[..., None], state=stacks.get("state"))
+            positions.append(position=valid + len(cut) * predicted.shape[1])
+            arrays.append(**stacks, patches=tower.patches)
+            cut += [(block.site, block.start) for block in own]
+        data = arrays.tensors()
+        self._hourly = data["hourly"]  # (n, block + T - 1, V)
+        self._target = data["target"]  # (n, block + T - 1)
+        self._patch_index = data.get("patch_index")  # (n, block + T - 1)
+        self._state = data.get("state")  # (n, block + T - 1, M)
+        self.patches = data.get("patches")
+        self._position = positions.tensors()["position"]  # block * number of the block + offset
+        self._site, self._start = torch.tensor(cut).T  # (n,), (n,)
 
     def __len__(self) -> int:
         """Number of windows."""
-        return len(self.block)
+        return len(self._position)
+
+    def _where(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the blocks of windows, and offsets of the windows in them."""
+        size = self._target.shape[1] - self.context + 1
+        return position // size, position % size
+
+    @property
+    def site(self) -> Tensor:
+        """Position of each window's tower, ``(len(self),)``."""
+        return self._site[self._where(self._position)[0]]
+
+    @property
+    def hour(self) -> Tensor:
+        """Position on the time axis of each window's predicted hour, ``(len(self),)``."""
+        block, offset = self._where(self._position)
+        return self._start[block] + offset + self.context - 1
 
     @property
     def hourly(self) -> Tensor:
@@ -269,18 +296,9 @@ class Windows:
         """View of all windows, ``(n, block, T, M)``."""
         return None if self._state is None else self._state.unfold(1, self.context, 1).transpose(2, 3)
 
-    def state_sums(self, sites: int, origin: NDArray[np.float64], power: int) -> NDArray[np.float64]:
-        """Sums of powers of the state less ``origin (M,)`` over the hours of each tower, ``(sites, M)``."""
-        sums = np.zeros((sites, len(origin)))
-        if self._state is not None:
-            for site, block in zip(self._block_site, self._state, strict=True):
-                values = block.cpu().numpy().astype(np.float64) - origin
-                sums[site] += np.where(np.isnan(values), 0.0, values**power).sum(0)
-        return sums
-
     @property
     def nbytes(self) -> int:
-        """Size of the windows in memory [bytes]."""
+        """Size of the windows and their positions [bytes]."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
 
     def to(self, device: torch.device | str) -> Windows:
@@ -290,15 +308,6 @@ class Windows:
             if isinstance(value, Tensor):
                 setattr(moved, name, value.to(device))
         return moved
-
-    def predicted(self) -> Tensor:
-        """Target of each window's last hour, shape ``(len(self),)``."""
-        return self._target[self.block, self.offset + self.context - 1]
-
-    def targets(self, index: Tensor) -> Tensor:
-        """Target of each hour of the windows at ``index``, shape ``(B, T)``; NaN where missing."""
-        index = index.to(self.block.device)
-        return self.target[self.block[index], self.offset[index]]
 
     def batch(self, index: Tensor) -> Batch:
         """Gather windows.
@@ -313,16 +322,20 @@ class Windows:
         Batch
             The windows, with only the patches that enter in one of them.
         """
-        index = index.to(self.block.device)
-        block, offset = self.block[index], self.offset[index]
+        block, offset = self._where(self._position[index.to(self._position.device)])
         patch_index = None if self.patch_index is None else self.patch_index[block, offset]  # (B, T)
         state = None if self.state is None else self.state[block, offset]  # (B, T, M)
         inputs = ModelInputs(self.hourly[block, offset], self.patches, patch_index, state=state)
         return Batch(inputs.compact(), self.target[block, offset])
 
 
-def load_windows(inputs: xr.Dataset, context: int, sites: Sequence[int] | None = None) -> Windows | None:
-    """Load every window of towers into memory.
+def load_windows(
+    inputs: xr.Dataset,
+    context: int,
+    sites: Sequence[int] | None = None,
+    arrays: Arrays | None = None,
+) -> Windows | None:
+    """Load every window of towers.
 
     Parameters
     ----------
@@ -332,6 +345,8 @@ def load_windows(inputs: xr.Dataset, context: int, sites: Sequence[int] | None =
         Number T of hours in a window.
     sites : sequence of int, optional
         Positions of the towers to load; by default all.
+    arrays : Arrays, optional
+        Empty arrays for the blocks; by default they are held in memory.
 
     Returns
     -------
@@ -339,4 +354,7 @@ def load_windows(inputs: xr.Dataset, context: int, sites: Sequence[int] | None =
         The windows, tower by tower; None if no hour has a target and a full window.
     """
     towers = load_towers(inputs, range(inputs.sizes["site"]) if sites is None else sites, context)
-    return Windows(towers, context) if towers else None
+    first = next(towers, None)
+    if first is None:
+        return None
+    return Windows(itertools.chain([first], towers), context, Arrays() if arrays is None else arrays)
