@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "applicability": [],
     "streaming": [],
     "scaling": [],
+    "continent": ["--workers", "2"],
     "killing": ["--rounds", "1", "--workers", "2"],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1"],
     "partitioning": ["partitioning", "--store", "STORE", "--sites", "SY-001", "--methods", "nighttime"],

@@ -291,6 +291,20 @@ class CarbonAccessor:
             max_missing=max_missing,
         )
 
+    @documented_by("budget/regions.py:regional_sums")
+    def regional_sums(
+        self,
+        target: str = "NEE",
+        resolution: str = "YY",
+        *,
+        area: xr.DataArray | None = None,
+        max_missing: float = 0.0,
+    ) -> xr.Dataset:
+        """Sum a flux over the cells of a region."""
+        from xcarbon.budget import regional_sums
+
+        return regional_sums(self._ds, target, resolution, area=area, max_missing=max_missing)
+
     @documented_by("reports/budget.py:write_budget")
     def write_budget(
         self,
@@ -375,6 +389,13 @@ class CarbonAccessor:
         from xcarbon.io.netcdf import write_sites
 
         return write_sites(self._ds, folder, overwrite=overwrite)
+
+    @documented_by("io/grid.py:write_years")
+    def to_years(self, path: PathLike, *, overwrite: bool = False) -> list[Path]:
+        """Write a grid to a NetCDF file for each year."""
+        from xcarbon.io.grid import write_years
+
+        return write_years(self._ds, path, overwrite=overwrite)
 
     @documented_by("prep/satellite.py:join_satellite")
     def join_satellite(self, series: xr.Dataset) -> xr.Dataset:

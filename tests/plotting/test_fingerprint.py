@@ -84,5 +84,5 @@ def test_errors_name_what_is_missing(weather_tower: xr.Dataset, filled: xr.Datas
         CarbonPlot(weather_tower).fingerprint(filled, variable="TA")
     with pytest.raises(OptionError, match="no hour of NEE is measured"):
         CarbonPlot(filled.assign(NEE=filled["NEE"] * np.nan)).fingerprint()
-    with pytest.raises(OptionError, match="all hours of NEE are missing"):
+    with pytest.raises(OptionError, match="all values of NEE are missing"):
         CarbonPlot(filled.assign(NEE=filled["NEE"] * np.nan)).fingerprint(time="2010")

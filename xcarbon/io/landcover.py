@@ -37,6 +37,7 @@ from xcarbon.core.variables import IGBP_CLASSES
 from xcarbon.io.chunks import with_names
 from xcarbon.io.grid import open_lazily
 from xcarbon.io.hdf4 import open_hdf4
+from xcarbon.prep.cells import cell_edges, check_axes, unwrap
 
 PathLike = str | os.PathLike[str]
 LegendName = Literal["igbp", "lccs"]
@@ -229,20 +230,14 @@ def open_landcover(
         if not path.exists():
             raise FileNotFoundError(f"there is no map of land cover {path}")
     pixels, found = _open(path, legend)
-    _check_axes(pixels, f"{path}", FileFormatError)
+    check_axes(pixels, f"{path}", FileFormatError)
     where, fill = f"{path}: {pixels.name or found.title}", pixels.attrs.get("_FillValue")
     codes = da.map_blocks(_translate, pixels.data, found.table, fill, where, dtype=np.uint8)
     grid = pixels if like is None else like
     if like is None:
         igbp, fraction = _take(codes, _NAMES), _take(codes, _SHARES)
     else:
-        absent = [name for name in _DIMS if name not in like.coords]
-        if absent:
-            raise MetadataError(
-                f"like has no coordinate {' and '.join(absent)}, but dims {tuple(like.dims)}; open the "
-                "drivers with xcarbon.open_era5 or rename their dimensions to lat and lon"
-            )
-        _check_axes(like, "like", MetadataError)
+        check_axes(like, "like", MetadataError)
         igbp, fraction = _aggregate(codes, pixels["lat"].values, pixels["lon"].values, like)
     ds = xr.Dataset(
         {"land_fraction": (_DIMS, fraction, land_fraction_attrs())},
@@ -504,46 +499,21 @@ def _match(cells: Edges, pixels: Edges, is_latitude: bool) -> _Matched:
 
 def _edges(lat: NDArray[Any], lon: NDArray[Any]) -> tuple[Edges, Edges]:
     """Lower and upper edges of cells, halfway between centres in any order."""
-    steps = [float(np.abs(np.diff(centres)).mean()) for centres in (lat, lon) if centres.size > 1]
-    width = max(steps, default=1e-6)  # a single cell without neighbours is a point
-    both = []
-    for centres in (lat, lon):
-        if centres.size == 1:
-            ends = np.array([centres[0] - width / 2, centres[0] + width / 2])
-        else:
-            middles = (centres[1:] + centres[:-1]) / 2
-            ends = np.array([2 * centres[0] - middles[0], *middles, 2 * centres[-1] - middles[-1]])
-        both.append((np.minimum(ends[1:], ends[:-1]), np.maximum(ends[1:], ends[:-1])))
-    return both[0], both[1]
-
-
-def _check_axes(grid: xr.Dataset | xr.DataArray, where: str, error: type[Exception]) -> None:
-    """Check that ``lat`` and ``lon`` are one-dimensional and monotonic, apart from the seam of longitudes."""
-    for name in _DIMS:
-        values = np.asarray(grid[name].values)
-        steps = np.diff(_unwrap(values) if name == "lon" and values.ndim == 1 else values)
-        monotonic = values.ndim == 1 and values.size and ((steps > 0).all() or (steps < 0).all())
-        if not monotonic or not np.isfinite(values).all() or (name == "lat" and np.abs(values).max() > 90):
-            raise error(
-                f"{where}: {name} must be one-dimensional and monotonic in degrees, found "
-                f"{values.dtype} of shape {values.shape} that begins with {values.ravel()[:3].tolist()}"
-            )
-
-
-def _unwrap(lon: NDArray[Any]) -> NDArray[np.float64]:
-    """Remove the jump of longitudes at 180 or 360 degrees."""
-    return np.unwrap(lon.astype(float), period=360)
+    rows, columns = (
+        (np.minimum(ends[1:], ends[:-1]), np.maximum(ends[1:], ends[:-1])) for ends in cell_edges(lat, lon)
+    )
+    return rows, columns
 
 
 def _aggregate(
     codes: da.Array, lat: NDArray[Any], lon: NDArray[Any], like: xr.Dataset | xr.DataArray
 ) -> tuple[da.Array, da.Array]:
     """Return the class and the fraction of land of each cell; a task computes a block of cells."""
-    lat, lon = lat.astype(float), _unwrap(lon)
+    lat, lon = lat.astype(float), unwrap(lon)
     north, east = (-1 if axis.size > 1 and axis[1] < axis[0] else 1 for axis in (lat, lon))
     codes = codes[::north, ::east]
     pixels = _edges(lat[::north], lon[::east])
-    cells = _edges(like["lat"].values.astype(float), _unwrap(like["lon"].values))
+    cells = _edges(like["lat"].values.astype(float), unwrap(like["lon"].values))
     rows, columns = (_match(cells[axis], pixels[axis], axis == 0) for axis in (0, 1))
     per_cell = rows.pixels_per_cell * columns.pixels_per_cell
     side = max(1, math.isqrt(int(min(_CELLS, _PIXELS / per_cell))))

@@ -18,6 +18,7 @@ from xcarbon.plotting.diurnal import check_by, draw_diurnal
 from xcarbon.plotting.fingerprint import draw_fingerprint, fullest_year
 from xcarbon.plotting.gaps import draw_gaps
 from xcarbon.plotting.importance import MEASURES, draw_importance
+from xcarbon.plotting.map import draw_map
 from xcarbon.plotting.scatter import draw_scatter
 from xcarbon.plotting.scores import draw_scores
 from xcarbon.plotting.select import first_site, observed_hours, one_tower, select
@@ -449,6 +450,44 @@ class CarbonPlot:
         'CRO cropland (3)'
         """
         return draw_sites(ax, self._ds, color_by)
+
+    def map(self, variable: str = "NEE", time: str | slice | None = None, ax: Axes | None = None) -> Axes:
+        """Plot a map of the mean of a variable on a grid.
+
+        Parameters
+        ----------
+        variable : str
+            Variable on ``(time, lat, lon)`` or ``(lat, lon)``, hourly or aggregated.
+        time : str or slice, optional
+            Period to average, as for :meth:`series`. Default: all time steps.
+        ax : matplotlib.axes.Axes, optional
+            Axes to plot into. Default: axes of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Axes in degrees of longitude and latitude, with the coasts at 1:110 million. Cells without any
+            value are grey. The title states the period, and the share of missing values in the other cells
+            if there are any; means are over the available ones. Colours are symmetric about 0 for NEE and
+            for variables of both signs; 0.5 % of the cells are beyond each end of the colour scale.
+
+        Raises
+        ------
+        VariableError
+            If the Dataset does not contain the variable.
+        MetadataError
+            If the variable is not on ``lat`` and ``lon``.
+        OptionError
+            If the period is not in the data, or all cells are missing.
+
+        Examples
+        --------
+        >>> from xcarbon.testing import synthetic_grid
+        >>> ax = CarbonPlot(synthetic_grid(3, 4, variables=["NEE"])).map(time="2010-07")
+        >>> ax.get_title(loc="left")
+        'mean of 2010-07-01 to 2010-07-31'
+        """
+        return draw_map(ax, self._ds, variable, time)
 
     def scores(self, score: xr.Dataset, ax: Axes | None = None) -> Axes:
         """Plot the Nash-Sutcliffe efficiency of each class.

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from xcarbon.core.errors import OptionError
-from xcarbon.core.variables import FILLED, variable
+from xcarbon.core.variables import FILLED
 from xcarbon.plotting.select import Hours, has_flags, observed_hours, steps_per_day
-from xcarbon.plotting.style import MISSING, QUIET, date_axis, figure_of, label, panels
+from xcarbon.plotting.style import MISSING, QUIET, color_scale, date_axis, figure_of, label, panels
 from xcarbon.prep.limits import plausible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-#: Share of the values beyond each end of the colour scale.
-_BEYOND = 0.005
 
 
 def fullest_year(measured: xr.DataArray) -> str:
@@ -40,7 +37,7 @@ def draw_fingerprint(ax: Axes | Sequence[Axes] | None, hours: Hours) -> Figure:
     elif has_flags(hours.tower, code):
         shown["measured and filled"] = plausible(hours.tower[code], code)
     axs = panels(ax, len(shown), 1, (7.2, 0.6 + 1.7 * len(shown)), sharex=True, sharey=True)
-    scale = _scale(code, np.concatenate([values.values for values in shown.values()]))
+    scale = color_scale(np.concatenate([values.values for values in shown.values()]), code, hours.units)
     for panel, (name, values) in zip(axs, shown.items(), strict=True):
         days, table = by_hour(values)
         edges = np.append(days, days[-1] + 1)
@@ -70,15 +67,3 @@ def by_hour(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     hour = (stamps - day) * steps // np.timedelta64(1, "D")
     table[(day - days[0]).astype(int), hour.astype(int)] = values.values
     return days, table
-
-
-def _scale(code: str, values: np.ndarray) -> dict[str, Any]:
-    """Return colours and limits: symmetric about 0 for fluxes of both signs."""
-    known = values[np.isfinite(values)]
-    if not known.size:
-        raise OptionError(f"all hours of {code} are missing in this period")
-    low, high = np.quantile(known, [_BEYOND, 1 - _BEYOND])
-    if low < 0 < high and variable(code).units != "degC":
-        largest = max(-low, high)
-        return {"cmap": "BrBG_r", "vmin": -largest, "vmax": largest}
-    return {"cmap": "viridis", "vmin": low, "vmax": high}

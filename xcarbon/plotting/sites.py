@@ -89,7 +89,7 @@ def _name_towers(ax: Axes, lon: np.ndarray, lat: np.ndarray, names: np.ndarray) 
         )
 
 
-def _land() -> list[np.ndarray]:
+def outlines() -> list[np.ndarray]:
     """Read the outlines of land, each ``(points, 2)``: longitude and latitude [degrees]."""
     file = importlib.resources.files("xcarbon.plotting") / "data" / "land_110m.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as outline:
@@ -101,11 +101,19 @@ def _land() -> list[np.ndarray]:
 def draw_land(ax: Axes, lon: np.ndarray, lat: np.ndarray) -> None:
     """Plot the land around the towers and label the axes in degrees of longitude and latitude."""
     from matplotlib.collections import PolyCollection
+
+    land = PolyCollection(outlines(), facecolors=LAND, edgecolors=LAND, linewidths=0.3, zorder=0)
+    ax.add_collection(land, autolim=False)
+    label_degrees(ax, *extent(lon, lat))
+    ax.grid(color="white", linewidth=0.6, zorder=1)
+    ax.set_axisbelow(True)
+
+
+def label_degrees(ax: Axes, west_east: tuple[float, float], south_north: tuple[float, float]) -> None:
+    """Set the limits of a map, its aspect, and labels in degrees of longitude and latitude."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    land = PolyCollection(_land(), facecolors=LAND, edgecolors=LAND, linewidths=0.3, zorder=0)
-    ax.add_collection(land, autolim=False)
-    (west, east), (south, north) = extent(lon, lat)
+    (west, east), (south, north) = west_east, south_north
     # One degree of longitude is shorter than one of latitude, by the cosine of the latitude.
     is_world = east - west > 180
     aspect = 1.0 if is_world else 1 / np.cos(np.deg2rad((south + north) / 2))
@@ -115,8 +123,6 @@ def draw_land(ax: Axes, lon: np.ndarray, lat: np.ndarray) -> None:
         axis.set_major_locator(MaxNLocator(6, steps=steps, prune="lower"))
         axis.set_major_formatter(FuncFormatter(lambda value, _, ends=ends: degrees(value, ends)))
     ax.tick_params(length=0, labelsize="small", labelcolor=QUIET)
-    ax.grid(color="white", linewidth=0.6, zorder=1)
-    ax.set_axisbelow(True)
     for spine in ax.spines.values():
         spine.set_visible(False)
 

@@ -46,6 +46,8 @@ MISSING = "#bdbdbd"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 #: Level of intervals: share of a normal distribution, and the corresponding multiple of a standard error.
 LEVEL = 0.9
+#: Share of the values beyond each end of a colour scale.
+_BEYOND = 0.005
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 
@@ -72,6 +74,18 @@ def coord_label(coord: xr.DataArray) -> str:
 def label(name: str, units: str, separator: str = " ") -> str:
     """Return the label of an axis, such as ``NEE [µmol m-2 s-1]`` with superscripts."""
     return f"{name}{separator}[{pretty(units)}]"
+
+
+def color_scale(values: np.ndarray, code: str, units: str) -> dict[str, Any]:
+    """Return colours and limits: symmetric about 0 for NEE and other variables of both signs."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        raise OptionError(f"all values of {code} are missing in this period")
+    low, high = (float(limit) for limit in np.quantile(known, [_BEYOND, 1 - _BEYOND]))
+    if (low < 0 < high or code == "NEE") and units != "degC":
+        largest = max(-low, high)
+        return {"cmap": "BrBG_r", "vmin": -largest, "vmax": largest}
+    return {"cmap": "viridis", "vmin": low, "vmax": high}
 
 
 def draw_interval(ax: Axes, x: Any, mean: np.ndarray, error: np.ndarray, color: str) -> None:

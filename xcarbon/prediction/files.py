@@ -19,6 +19,7 @@ from xcarbon.io.regions import write_regions, write_template
 from xcarbon.io.store import by_site, read_store
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prediction.predict import INHERITED, predict
+from xcarbon.prep.cells import with_cell_area
 
 
 def predict_to(
@@ -132,8 +133,10 @@ def _describe(prediction: xr.DataArray | xr.Dataset, target: str, ds: xr.Dataset
     prediction = prediction if isinstance(prediction, xr.Dataset) else prediction.to_dataset()
     attrs = {"history": ""} | {name: ds.attrs[name] for name in INHERITED if name in ds.attrs}
     title = f"{target} predicted from: {ds.attrs.get('title', 'unnamed data')}"
-    prediction = _with_file_dims(prediction).assign_attrs(attrs, title=title)
-    return conventions.apply(prediction.drop_encoding())
+    prediction = conventions.apply(
+        _with_file_dims(prediction).assign_attrs(attrs, title=title).drop_encoding()
+    )
+    return with_cell_area(prediction) if conventions.is_grid(prediction) else prediction
 
 
 def _with_file_dims(prediction: xr.Dataset) -> xr.Dataset:

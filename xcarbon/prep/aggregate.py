@@ -115,6 +115,10 @@ def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     if resolution == HOURLY:
         return ds if per_day == 24 else clock_hours(ds)
     stamps = ds["time"].values.astype("datetime64[D]")
+    if conventions.is_grid(ds) and stamps[0].astype("M8[Y]") < stamps[-1].astype("M8[Y]"):
+        # All hours of a cell are one chunk, which would be too large for many cells and years.
+        years = [aggregate(year, resolution) for _, year in ds.groupby("time.year")]
+        return xr.concat(years, "time", data_vars="minimal", coords="minimal", combine_attrs="override")
     edges = period_edges(stamps[0], stamps[-1], resolution)
     variables: dict[str, Any] = {}
     for code in VARIABLES:
@@ -125,6 +129,8 @@ def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
             f"the Dataset contains no hourly variable to aggregate; its variables are {sorted(map(str, ds))}"
         )
     aggregated = xr.Dataset(variables)
+    if conventions.is_grid(ds):
+        aggregated = aggregated.transpose("time", "lat", "lon", ...)
     places = ds.drop_vars([*ds.data_vars, *_OF_PATCHES], errors="ignore")
     places = places.drop_dims([dim for dim in ds.dims if dim not in aggregated.dims or dim == "time"])
     aggregated = aggregated.assign_coords(places.coords).assign_attrs(ds.attrs)
