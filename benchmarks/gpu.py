@@ -1,12 +1,18 @@
-"""How exact and how fast EcoPerceiver is on a graphics card, at each precision.
+"""How exact and how fast both kinds of EcoPerceiver are on a graphics card, at each precision.
 
-python -m benchmarks.gpu
+python -m benchmarks.gpu [--out gpu.txt] [--minutes 8]
 
-Prints three tables, each for single precision, TF32 products, bfloat16, and compiled models: the deviation
-of predictions and gradients from those of a processor in double precision, and the windows per second in
-prediction and in training, at several batch sizes. Each rate is also given as a share of the card's rate of
-matrix products, measured in the same run. The exit status is 1 if a deviation is larger than allowed.
-``--device cpu --batches 16`` runs the same on a processor.
+The first table is of ``fit`` and ``predict_nee`` at simulated towers: for each kind of model, the deviation
+of losses and predictions from those of the processor of the same machine, and the rates of both. The other
+tables are of the network of EcoPerceiver, with single precision, TF32 products, bfloat16, and compiled: the
+deviation of predictions and gradients from those of a processor in double precision, and the windows per
+second in prediction and in training, at several batch sizes. Each of these rates is also given as a share of
+the card's rate of matrix products, measured in the same run. Compiled networks come last.
+
+No line begins after three quarters of the time limit; lines that are left out for this reason are named. With
+``--out``, everything that is printed is also written to a file, line by line. The exit status is 1 if a
+deviation is larger than allowed. ``--device cpu --batches 16`` runs the same on a processor. The script needs
+the repository, but neither real data nor a network.
 """
 
 from __future__ import annotations
@@ -16,22 +22,30 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import xarray as xr
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+import xcarbon
 from benchmarks.common import SMALL, size
 from benchmarks.inference import multiply_adds
 from benchmarks.training import random_batch
+from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.ecoperceiver import EcoPerceiver
 from xcarbon.models.fast import predict_series
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.testing import synthetic_towers
+from xcarbon.training import fit
 from xcarbon.training.windows import Batch
 
 SEED = 0
@@ -76,6 +90,53 @@ WAYS = (
 )
 if SMALL:  # compiling takes minutes
     WAYS = WAYS[:3]
+#: Settings of :func:`xcarbon.training.fit` for each kind of model. Random numbers differ between devices, so
+#: that nothing is dropped.
+TRAININGS: dict[str, dict[str, Any]] = {
+    "ecoperceiver": {
+        "batch_size": size(1024, 8),
+        "network": {"dropout": 0.0, "group_dropout": 0.0} | size({}, {"width": 16, "self_layers": 1}),
+    },
+    "streaming": {
+        "batch_size": size(96, 4),
+        "network": dict.fromkeys(("dropout", "variable_dropout", "static_dropout", "group_dropout"), 0.0)
+        | size({}, {"width": 16, "layers": 2}),
+    },
+}
+#: Optimiser steps that are compared with those of the processor, and steps that are timed on the device.
+STEPS, TIMED_STEPS = size(6, 1), size(150, 2)
+#: Simulated towers to train on.
+TOWERS = size(12, 1)
+
+
+class Clock:
+    """The time that is left for further lines."""
+
+    def __init__(self, minutes: float) -> None:
+        self.end = time.monotonic() + 60 * minutes
+
+    def allows(self, line: str) -> bool:
+        """Return whether a line may begin; print its name if not."""
+        if time.monotonic() < self.end:
+            return True
+        print(f"{line:38}left out: the time is used up", flush=True)
+        return False
+
+
+class Tee:
+    """A stream that writes to two others."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self.streams = streams
+
+    def write(self, text: str) -> int:
+        """Write to both."""
+        return max(stream.write(text) for stream in self.streams)
+
+    def flush(self) -> None:
+        """Flush both."""
+        for stream in self.streams:
+            stream.flush()
 
 
 def make_network(device: torch.device) -> EcoPerceiver:
@@ -182,12 +243,80 @@ def check_series(way: Way, device: torch.device) -> float:
     return ((found - expected).abs().max() / expected.std()).item()
 
 
-def report_exactness(device: torch.device) -> bool:
+def train(ds: xr.Dataset, kind: str, precision: str, steps: int) -> tuple[CarbonModel, float]:
+    """Train on the device of the option; return the model and the time [s]."""
+    settings = TRAININGS[kind] | ({} if kind == "streaming" else {"precision": precision})
+    start = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        model = fit(ds, kind, run_dir=folder, max_steps=steps, eval_every=1000, **settings)
+    return model, time.perf_counter() - start
+
+
+def predict(ds: xr.Dataset, model: CarbonModel) -> tuple[xr.DataArray, float]:
+    """Predict on the device of the option; return the prediction and the hours per second."""
+    start = time.perf_counter()
+    nee = ds.carbon.predict_nee(model).compute()
+    return nee, int(nee.count()) / (time.perf_counter() - start)
+
+
+def steps_rate(kind: str, steps: int, seconds: float) -> float:
+    """Return samples per second; NaN if the time is too short to be measured."""
+    return steps * TRAININGS[kind]["batch_size"] / seconds if seconds > 0 else np.nan
+
+
+def report_package(device: torch.device, clock: Clock) -> bool:
+    """Print deviations and rates of ``fit`` and ``predict_nee``; return whether they agree with a processor.
+
+    Deviations are those of the loss, and the largest one of NEE as a share of the standard deviation of NEE
+    at the towers. The rate of training is that of the steps by which a long training is longer than a short
+    one.
+    """
+    title = "fit and predict_nee"
+    print(
+        f"\n{title:28}{'loss':>9}{'NEE':>9}{'allowed':>9}{'samples/s':>11}{'hours/s':>10}"
+        f"{'processor:':>12}{'samples/s':>11}{'hours/s':>10}"
+    )
+    towers = synthetic_towers(TOWERS).load()
+    year, is_exact = towers.isel(site=[0], time=slice(size(None, 200))), True
+    for kind in TRAININGS:
+        if not clock.allows(kind):
+            continue
+        with xcarbon.set_options(device="cpu"):
+            _, start = train(towers, kind, "32-true", 1)
+            reference, seconds = train(towers, kind, "32-true", 1 + STEPS)
+            expected, usual = predict(year, reference)
+        usual_rate = steps_rate(kind, STEPS, seconds - start)
+        for precision, allowed in (("32-true", 1e-2), ("bf16-mixed", 0.2)):
+            line = f"{kind}, {precision}"
+            if (kind == "streaming" and precision != "32-true") or not clock.allows(line):
+                continue
+            with xcarbon.set_options(device=device.type):
+                model, _ = train(towers, kind, precision, 1 + STEPS)
+                found, _ = predict(year, model)
+                _, speed = predict(year, model)
+                _, short = train(towers, kind, precision, 1)
+                _, long = train(towers, kind, precision, 1 + TIMED_STEPS)
+            wanted, losses = (of.provenance["curve"][-1]["train_loss"] for of in (reference, model))
+            loss = abs(losses / wanted - 1)
+            error = float(abs(found - expected).max()) / reference.scaler.targets["NEE"][1]
+            is_exact &= max(loss, error) < allowed
+            rate = steps_rate(kind, TIMED_STEPS, long - short)
+            print(
+                f"{line:28}{loss:9.1e}{error:9.1e}{allowed:9.0e}{rate:11,.0f}{speed:10,.0f}{'':12}"
+                f"{usual_rate:11,.0f}{usual:10,.0f}",
+                flush=True,
+            )
+    return is_exact
+
+
+def report_exactness(device: torch.device, ways: Sequence[Way], clock: Clock) -> bool:
     """Print deviations; return whether all are within their tolerances."""
     title = "deviation from float64 on a processor"
     print(f"\n{title:38}{'windows':>10}{'gradients':>11}{'series':>10}{'allowed':>9}")
     is_exact = True
-    for way in WAYS:
+    for way in ways:
+        if not clock.allows(way.name):
+            continue
         error, gradients = check(way, device)
         is_exact &= max(error, gradients) < way.tolerance
         fast = ""
@@ -199,14 +328,16 @@ def report_exactness(device: torch.device) -> bool:
     return is_exact
 
 
-def report_inference(device: torch.device, batches: list[int], bounds: dict[str, float]) -> None:
+def report_inference(
+    device: torch.device, batches: list[int], ways: Sequence[Way], bounds: dict[str, float], clock: Clock
+) -> None:
     """Print rates of prediction, for a series and for separate windows."""
     print(f"\n{'inference':20}{'windows a step':>16}{'windows/s':>12}{'TFLOP/s':>10}{'of products':>13}")
     network = make_network(device)
     hours = 8760 if device.type == "cuda" else size(256, 32)
     reused = 2 * multiply_adds(network.config, reuse=True)
     wanted, inputs = np.ones(hours, bool), series(hours, device)
-    for way in WAYS:
+    for way in ways:
         bound = bounds[way.name]
         if not (way.bfloat16 or way.compiled):
             with way.on(device):
@@ -214,6 +345,8 @@ def report_inference(device: torch.device, batches: list[int], bounds: dict[str,
             print_rate(way, "a series", speed, reused, bound)
         model = way.prepare(network)
         for count in batches:
+            if not clock.allows(f"{way.name}, {count}"):
+                continue
             batch = random_batch(count).to(device)
             each = operations(network, batch, train=False)
             with way.on(device), torch.inference_mode():
@@ -221,13 +354,17 @@ def report_inference(device: torch.device, batches: list[int], bounds: dict[str,
             print_rate(way, str(count), speed, each, bound)
 
 
-def report_training(device: torch.device, batches: list[int], bounds: dict[str, float]) -> None:
+def report_training(
+    device: torch.device, batches: list[int], ways: Sequence[Way], bounds: dict[str, float], clock: Clock
+) -> None:
     """Print rates of training steps, without the optimiser."""
     print(f"\n{'training':20}{'windows a step':>16}{'windows/s':>12}{'TFLOP/s':>10}{'of products':>13}")
-    for way in WAYS:
+    for way in ways:
         network = make_network(device)
         model = way.prepare(network)
         for count in batches:
+            if not clock.allows(f"{way.name}, {count}"):
+                continue
             batch = random_batch(count).to(device)
             each = operations(network, batch, train=True)
             with way.on(device):
@@ -253,25 +390,40 @@ def print_rate(way: Way, size: str, speed: float, each: float, bound: float) -> 
     print(f"{way.name:20}{size:>16}{speed:12,.0f}{done / 1e12:10.2f}{done / bound:13.2f}", flush=True)
 
 
+def report_all(device: torch.device, batches: list[int], minutes: float) -> bool:
+    """Print all tables; return whether all deviations are within their tolerances."""
+    clock = Clock(0.75 * minutes)
+    is_card = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if is_card else f"{torch.get_num_threads()} threads"
+    print(f"{name}, torch {torch.__version__}; matrix products [TFLOP/s]:")
+    bounds = {way.name: matrix_rate(way, device) for way in WAYS}
+    print(", ".join(f"{way} {bound / 1e12:.2f}" for way, bound in bounds.items() if "compiled" not in way))
+    is_exact = report_package(device, clock)
+    for is_compiled in sorted({way.compiled for way in WAYS}):
+        ways = [way for way in WAYS if way.compiled == is_compiled]
+        is_exact &= report_exactness(device, ways, clock)
+        report_inference(device, batches, ways, bounds, clock)
+        report_training(device, batches, ways, bounds, clock)
+    return is_exact
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print all tables; return 1 if a deviation is larger than allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256, 1024, 4096])
+    parser.add_argument("--minutes", type=float, default=8.0, help="limit of time")
+    parser.add_argument("--out", type=Path, help="file for the tables")
     arguments = parser.parse_args(argv)
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print("no CUDA device found: run this on a machine with one, or with --device cpu", file=sys.stderr)
         return 1
-    name = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    )
-    print(f"{name}, torch {torch.__version__}; matrix products [TFLOP/s]:")
-    bounds = {way.name: matrix_rate(way, device) for way in WAYS}
-    print(", ".join(f"{way} {bound / 1e12:.2f}" for way, bound in bounds.items() if "compiled" not in way))
-    is_exact = report_exactness(device)
-    report_inference(device, arguments.batches, bounds)
-    report_training(device, arguments.batches, bounds)
+    with ExitStack() as stack:
+        if arguments.out:
+            file = stack.enter_context(arguments.out.open("w"))
+            stack.enter_context(redirect_stdout(Tee(sys.stdout, file)))  # type: ignore[type-var]
+        is_exact = report_all(device, arguments.batches, arguments.minutes)
     if not is_exact:
         print("the deviation of predictions or gradients is larger than allowed", file=sys.stderr)
     return int(not is_exact)
