@@ -36,7 +36,7 @@ def draw_map(ax: Axes | None, ds: xr.Dataset, code: str, time: str | slice | Non
     lat, lon = cell_edges(mean["lat"].values.astype(float), unwrap(mean["lon"].values))
     lat = lat.clip(-90, 90)
     units = str(ds[code].attrs.get("units", "1"))
-    ax = axes(ax, (7.2, 4.2))
+    ax = axes(ax, _size(lon, lat))
     scale = color_scale(mean.values, code, units)
     image = ax.pcolormesh(lon, lat, mean.values, rasterized=True, **scale)
     ax.set_facecolor(MISSING)
@@ -46,10 +46,17 @@ def draw_map(ax: Axes | None, ds: xr.Dataset, code: str, time: str | slice | Non
     label_degrees(ax, (lon.min(), lon.max()), (lat.min(), lat.max()))
     bar = ax.figure.colorbar(image, ax=ax, extend="both", shrink=0.8, pad=0.02)
     bar.set_label(label(code, units))
-    ax.set_title(_period(field), loc="left", fontsize="medium")
+    ax.set_title(_period(field, ds.get("time_bnds")), loc="left", fontsize="medium")
     if share_missing > 0:
         ax.set_title(f"{100 * share_missing:.2g} % of the values are missing", loc="right", fontsize="small")
     return ax
+
+
+def _size(lon: np.ndarray, lat: np.ndarray) -> tuple[float, float]:
+    """Size of a figure in which a map with these edges and its colour bar leave little room [inches]."""
+    shape = np.ptp(lon) / np.ptp(lat) * np.cos(np.deg2rad(lat.mean()))
+    height = float(np.clip(5.6 / shape, 1.8, 4.2))
+    return float(np.clip(height * shape, 3.2, 5.6)) + 1.6, height + 0.4
 
 
 def _mean(field: xr.DataArray) -> tuple[xr.DataArray, float]:
@@ -65,10 +72,13 @@ def _mean(field: xr.DataArray) -> tuple[xr.DataArray, float]:
     return mean, float(share)
 
 
-def _period(field: xr.DataArray) -> str:
-    """Return the first and the last day of the mean."""
+def _period(field: xr.DataArray, bounds: xr.DataArray | None) -> str:
+    """Return the first and the last day of the mean, which end with the bounds of time if there are any."""
     if "time" not in field.dims:
         return ""
-    first, last = np.datetime_as_string(field["time"].values[[0, -1]], unit="D")
+    ends = field["time"].values[[0, -1]]
+    if bounds is not None:
+        ends = ends[0], bounds.sel(time=ends[1]).values.max() - np.timedelta64(1, "ns")
+    first, last = np.datetime_as_string(np.asarray(ends), unit="D")
     what = "" if field.sizes["time"] == 1 else "mean of "
     return what + (str(first) if first == last else f"{first} to {last}")
