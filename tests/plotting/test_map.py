@@ -44,6 +44,7 @@ def test_missing_hours_are_stated_and_days_are_drawn(grid):
     assert CarbonPlot(gap).map().get_title(loc="right") == "6.8 % of the values are missing"  # 3 of 11 cells
     daily = grid.carbon.aggregate("DD")
     assert CarbonPlot(daily).map().get_title(loc="left") == "mean of 2022-07-01 to 2022-07-02"
+    assert "d$^{-1}$" in CarbonPlot(daily).map(time="2022-07-02").figure.axes[1].get_ylabel()
 
 
 def test_the_period_of_a_month_ends_with_its_last_day(grid):
@@ -51,7 +52,6 @@ def test_the_period_of_a_month_ends_with_its_last_day(grid):
         time_bnds=(("time", "bnds"), [pd.date_range("2022-07", periods=2, freq="MS")])
     )
     assert CarbonPlot(month).map().get_title(loc="left") == "2022-07-01 to 2022-07-31"
-    assert "d$^{-1}$" in CarbonPlot(daily).map(time="2022-07-02").figure.axes[1].get_ylabel()
 
 
 def test_only_the_period_is_loaded(grid):
