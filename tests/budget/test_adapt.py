@@ -94,18 +94,26 @@ def test_hours_of_a_single_group_of_gaps_cannot_test_the_trees():
     assert np.isfinite(calibrated).all()
 
 
-def test_no_hours_in_common_leave_the_spread_unchanged():
-    none = np.full(3, np.nan)
-    np.testing.assert_array_equal(adapt._factors(none, none, np.zeros(3)), 1)
+def test_the_spread_is_smaller_in_short_gaps():
+    """The hours of a record are measured but for gaps of 5, 40 and 500 hours, and the errors are noise."""
+    rng = np.random.default_rng(0)
+    base, measured = np.zeros(6000), rng.normal(size=6000)
+    gaps = {5: slice(1000, 1005), 40: slice(2000, 2040), 500: slice(3000, 3500)}
+    for gap in gaps.values():
+        measured[gap] = np.nan
+    _, spread = adapt.adapt(measured, base, np.ones(6000), rng.normal(size=(6000, 1)))
+    short, day, long = (spread[gap].mean() for gap in gaps.values())
+    assert short / long == pytest.approx(0.72) and day / long == pytest.approx(0.80)
+    assert 0.9 < long < 1.7
 
 
 def test_the_source_is_stated(filled):
     assert filled["NEE_MODEL"].attrs["source"].endswith("adapted to the measured hours of the tower")
 
 
-def test_distance_to_the_nearest_known_hour():
-    known = np.array([0, 0, 1, 0, 0, 0, 1], bool)
-    np.testing.assert_array_equal(adapt.distance(known), [2, 1, 0, 1, 2, 1, 0])
+def test_length_of_gaps():
+    known = np.array([0, 0, 1, 0, 0, 0, 1, 0], bool)
+    np.testing.assert_array_equal(adapt.gap_length(known), [2, 2, 0, 3, 3, 3, 0, 1])
 
 
 def test_no_feature_before_the_record_or_after_it_is_invented():

@@ -7,12 +7,14 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
 from tests.budget.samples import light_model, towers
 from xcarbon.budget import artificial_gaps, carbon_sums, gapfill
 from xcarbon.budget.correlation import (
-    USUAL_SHARES,
-    empirical_correlation,
+    DECAYS,
+    DIURNAL_DECAY,
+    SHARES,
     error_correlation,
     lagged_products,
     variance_of_sum,
@@ -51,21 +53,6 @@ def test_lagged_products_are_those_of_a_loop(size, longest, seed):
     np.testing.assert_allclose(lagged_products(values, longest), expected, atol=1e-9)
 
 
-@given(st.integers(2, 50), st.integers(0, 60), st.integers(0, 99))
-def test_the_correlation_is_that_of_a_loop_over_pairs(size, longest, seed):
-    rng = np.random.default_rng(seed)
-    error, spread = rng.normal(size=size), rng.uniform(0.1, 3, size)
-    error[rng.random(size) < 0.4] = np.nan
-    spread[rng.random(size) < 0.2] = rng.choice([np.nan, 0.0])
-    expected = []
-    known = [hour for hour in range(size) if np.isfinite(error[hour]) and spread[hour] > 0]
-    for lag in range(longest + 1):
-        pairs = [(first, first + lag) for first in known if first + lag in known]
-        over, under = (sum(x[i] * x[j] for i, j in pairs) for x in (error, spread))
-        expected.append(over / under if pairs else 0.0)
-    np.testing.assert_allclose(empirical_correlation(error, spread, longest)[0], expected, atol=1e-8)
-
-
 @given(st.integers(1, 50), st.integers(0, 60), st.integers(0, 99))
 def test_the_variance_is_that_of_all_pairs(size, longest, seed):
     rng = np.random.default_rng(seed)
@@ -92,25 +79,15 @@ def test_no_variance_is_negative(seed, size, per_hour):
     assert signed @ matrix @ signed > -1e-6
 
 
-def test_the_correlation_of_a_long_record_is_its_own():
-    """Errors of three weeks, which are longer than all usual ones, and of single hours."""
-    rng = np.random.default_rng(0)
-    weeks = np.repeat(rng.normal(size=400), 504)
-    error = (weeks + rng.normal(size=weeks.size)) / np.sqrt(2)
-    correlation = error_correlation(error, np.ones(error.size))
-    np.testing.assert_allclose(correlation[[0, 1, 100]], [1, 0.5, 0.4], atol=0.08)
-
-
-def test_the_correlation_of_a_short_record_is_the_usual_one():
-    error = np.random.default_rng(0).normal(size=100)
-    correlation = error_correlation(error, np.ones(100))
-    np.testing.assert_allclose(correlation[0], (error**2).mean(), rtol=0.05)
+def test_the_correlation_is_the_usual_one_with_the_variance_of_the_tower():
+    error, spread = np.random.default_rng(0).normal(size=(2, 100))
+    error[:10], spread = np.nan, np.abs(spread)
+    correlation = error_correlation(error, spread)
+    assert correlation[0] == pytest.approx((error[10:] ** 2).sum() / (spread[10:] ** 2).sum())
     assert correlation[24] / correlation[0] == pytest.approx(
-        USUAL_SHARES[2] * np.exp(-24 / 72)
-        + USUAL_SHARES[3] * np.exp(-0.1)
-        + USUAL_SHARES[4] * np.exp(-24 / 72),
-        abs=0.05,
+        SHARES[1] * np.exp(-4) + SHARES[2] * np.exp(-0.1) + SHARES[3] * np.exp(-1 / 3)
     )
+    np.testing.assert_allclose(error_correlation(error, spread, per_hour=2)[::2], correlation[:50])
 
 
 def test_a_constant_flux_sums_up_to_its_carbon():
@@ -138,24 +115,30 @@ def test_a_missing_hour_is_told_and_spoils_its_year():
     np.testing.assert_allclose(sums["share_filled"], of / [8784, 8760])
 
 
-def test_the_error_is_that_of_many_years():
-    """Errors are constant within a day, so that the error of the sum is that of independent days.
+def usual_errors(seed: int, sites: int) -> np.ndarray:
+    """Draw standardised errors with the usual correlation, ``(sites, hours)``."""
+    rng = np.random.default_rng(seed)
 
-    The usual correlation, which has a weight of a quarter in this short record, lasts longer.
-    """
+    def lasting(decay: float) -> np.ndarray:
+        memory = np.exp(-1 / decay)
+        noise = rng.normal(size=(sites, TIME.size)) * np.sqrt(1 - memory**2)
+        return lfilter([1.0], [1.0, -memory], noise)
+
+    angle = 2 * np.pi * np.arange(TIME.size) / 24
+    diurnal = lasting(DIURNAL_DECAY) * np.cos(angle) + lasting(DIURNAL_DECAY) * np.sin(angle)
+    parts = [rng.normal(size=(sites, TIME.size)), *map(lasting, DECAYS), diurnal]
+    return sum(np.sqrt(share) * part for share, part in zip(SHARES, parts, strict=True))
+
+
+def test_the_error_is_that_of_many_years():
     errors, said = [], []
     for seed in range(12):
         filled = series(seed, sites=4)
         sums = carbon_sums(filled).isel(time=[1, 2])
-        rng = np.random.default_rng(1000 + seed)
-        daily = np.repeat(rng.normal(size=(4, TIME.size // 24)), 24, axis=1)
-        error = (filled["NEE_MODEL_SE"] * daily).where(filled["NEE_FILLED"] == 1)
+        error = (filled["NEE_MODEL_SE"] * usual_errors(1000 + seed, 4)).where(filled["NEE_FILLED"] == 1)
         errors.append(GRAMS * error.groupby("time.year").sum("time").sel(year=[2012, 2013]).values)
         said.append(sums["NEE_SE"].values)
-    true = np.std(errors)
-    independent = GRAMS * np.sqrt((filled["NEE_SE"] ** 2).sum("time").mean() / (TIME.size / 8766))
-    assert 0.9 * true < np.mean(said) < 1.6 * true
-    assert np.mean(said) > 2 * float(independent)
+    assert np.mean(said) == pytest.approx(np.std(errors), rel=0.15)
 
 
 def test_random_errors_of_measured_hours_are_independent_of_them():

@@ -57,7 +57,7 @@ def carbon_sums(
         missing hour has no sum.
     trial : xarray.Dataset, optional
         The same towers, filled in the same way after hiding some measured hours with
-        :func:`~xcarbon.budget.artificial_gaps`. The correlation of the model's errors is estimated in the
+        :func:`~xcarbon.budget.artificial_gaps`. The variance of the model's errors is estimated in the
         hidden hours. By default it is estimated in all measured hours, which is correct for an adapted model
         and for one that was not trained on them; for others it underestimates the errors.
 
@@ -90,19 +90,16 @@ def carbon_sums(
     .. math:: V = \sum_{i,j\,filled} s_i s_j\, \gamma(|i - j|) + \sum_{i\,measured} s_i^2,
 
     because errors of measurements are regarded as independent, whereas those of a model are correlated
-    between neighbouring hours. :math:`\gamma` is estimated for each tower, over all years, from the errors
-    :math:`e` in measured hours up to lags of 90 days,
+    between neighbouring hours. With the errors :math:`e` in the measured hours of the tower, over all years,
 
-    .. math:: \hat\gamma(k) = \frac{\sum_i e_i e_{i+k}}{\sum_i s_i s_{i+k}}.
+    .. math:: \gamma(k) = \frac{\sum_i e_i^2}{\sum_i s_i^2}\, \left[ 0.39\, \delta_{k0}
+       + 0.11\, e^{-k/6} + 0.26\, e^{-k/240} + 0.24 \cos(2 \pi k / 24)\, e^{-k / 72} \right],
 
-    This is the least-squares form of the autocorrelation of :math:`e / s`, which is less sensitive to hours
-    with a small :math:`s`. :math:`\gamma(0)` is 1 if the spread of the model is as large as its errors, and
-    corrects the spread otherwise. A single year contains few pairs of independent weeks, so that the estimate
-    is combined with the usual one :math:`\gamma_0` of 13 other towers, which has the weight of 5000 measured
-    hours. The sum of five correlation functions is fitted to both by weighted least squares with weights that
-    are not negative: :math:`\delta_{k0}`, :math:`e^{-k/\tau}` with :math:`\tau` of 6, 72 and 240 h, and
-    :math:`\cos(2 \pi k / 24)\, e^{-k / 72}`. Hence no variance is negative. Systematic errors of measurement,
-    including those of the friction velocity threshold, are not included; see :func:`xcarbon.budget.budget`.
+    with the lag :math:`k` [h]. The first factor is 1 if the spread of the model is as large as its errors,
+    and corrects the spread otherwise. The correlation is the mean over gaps of 12 and 30 days that were hidden
+    at 71 towers and filled by adapted models of other towers: a single tower contains few pairs of independent
+    weeks. Systematic errors of measurement, including those of the friction velocity threshold, are not
+    included; see :func:`xcarbon.budget.budget`.
 
     Examples
     --------
