@@ -96,10 +96,10 @@ def carbon_sums(
        + 0.11\, e^{-k/6} + 0.26\, e^{-k/240} + 0.24 \cos(2 \pi k / 24)\, e^{-k / 72} \right],
 
     with the lag :math:`k` [h]. The first factor is 1 if the spread of the model is as large as its errors,
-    and corrects the spread otherwise. The correlation is the mean over gaps of 12 and 30 days that were hidden
-    at 71 towers and filled by adapted models of other towers: a single tower contains few pairs of independent
-    weeks. Systematic errors of measurement, including those of the friction velocity threshold, are not
-    included; see :func:`xcarbon.budget.budget`.
+    and corrects the spread otherwise. The correlation is the mean over gaps of 12 and 30 days that were
+    hidden at 71 towers and filled by adapted models of other towers: a single tower contains few pairs of
+    independent weeks. Systematic errors of measurement, including those of the friction velocity threshold,
+    are not included; see :func:`xcarbon.budget.budget`.
 
     Examples
     --------

@@ -78,7 +78,7 @@ def _period(field: xr.DataArray, bounds: xr.DataArray | None) -> str:
         return ""
     ends = field["time"].values[[0, -1]]
     if bounds is not None:
-        ends = ends[0], bounds.sel(time=ends[1]).values.max() - np.timedelta64(1, "ns")
-    first, last = np.datetime_as_string(np.asarray(ends), unit="D")
+        ends[1] = bounds.sel(time=ends[1]).values.max() - np.timedelta64(1, "ns")
+    first, last = np.datetime_as_string(ends, unit="D")
     what = "" if field.sizes["time"] == 1 else "mean of "
     return what + (str(first) if first == last else f"{first} to {last}")
