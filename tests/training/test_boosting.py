@@ -340,7 +340,7 @@ def test_a_worker_that_is_killed_while_trees_are_trained(sets, tmp_path):
             }
             while not killed:
                 for worker in list(cluster.scheduler.workers.values()):
-                    if any(task.prefix.name == "fn" for task in list(worker.processing)):  # that of XGBoost
+                    if any(task.prefix.name == "train_part" for task in list(worker.processing)):
                         killed.append(os.kill(names[worker.address], signal.SIGKILL))
                         break
                 time.sleep(0.01)
