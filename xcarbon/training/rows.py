@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import math
 import os
-import threading
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -20,7 +22,6 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from xgboost import collective
-from xgboost.tracker import RabitTracker
 
 from xcarbon.core.conventions import HOUR
 from xcarbon.core.interrupts import interruptible
@@ -306,19 +307,20 @@ class ClusterRows:
         return sum(self.client.gather(self.client.compute(errors)))
 
 
-def _start_tracker(workers: int, dask_worker: Any) -> dict[str, Any]:
-    """Start XGBoost's tracker, through which workers find each other, in a thread of this worker.
+async def _start_tracker(workers: int, dask_worker: Any) -> dict[str, Any]:
+    """Start XGBoost's tracker, through which workers find each other, in a process beside this worker.
 
-    The tracker ends its process if it cannot send to a lost worker. A worker is replaced, and the training
-    starts again; the process of the scheduler, in which ``xgboost.dask`` starts it, would not be replaced.
+    The tracker ends its process if it cannot send to a lost worker, so that it must not be that of the
+    scheduler, in which ``xgboost.dask`` starts it.
     """
     from distributed.comm import get_address_host
 
     host = get_address_host(dask_worker.address)
-    tracker = RabitTracker(n_workers=workers, host_ip=host, sortby="task")
-    tracker.start()
-    threading.Thread(target=tracker.wait_for, daemon=True).start()
-    return tracker.worker_args()
+    command = [sys.executable, "-m", "xcarbon.training.tracker", str(workers), host]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    arguments: dict[str, Any] = json.loads(await asyncio.to_thread(process.stdout.readline))
+    return arguments
 
 
 def _train_part(
@@ -327,7 +329,7 @@ def _train_part(
     val: list[Any] | None,
     names: list[str],
     training: BoostingConfig,
-    tracker: dict[str, Any],
+    addresses: dict[str, Any],
 ) -> tuple[xgboost.Booster, History] | None:
     """Train on the rows of this worker, together with the other workers; one of them returns the trees."""
     from dask.distributed import get_worker
@@ -341,7 +343,7 @@ def _train_part(
         )
     )
     with (
-        collective.CommunicatorContext(**tracker, dmlc_task_id=f"{worker.name} {worker.address}"),
+        collective.CommunicatorContext(**addresses, dmlc_task_id=f"{worker.name} {worker.address}"),
         xgboost.config_context(nthread=worker.state.nthreads),
     ):
         trained = train.train(training, val=scored[0] if scored else None, held_out=np.array(held_out))
