@@ -335,12 +335,11 @@ def _train_part(
     from dask.distributed import get_worker
 
     worker = get_worker()
+    empty = [[np.empty_like(array[:0]) for array in towers[0]]]
     train, *scored = (
         # Arrays that come from another worker may not be aligned, which XGBoost requires.
         LocalRows([TowerRows(0, *(np.require(array, None, "A") for array in pair)) for pair in pairs], names)
-        for pairs in (
-            [towers] if val is None else [towers, val or [[np.empty_like(array[:0]) for array in towers[0]]]]
-        )
+        for pairs in ([towers] if val is None else [towers, val or empty])
     )
     with (
         collective.CommunicatorContext(**addresses, dmlc_task_id=f"{worker.name} {worker.address}"),
