@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "scaling": [],
     "continent": ["--workers", "2"],
     "killing": ["--rounds", "1", "--workers", "2"],
+    "restarting": ["--rounds", "1"],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1"],
     "partitioning": ["partitioning", "--store", "STORE", "--sites", "SY-001", "--methods", "nighttime"],
     "half_hours": [str(TOWER_YEAR)],

@@ -326,7 +326,8 @@ def test_a_cluster_of_two_processes_grows_trees_as_good(sets, tmp_path):
 def test_a_worker_that_is_killed_while_trees_are_trained(sets, tmp_path):
     """Without a restart, XGBoost of the other worker would wait for the lost one without a limit of time."""
     distributed = pytest.importorskip("distributed")
-    train, trees = sets[0][["TA", "SW_IN", "NEE", "NEE_QC"]].load(), QUICK | {"n_estimators": 150}
+    train, val = (ds[["TA", "SW_IN", "NEE", "NEE_QC"]].load() for ds in sets)
+    trees = QUICK | {"n_estimators": 150, "val": val.isel(site=[0])}  # a worker has no rows of it
     here = fit(train, "xgboost", run_dir=tmp_path / "here", **trees)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
@@ -340,7 +341,7 @@ def test_a_worker_that_is_killed_while_trees_are_trained(sets, tmp_path):
             }
             while not killed:
                 for worker in list(cluster.scheduler.workers.values()):
-                    if any(task.prefix.name == "fn" for task in list(worker.processing)):  # that of XGBoost
+                    if any(task.prefix.name == "train_part" for task in list(worker.processing)):
                         killed.append(os.kill(names[worker.address], signal.SIGKILL))
                         break
                 time.sleep(0.01)

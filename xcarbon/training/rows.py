@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import dask
@@ -16,6 +21,7 @@ import xgboost
 from dask.delayed import delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
+from xgboost import collective
 
 from xcarbon.core.conventions import HOUR
 from xcarbon.core.interrupts import interruptible
@@ -197,22 +203,36 @@ class LocalRows:
 
 
 class ClusterRows:
-    """Rows in the memory of the workers of a cluster; each worker keeps the rows that it has read."""
+    """Rows in the memory of the workers of a cluster; each worker trains on the rows that it has read."""
 
     def __init__(self, client: Any, rows: Sequence[TowerRows], features: Sequence[str]) -> None:
-        from dask.distributed import as_completed, futures_of
-
         self.client, self.names = client, list(features)
-        self.sizes = [len(tower.target) for tower in rows]
-        lazy = [da.concatenate(parts) for parts in ([r.features for r in rows], [r.target for r in rows])]
-        self.features, self.target = client.persist(lazy)
-        read = as_completed(futures_of(self.features))
-        for future in tqdm(read, "reading", len(rows), unit="tower", disable=not OPTIONS["progress"]):
-            future.result()
+        self.shapes = [tower.target.shape for tower in rows]
+        self.sizes = [size for size, _ in self.shapes]
+        pairs = ([array.to_delayed().item() for array in (tower.features, tower.target)] for tower in rows)
+        self.towers = client.compute([delayed(pair) for pair in pairs])
+        self._holders()
+
+    def _holders(self) -> list[str]:
+        """Read the rows that are not in memory, and return the address of a worker that holds each tower."""
+        from dask.distributed import as_completed, wait
+
+        while True:
+            done, hidden = as_completed(self.towers), not OPTIONS["progress"]
+            for future in tqdm(done, "reading", len(self.towers), unit="tower", disable=hidden, delay=2):
+                if error := future.exception():  # the result would be sent to this process
+                    raise error
+            wait(self.towers)  # raises an error if they were cancelled
+            holders = self.client.who_has(self.towers)
+            if all(holders.values()):  # otherwise, a worker has been lost in the meantime
+                return [min(holders[tower.key]) for tower in self.towers]
 
     def variance(self) -> float:
         """Sum of the variances of the targets over all rows."""
-        return float(self.client.compute(self.target.var(0, dtype=np.float64).sum()).result())
+        pairs = zip(self.towers, self.shapes, strict=True)
+        target = [da.from_delayed(delayed(tower)[1], shape, np.float32) for tower, shape in pairs]
+        variance = da.concatenate(target).var(0, dtype=np.float64).sum()
+        return float(self.client.compute(variance).result())
 
     def train(
         self,
@@ -226,76 +246,107 @@ class ClusterRows:
 
         If a worker is lost, its rows are read again and the training starts again.
         """
-        weights = zip(self.sizes, _weights(held_out, self.sizes), strict=True)
-        weight = da.concatenate([da.full(size, value, chunks=size) for size, value in weights])
         lost = set[str]()
         limits = [of["memory_limit"] for of in self.client.scheduler_info()["workers"].values()]
         for _ in range(1 + dask.config.get("distributed.scheduler.allowed-failures")):
-            trained = self.client.sync(self._train, training, weight, val, lost)
-            if trained is not None:
-                return trained["booster"], trained["history"]
+            parts = self._parts(val, held_out)
+            try:
+                return self.client.sync(self._train, training, parts)
+            except Exception:
+                listed = self.client.nthreads().keys() & parts
+                # A worker that does not answer has been lost, too.
+                alive = self.client.run(os.getpid, workers=list(listed), on_error="ignore").keys()
+                if alive == parts.keys():
+                    raise
+                lost |= parts.keys() - alive
+                with suppress(KeyError):  # another worker has been lost in the meantime
+                    # XGBoost of the others would wait for the lost worker without a limit of time.
+                    self.client.restart_workers(list(alive), raise_for_error=False)
         raise WorkersLostError("a worker during each attempt", lost, max(limits, default=0))
 
+    def _parts(self, val: Any, held_out: NDArray[np.bool_] | None) -> dict[str, tuple[Any, ...]]:
+        """Towers of each worker that holds any, whether they are held out, and towers of ``val``."""
+        holders = self._holders()
+        parts: dict[str, tuple[Any, ...]] = {
+            worker: ([], [], None if val is None else []) for worker in sorted(set(holders))
+        }
+        for tower, worker in enumerate(holders):
+            parts[worker][0].append(self.towers[tower])
+            parts[worker][1].append(held_out is not None and held_out[tower])
+        for tower, worker in enumerate([] if val is None else val._holders()):
+            # Rows of ``val`` on a worker that holds no rows of the training are moved to another worker.
+            moved = list(parts.values())[tower % len(parts)]
+            parts.get(worker, moved)[2].append(val.towers[tower])
+        return parts
+
     async def _train(
-        self, training: BoostingConfig, weight: da.Array, val: Any, lost: set[str]
-    ) -> dict[str, Any] | None:
-        """Train once; return None if a worker was lost, and add its address to ``lost``."""
-        from xgboost.dask import train
-
-        before, busy = await self._workers(), set[str]()
+        self, training: BoostingConfig, parts: dict[str, tuple[Any, ...]]
+    ) -> tuple[xgboost.Booster, History]:
+        """Train once; raise an error if a worker is lost."""
+        first = next(iter(parts))
+        started = await self.client.run(_start_tracker, len(parts), workers=[first])
+        tasks = []
+        for worker, part in parts.items():
+            with dask.annotate(workers=worker):
+                tasks.append(delayed(_train_part)(*part, self.names, training, started[first]))
+        trained = asyncio.ensure_future(self.client.gather(self.client.compute(tasks)))
         try:
-            matrix = await self._matrix(weight=weight)
-            evals = [(matrix, "train"), *([] if val is None else [(await val._matrix(ref=matrix), "val")])]
-            busy.update(*(each.worker_map for each, _ in evals))
-            trained = asyncio.ensure_future(
-                train(
-                    self.client,
-                    training.parameters(),
-                    matrix,
-                    training.n_estimators,
-                    evals=evals,
-                    verbose_eval=False,
-                    callbacks=_callbacks(training, val),
-                )
-            )
-            try:
-                while not trained.done() and busy <= await self._workers():
-                    await asyncio.wait({trained}, timeout=1)
-            finally:  # also after Ctrl-C
-                is_stopped = trained.cancel()
-            if is_stopped:
-                raise RuntimeError("a worker was lost")
-            return trained.result()
-        except Exception:
-            await asyncio.sleep(1)  # XGBoost may notice earlier than the scheduler that a worker is lost
-            now = await self._workers()
-            if before <= now:
-                raise
-            lost |= before - now
-            # XGBoost of the others would wait for the lost worker without a limit of time.
-            await self.client.restart_workers(list(busy & now), raise_for_error=False)
-            return None
-
-    async def _workers(self) -> set[str]:
-        """Addresses of all workers of the cluster."""
-        return set(await self.client.nthreads())
-
-    def _matrix(self, **settings: Any) -> Any:
-        """Rows in the bins of ``hist``; to be awaited."""
-        from xgboost.dask import DaskQuantileDMatrix
-
-        return DaskQuantileDMatrix(
-            self.client, self.features, self.target, feature_names=self.names, **settings
-        )
+            while not trained.done() and parts.keys() <= (await self.client.nthreads()).keys():
+                await asyncio.wait({trained}, timeout=1)
+        finally:  # also after Ctrl-C
+            is_stopped = trained.cancel()
+        if is_stopped:
+            raise RuntimeError("a worker was lost")
+        return next(each for each in trained.result() if each is not None)
 
     def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
         """Sum of squared errors over the rows of the chosen towers."""
         trees = delayed(booster)
-        errors = [
-            delayed(_squared_error)(trees, self.features.blocks[tower], self.target.blocks[tower])
-            for tower in np.flatnonzero(chosen)
-        ]
+        towers = [delayed(self.towers[tower]) for tower in np.flatnonzero(chosen)]
+        errors = [delayed(_squared_error)(trees, tower[0], tower[1]) for tower in towers]
         return sum(self.client.gather(self.client.compute(errors)))
+
+
+async def _start_tracker(workers: int, dask_worker: Any) -> dict[str, Any]:
+    """Start XGBoost's tracker, through which workers find each other, in a process beside this worker.
+
+    The tracker ends its process if it cannot send to a lost worker, so that it must not be that of the
+    scheduler, in which ``xgboost.dask`` starts it.
+    """
+    from distributed.comm import get_address_host
+
+    host = get_address_host(dask_worker.address)
+    command = [sys.executable, "-m", "xcarbon.training.tracker", str(workers), host]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    arguments: dict[str, Any] = json.loads(await asyncio.to_thread(process.stdout.readline))
+    return arguments
+
+
+def _train_part(
+    towers: list[Any],
+    held_out: list[bool],
+    val: list[Any] | None,
+    names: list[str],
+    training: BoostingConfig,
+    addresses: dict[str, Any],
+) -> tuple[xgboost.Booster, History] | None:
+    """Train on the rows of this worker, together with the other workers; one of them returns the trees."""
+    from dask.distributed import get_worker
+
+    worker = get_worker()
+    empty = [[np.empty_like(array[:0]) for array in towers[0]]]
+    train, *scored = (
+        # Arrays that come from another worker may not be aligned, which XGBoost requires.
+        LocalRows([TowerRows(0, *(np.require(array, None, "A") for array in pair)) for pair in pairs], names)
+        for pairs in ([towers] if val is None else [towers, val or empty])
+    )
+    with (
+        collective.CommunicatorContext(**addresses, dmlc_task_id=f"{worker.name} {worker.address}"),
+        xgboost.config_context(nthread=worker.state.nthreads),
+    ):
+        trained = train.train(training, val=scored[0] if scored else None, held_out=np.array(held_out))
+        return trained if collective.get_rank() == 0 else None
 
 
 Rows: TypeAlias = LocalRows | ClusterRows
