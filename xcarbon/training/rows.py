@@ -6,6 +6,7 @@ import asyncio
 import functools
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import dask
@@ -26,10 +27,17 @@ from xcarbon.models.boosting import BoostedTreesConfig, hour_features
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
+from xcarbon.training.arrays import empty
 
 if TYPE_CHECKING:
     from xcarbon.training.boosting_config import BoostingConfig
 
+#: Size [bytes] of a feature of an hour, as float32 and in bins, and of what XGBoost adds for each hour. A
+#: feature without missing values needs only 1 byte in bins.
+FEATURE_BYTES, HOUR_BYTES = 4 + 5, 60
+#: Size [bytes] of the features that are passed to XGBoost at once. If the bins are on disk, those of several
+#: such pages are in memory. Smaller pages cost more time.
+PAGE_BYTES = 100_000_000
 #: Root mean squared errors [units of the target] after each tree, by set (``train``, ``val``) and metric.
 History = dict[str, dict[str, list[float]]]
 
@@ -141,33 +149,53 @@ def _leaf_order(features: NDArray[np.float32], target: NDArray[np.float32]) -> N
     return tree.predict(matrix, pred_leaf=True).ravel().argsort(kind="stable")
 
 
-class LocalRows:
-    """Rows in the memory of this process, as float32 and, for the training, as bins of ``hist``."""
+def memory_of(rows: Sequence[TowerRows]) -> int:
+    """Memory that a training on rows needs [bytes], or their files at most."""
+    return sum(FEATURE_BYTES * tower.features.size + HOUR_BYTES * len(tower.target) for tower in rows)
 
-    def __init__(self, rows: Sequence[TowerRows], features: Sequence[str]) -> None:
-        self.names = list(features)
+
+class LocalRows:
+    """Rows in one process, as float32 and, for the training, as bins of ``hist``.
+
+    Features and bins are in memory or, if there is a ``folder``, in files there. The bins are the same.
+    """
+
+    def __init__(
+        self, rows: Sequence[TowerRows], features: Sequence[str], folder: Path | None = None
+    ) -> None:
+        self.names, self.folder = list(features), folder
+        self.sizes = [len(tower.target) for tower in rows]
+        ends = np.cumsum(self.sizes).tolist()
+        self.towers = [slice(end - size, end) for size, end in zip(self.sizes, ends, strict=True)]
+        self.features = empty((ends[-1], len(features)), folder)
+        self.target = empty((ends[-1], rows[0].target.shape[1]), None)
+        lazy = [tower.features for tower in rows] + [tower.target for tower in rows]
+        places = [array[tower] for array in (self.features, self.target) for tower in self.towers]
         with progress_bar("reading"):
-            self.towers = dask.compute(*((tower.features, tower.target) for tower in rows))
-        self.sizes = [len(target) for _, target in self.towers]
+            da.store(lazy, places, lock=False, scheduler="threads")
 
     @functools.cached_property
-    def matrix(self) -> xgboost.QuantileDMatrix:
+    def matrix(self) -> xgboost.QuantileDMatrix | xgboost.ExtMemQuantileDMatrix:
         """Rows in bins, which all trainings share."""
         return self._matrix()
 
-    def _matrix(self, ref: xgboost.QuantileDMatrix | None = None) -> xgboost.QuantileDMatrix:
+    def _matrix(
+        self, ref: xgboost.DMatrix | None = None
+    ) -> xgboost.QuantileDMatrix | xgboost.ExtMemQuantileDMatrix:
         """Rows in bins of their own, or in those of ``ref``."""
-        # XGBoost ignores a KeyboardInterrupt in its calls for the next tower, and would train without it.
+        # XGBoost ignores a KeyboardInterrupt in its calls for the next page, and would train without it.
         with interruptible() as interrupted:
             try:
-                return xgboost.QuantileDMatrix(_Batches(self.towers, self.names), ref=ref)
+                if self.folder is None:
+                    return xgboost.QuantileDMatrix(_Batches(self), ref=ref)
+                return xgboost.ExtMemQuantileDMatrix(_Batches(self, str(self.folder / "bins")), ref=ref)
             finally:
                 if interrupted():
                     raise KeyboardInterrupt
 
     def variance(self) -> float:
         """Sum of the variances of the targets over all rows."""
-        return float(np.concatenate([target for _, target in self.towers]).var(0, dtype=np.float64).sum())
+        return float(self.target.var(0, dtype=np.float64).sum())
 
     def train(
         self,
@@ -193,7 +221,8 @@ class LocalRows:
 
     def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
         """Sum of squared errors over the rows of the chosen towers."""
-        return sum(_squared_error(booster, *self.towers[tower]) for tower in np.flatnonzero(chosen))
+        towers = [self.towers[tower] for tower in np.flatnonzero(chosen)]
+        return sum(_squared_error(booster, self.features[tower], self.target[tower]) for tower in towers)
 
 
 class ClusterRows:
@@ -302,26 +331,25 @@ Rows: TypeAlias = LocalRows | ClusterRows
 
 
 class _Batches(xgboost.DataIter):
-    """Iterator that passes the rows to XGBoost tower by tower."""
+    """Iterator that passes the rows to XGBoost page by page; their bins are in files if ``prefix`` is set."""
 
-    def __init__(
-        self, towers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], names: list[str]
-    ) -> None:
-        self.towers, self.names, self.position = towers, names, 0
-        super().__init__()
+    def __init__(self, rows: LocalRows, prefix: str | None = None) -> None:
+        self.rows, self.position = rows, 0
+        self.page = max(1, PAGE_BYTES // rows.features[:1].nbytes)
+        super().__init__(prefix)
 
     def reset(self) -> None:
-        """Return to the first tower; XGBoost reads the rows several times."""
+        """Return to the first page; XGBoost reads the rows several times."""
         self.position = 0
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Pass the next tower; return False after the last one."""
-        if self.position == len(self.towers):
-            return False
-        features, target = self.towers[self.position]
-        input_data(data=features, label=target, feature_names=self.names)
-        self.position += 1
-        return True
+        """Pass the next page; return False after the last one."""
+        page = slice(self.position, self.position + self.page)
+        features, target = self.rows.features[page], self.rows.target[page]
+        if len(features):
+            input_data(data=features, label=target, feature_names=self.rows.names)
+        self.position += self.page
+        return len(features) > 0
 
 
 class _Progress(xgboost.callback.TrainingCallback):
