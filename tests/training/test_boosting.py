@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import dask
 import numpy as np
@@ -18,13 +23,14 @@ import xgboost
 
 import xcarbon
 from tests.prediction.test_predict import make
-from xcarbon.core.errors import LeakageError, ModelError
+from xcarbon.core.errors import LeakageError, ModelError, StoreError
 from xcarbon.core.variables import memory_features
 from xcarbon.models.boosting import BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.testing import raise_on_compute, synthetic_towers
-from xcarbon.training import fit, rows
+from xcarbon.training import arrays, fit, rows
+from xcarbon.training.boosting import SCRATCH
 from xcarbon.training.boosting_config import STATE_SETTINGS, BoostingConfig
 from xcarbon.training.checkpoints import MODEL, RUN
 from xcarbon.training.rows import Draw, LocalRows, tower_rows
@@ -42,6 +48,12 @@ def sets(towers) -> tuple[xr.Dataset, xr.Dataset]:
     """Four and two towers in three months of summer."""
     season = towers.sel(time=slice("2010-06-01", "2010-08-31"), day=slice("2010-06-01", "2010-08-31"))
     return season.isel(site=slice(0, 4)), season.isel(site=slice(4, 6))
+
+
+def limit_memory(monkeypatch, limit: float) -> None:
+    """Set the limit of memory, and make XGBoost read the data in several pages."""
+    monkeypatch.setattr(arrays, "memory_limit", lambda: limit)
+    monkeypatch.setattr(rows, "PAGE_BYTES", 100_000)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +188,7 @@ def test_towers_that_are_held_out_have_no_influence(sets):
     for offset in (0, 100):
         inputs = model_inputs(train, config.variables, target=["NEE"])
         inputs["target"] = inputs["target"] + xr.DataArray(held_out * np.float32(offset), dims="site")
-        local = LocalRows(tower_rows(inputs, config, ALL), config.features)
+        local = LocalRows.read(tower_rows(inputs, config, ALL), config.features)
         booster, _ = local.train(training, held_out=held_out)
         boosters.append(booster)
         errors = [local.squared_error(booster, np.arange(4) == tower) for tower in range(4)]
@@ -286,19 +298,98 @@ def test_folds_are_by_site_and_keep_near_towers_together():
     assert any((assign_folds(groups, 3, seed) != fold).any() for seed in range(2, 6))
 
 
-def test_ctrl_c_while_bins_are_made_does_not_truncate_the_data(sets, tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_ctrl_c_while_bins_are_made_does_not_truncate_the_data(sets, tmp_path, monkeypatch, place):
+    limit_memory(monkeypatch, 0 if place == "disk" else math.inf)
     step, pressed = rows._Batches.next, []
 
     def press(self, input_data):
-        if self.position == 1 and not pressed:
+        if self.position and not pressed:
             pressed.append(os.kill(os.getpid(), signal.SIGINT))
         return step(self, input_data)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="resume=True"):
         patch.setattr(rows._Batches, "next", press)
         fit(sets[0], "xgboost", run_dir=tmp_path, **QUICK)
-    assert {path.name for path in tmp_path.iterdir()} == {RUN}
+    assert pressed and {path.name for path in tmp_path.iterdir()} == {RUN}
     fit(sets[0], "xgboost", run_dir=tmp_path, resume=True, **QUICK)
+
+
+# Data larger than memory
+
+
+def test_trees_from_disk_are_those_from_memory(sets, tmp_path, monkeypatch, capsys, recwarn):
+    """Also with validation towers and after a search; no file is left, and a line reports the choice."""
+    train, val = sets
+    settings = SEARCHED | {"points": 2, "early_stopping_rounds": 2}
+    found, made = [], []
+    matrix = xgboost.ExtMemQuantileDMatrix
+    monkeypatch.setattr(xgboost, "ExtMemQuantileDMatrix", lambda *a, **k: made.append(1) or matrix(*a, **k))
+    for name, limit in {"memory": math.inf, "disk": 0}.items():
+        limit_memory(monkeypatch, limit)
+        with xcarbon.set_options(progress=True):
+            found.append(fit(train, "xgboost", val=val, run_dir=tmp_path / name, **settings))
+        lines = [line for line in capsys.readouterr().err.splitlines() if "GB)" in line]
+        place = "held in memory" if limit else f"stored on disk in {tmp_path / name / SCRATCH}, because"
+        assert len(lines) == 1 and lines[0].startswith("The data with its bins (0.") and place in lines[0]
+        assert {path.name for path in (tmp_path / name).iterdir()} == {MODEL, RUN, SEARCH}
+        assert len(made) == (0 if limit else 2)  # all points of the search share the bins
+        made.clear()
+    assert found[0].predictor.booster.save_raw() == found[1].predictor.booster.save_raw()
+    assert found[0].provenance["curve"] == found[1].provenance["curve"]
+    assert found[0].provenance["search"] == found[1].provenance["search"]
+    assert not [warning for warning in recwarn if "external memory" in str(warning.message).lower()]
+
+
+def test_an_error_removes_the_files(sets, tmp_path, monkeypatch, recwarn):
+    limit_memory(monkeypatch, 0)
+    seen = []
+
+    def fail(self, *arguments):
+        seen.extend((tmp_path / SCRATCH).iterdir())
+        raise RuntimeError("the training failed")
+
+    monkeypatch.setattr(rows._Progress, "after_iteration", fail)
+    with pytest.raises(RuntimeError, match="the training failed"):
+        fit(sets[0], "xgboost", val=sets[1], run_dir=tmp_path, **QUICK)
+    assert len(seen) == 2  # bins of both sets; the file of the features has no name
+    assert {path.name for path in tmp_path.iterdir()} == {RUN}
+    assert not [warning for warning in recwarn if "external memory" in str(warning.message).lower()]
+
+
+KILLED = """
+import os, signal, sys, xcarbon
+from xcarbon.testing import synthetic_towers
+from xcarbon.training import arrays, rows
+xcarbon.set_options(progress=False)
+arrays.memory_limit = lambda: 0
+rows._Progress.after_iteration = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+synthetic_towers(1, patches=False).carbon.fit("xgboost", n_estimators=2, run_dir=sys.argv[1])
+"""
+
+
+def test_files_of_a_killed_process_are_removed_at_the_next_start(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], timeout=60)
+    assert killed.returncode == -signal.SIGKILL and list((tmp_path / SCRATCH).iterdir())
+    fit(synthetic_towers(1, patches=False), "xgboost", n_estimators=2, run_dir=tmp_path, resume=True)
+    assert {path.name for path in tmp_path.iterdir()} == {MODEL, RUN}
+
+
+def test_a_full_disk_is_found_before_anything_is_written(sets, tmp_path, monkeypatch):
+    limit_memory(monkeypatch, 0)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(StoreError, match=r"needs up to 0\.0. GB in .*scratch"),
+    ):
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+        patch.setattr(rows, "empty", None)
+        fit(sets[0], "xgboost", run_dir=tmp_path, **QUICK)
+    assert {path.name for path in tmp_path.iterdir()} == {RUN}
+    if hasattr(os, "posix_fallocate"):  # another process may fill the disk after the check
+        full = OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr(os, "posix_fallocate", Mock(side_effect=full))
+        with pytest.raises(StoreError, match="scratch cannot be written because the disk is full"):
+            fit(sets[0], "xgboost", run_dir=tmp_path, resume=True, **QUICK)
 
 
 def test_a_cluster_of_two_processes_grows_trees_as_good(sets, tmp_path):

@@ -5,18 +5,25 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import shutil
 import sys
 import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from xcarbon.core.atomic import naming_full_disk
+from xcarbon.core.errors import StoreError
 from xcarbon.core.options import OPTIONS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def memory_limit() -> int:
@@ -27,6 +34,65 @@ def memory_limit() -> int:
     own = used.rss - getattr(used, "shared", 0)
     available = min(psutil.virtual_memory().available, MEMORY_LIMIT - own)
     return max(0, available) // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def report(content: str, size: int, folder: Path | None, limit: float) -> None:
+    """Print whether data of this size [bytes] is in memory, or why it is in a folder."""
+    if not OPTIONS["progress"]:
+        return
+    where = "is held in memory"
+    if folder is not None:
+        where = (
+            f"is stored on disk in {folder}, because it is larger than half of the available memory "
+            f"({limit / 1e9:.2f} GB)"
+        )
+    print(f"The {content} ({size / 1e9:.2f} GB) {where}.", file=sys.stderr)
+
+
+@contextmanager
+def scratch_folder(folder: Path, content: str, size: int) -> Iterator[Path | None]:
+    """Yield an empty folder if data of this size [bytes] does not fit in memory, otherwise None.
+
+    The folder is removed after the block, and before it if a killed process left it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    limit = memory_limit()
+    if size <= limit:
+        report(content, size, None, limit)
+        yield None
+        return
+    folder.mkdir(parents=True)
+    try:
+        free = shutil.disk_usage(folder).free
+        if free < size:
+            raise StoreError(
+                f"the {content} does not fit in memory and needs up to {size / 1e9:.2f} GB in {folder}, but "
+                f"the disk has {free / 1e9:.2f} GB: free some space, or choose a run_dir on another disk"
+            )
+        report(content, size, folder, limit)
+        yield folder
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # whose objects may use files in the folder
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty(shape: tuple[int, int], folder: Path | None) -> NDArray[np.float32]:
+    """Allocate a float32 array in memory, or in a file without a name whose space on the disk is reserved."""
+    if folder is None or not math.prod(shape):
+        return np.empty(shape, np.float32)
+    size = 4 * math.prod(shape)
+    with naming_full_disk(folder, size), tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+        return _mapped(file, np.dtype(np.float32)).reshape(shape)
+
+
+def _mapped(file: IO[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.frombuffer(mmap.mmap(file.fileno(), 0), dtype)
 
 
 class Arrays:
@@ -81,14 +147,8 @@ class Arrays:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the complete arrays, and report where they are."""
-        if self.folder is not None and OPTIONS["progress"]:
-            where = "is held in memory"
-            if self.on_disk:
-                where = (
-                    f"is stored on disk in {self.folder}, because it is larger than half of the available "
-                    f"memory ({self.limit / 1e9:.2f} GB)"
-                )
-            print(f"The {self.content} ({self.nbytes / 1e9:.2f} GB) {where}.", file=sys.stderr)
+        if self.folder is not None:
+            report(self.content, self.nbytes, self.folder if self.on_disk else None, self.limit)
         return {name: part.tensor() for name, part in self._parts.items()}
 
 
@@ -110,6 +170,8 @@ class _InMemory:
         self.rows.resize((count, *self.rows.shape[1:]), refcheck=False)
 
     def tensor(self) -> Tensor:
+        import torch
+
         self._resize(self.count)
         return torch.from_numpy(self.rows)
 
@@ -129,8 +191,9 @@ class _OnDisk:
         self.count += len(rows)
 
     def tensor(self) -> Tensor:
+        import torch
+
         if not self.count or not math.prod(self.shape):
             return torch.from_numpy(np.empty((self.count, *self.shape), self.dtype))
         with self.file:
-            mapped = mmap.mmap(self.file.fileno(), 0)
-        return torch.from_numpy(np.frombuffer(mapped, self.dtype).reshape(-1, *self.shape))
+            return torch.from_numpy(_mapped(self.file, self.dtype).reshape(-1, *self.shape))

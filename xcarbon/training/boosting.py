@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import xgboost
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from xcarbon.core.errors import ModelError
@@ -15,11 +19,15 @@ from xcarbon.core.options import OPTIONS
 from xcarbon.core.workers import connected_client, resumable
 from xcarbon.models.boosting import BoostedTrees, BoostedTreesConfig
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.training.arrays import scratch_folder
 from xcarbon.training.boosting_config import STATE_SETTINGS, BoostingConfig
 from xcarbon.training.checkpoints import RunFolder
-from xcarbon.training.rows import ClusterRows, Draw, LocalRows, Rows, TowerRows, tower_rows
+from xcarbon.training.rows import ClusterRows, Draw, LocalRows, Rows, TowerRows, memory_of, tower_rows
 from xcarbon.training.search import SEARCH, SPACE, assign_folds, search
 from xcarbon.training.task import Task, configure
+
+#: Folder in that of the run for data that does not fit in memory.
+SCRATCH = "scratch"
 
 
 def fit(task: Task, **settings: Any) -> CarbonModel:
@@ -55,13 +63,15 @@ def fit(task: Task, **settings: Any) -> CarbonModel:
         (folder.path / SEARCH).unlink(missing_ok=True)
         folder.begin(run)
     with resumable("training", f"resume=True continues the run in {folder.path}"):
-        hold: Any = LocalRows if client is None else functools.partial(ClusterRows, client)
-        train, *val = (hold(rows, config.features) for rows in lazy)
-        best = None
-        if fold is not None:
-            best = search(train, training, drawn, fold, folder.path / SEARCH)
-            training = dataclasses.replace(training, **best["settings"])
-        booster, curve = _train(train, val[0] if val else None, training)
+        trained = functools.partial(
+            _search_and_train, lazy, config, training, drawn, fold, folder.path / SEARCH
+        )
+        if client is None:
+            size = sum(map(memory_of, lazy))
+            with scratch_folder(folder.path / SCRATCH, "data with its bins", size) as scratch:
+                training, best, booster, curve = trained(functools.partial(LocalRows.read, folder=scratch))
+        else:
+            training, best, booster, curve = trained(functools.partial(ClusterRows, client))
     provenance = task.provenance(training, "xgboost") | {"curve": curve, "search": best}
     scaler = task.scaler([(0.0, 1.0)] * len(task.targets))
     model = CarbonModel(BoostedTrees(config, booster), scaler, provenance)
@@ -75,6 +85,24 @@ def _find_rows(task: Task, ds: xr.Dataset, config: BoostedTreesConfig, draw: Dra
     rows = tower_rows(inputs, config, draw)
     task.check_hours(len(rows), inputs.sizes["site"], config.min_context)
     return rows
+
+
+def _search_and_train(
+    lazy: Sequence[list[TowerRows]],
+    config: BoostedTreesConfig,
+    training: BoostingConfig,
+    drawn: list[str],
+    fold: NDArray[np.int64] | None,
+    path: Path,
+    hold: Callable[..., Rows],
+) -> tuple[BoostingConfig, dict[str, Any] | None, xgboost.Booster, list[dict[str, float]]]:
+    """Choose settings if ``fold`` is set, and train; return settings, best point, trees and curve."""
+    train, *val = (hold(rows, config.features) for rows in lazy)
+    best = None
+    if fold is not None:
+        best = search(train, training, drawn, fold, path)
+        training = dataclasses.replace(training, **best["settings"])
+    return training, best, *_train(train, val[0] if val else None, training)
 
 
 def _train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import dask
@@ -32,12 +34,21 @@ from xcarbon.models.boosting import BoostedTreesConfig, hour_features
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
+from xcarbon.training.arrays import empty
 
 if TYPE_CHECKING:
     from xcarbon.training.boosting_config import BoostingConfig
 
+#: Size [bytes] of a feature of an hour, as float32 and in bins, and of what XGBoost adds for each hour. A
+#: feature without missing values needs only 1 byte in bins.
+FEATURE_BYTES, HOUR_BYTES = 4 + 5, 60
+#: Size [bytes] of the features that are passed to XGBoost at once. If the bins are on disk, those of several
+#: such pages are in memory. Smaller pages cost more time.
+PAGE_BYTES = 100_000_000
 #: Root mean squared errors [units of the target] after each tree, by set (``train``, ``val``) and metric.
 History = dict[str, dict[str, list[float]]]
+#: Features and targets.
+Pair: TypeAlias = tuple[NDArray[np.float32], ...]
 
 
 class TowerRows(NamedTuple):
@@ -147,26 +158,70 @@ def _leaf_order(features: NDArray[np.float32], target: NDArray[np.float32]) -> N
     return tree.predict(matrix, pred_leaf=True).ravel().argsort(kind="stable")
 
 
-class LocalRows:
-    """Rows in the memory of this process, as float32 and, for the training, as bins of ``hist``."""
+def memory_of(rows: Sequence[TowerRows]) -> int:
+    """Memory that a training on rows needs [bytes], or their files at most."""
+    return sum(FEATURE_BYTES * tower.features.size + HOUR_BYTES * len(tower.target) for tower in rows)
 
-    def __init__(self, rows: Sequence[TowerRows], features: Sequence[str]) -> None:
-        self.names = list(features)
+
+class LocalRows:
+    """Rows in one process, as float32 and, for the training, as bins of ``hist``.
+
+    Parameters
+    ----------
+    towers : sequence of pairs of numpy.ndarray
+        Features ``(n, F)`` and targets ``(n, targets)`` of each tower, float32.
+    features : sequence of str
+        Names of the features.
+    pages : sequence of pairs of numpy.ndarray, optional
+        The same rows in the pieces that are passed to XGBoost at once; by default the towers.
+    folder : pathlib.Path, optional
+        Folder for files with the bins; by default they are in memory. They are the same.
+    """
+
+    def __init__(
+        self,
+        towers: Sequence[Pair],
+        features: Sequence[str],
+        pages: Sequence[Pair] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.towers, self.names, self.folder = towers, list(features), folder
+        self.pages = towers if pages is None else pages
+        self.sizes = [len(target) for _, target in towers]
+
+    @classmethod
+    def read(
+        cls, rows: Sequence[TowerRows], features: Sequence[str], folder: Path | None = None
+    ) -> LocalRows:
+        """Read the rows of all towers into memory or, if there is a folder, into a file there."""
+        ends = np.cumsum([len(tower.target) for tower in rows]).tolist()
+        arrays = empty((ends[-1], len(features)), folder), empty((ends[-1], rows[0].target.shape[1]), None)
+        towers = [tuple(array[slice(*part)] for array in arrays) for part in itertools.pairwise([0, *ends])]
+        lazy = [(tower.features, tower.target) for tower in rows]
         with progress_bar("reading"):
-            self.towers = dask.compute(*((tower.features, tower.target) for tower in rows))
-        self.sizes = [len(target) for _, target in self.towers]
+            chain = itertools.chain.from_iterable
+            da.store(list(chain(lazy)), list(chain(towers)), lock=False, scheduler="threads")
+        page = max(1, PAGE_BYTES // (4 * len(features)))
+        starts = range(0, ends[-1], page)
+        pages = [tuple(array[start : start + page] for array in arrays) for start in starts]
+        return cls(towers, features, pages, folder)
 
     @functools.cached_property
-    def matrix(self) -> xgboost.QuantileDMatrix:
+    def matrix(self) -> xgboost.QuantileDMatrix | xgboost.ExtMemQuantileDMatrix:
         """Rows in bins, which all trainings share."""
         return self._matrix()
 
-    def _matrix(self, ref: xgboost.QuantileDMatrix | None = None) -> xgboost.QuantileDMatrix:
+    def _matrix(
+        self, ref: xgboost.DMatrix | None = None
+    ) -> xgboost.QuantileDMatrix | xgboost.ExtMemQuantileDMatrix:
         """Rows in bins of their own, or in those of ``ref``."""
-        # XGBoost ignores a KeyboardInterrupt in its calls for the next tower, and would train without it.
+        # XGBoost ignores a KeyboardInterrupt in its calls for the next page, and would train without it.
         with interruptible() as interrupted:
             try:
-                return xgboost.QuantileDMatrix(_Batches(self.towers, self.names), ref=ref)
+                if self.folder is None:
+                    return xgboost.QuantileDMatrix(_Batches(self.pages, self.names), ref=ref)
+                batches = _Batches(self.pages, self.names, str(self.folder / "bins"))
+                return xgboost.ExtMemQuantileDMatrix(batches, ref=ref)
             finally:
                 if interrupted():
                     raise KeyboardInterrupt
@@ -199,7 +254,7 @@ class LocalRows:
 
     def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
         """Sum of squared errors over the rows of the chosen towers."""
-        return sum(_squared_error(booster, *self.towers[tower]) for tower in np.flatnonzero(chosen))
+        return sum(_squared_error(booster, *self.towers[tower]) for tower in np.flatnonzero(chosen).tolist())
 
 
 class ClusterRows:
@@ -338,7 +393,7 @@ def _train_part(
     empty = [[np.empty_like(array[:0]) for array in towers[0]]]
     train, *scored = (
         # Arrays that come from another worker may not be aligned, which XGBoost requires.
-        LocalRows([TowerRows(0, *(np.require(array, None, "A") for array in pair)) for pair in pairs], names)
+        LocalRows([tuple(np.require(array, None, "A") for array in pair) for pair in pairs], names)
         for pairs in ([towers] if val is None else [towers, val or empty])
     )
     with (
@@ -353,23 +408,21 @@ Rows: TypeAlias = LocalRows | ClusterRows
 
 
 class _Batches(xgboost.DataIter):
-    """Iterator that passes the rows to XGBoost tower by tower."""
+    """Iterator that passes the rows to XGBoost page by page; their bins are in files if ``prefix`` is set."""
 
-    def __init__(
-        self, towers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], names: list[str]
-    ) -> None:
-        self.towers, self.names, self.position = towers, names, 0
-        super().__init__()
+    def __init__(self, pages: Sequence[Pair], names: list[str], prefix: str | None = None) -> None:
+        self.pages, self.names, self.position = pages, names, 0
+        super().__init__(prefix)
 
     def reset(self) -> None:
-        """Return to the first tower; XGBoost reads the rows several times."""
+        """Return to the first page; XGBoost reads the rows several times."""
         self.position = 0
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Pass the next tower; return False after the last one."""
-        if self.position == len(self.towers):
+        """Pass the next page; return False after the last one."""
+        if self.position == len(self.pages):
             return False
-        features, target = self.towers[self.position]
+        features, target = self.pages[self.position]
         input_data(data=features, label=target, feature_names=self.names)
         self.position += 1
         return True
