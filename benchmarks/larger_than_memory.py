@@ -13,7 +13,7 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ecoperceiver": {"batch_size": size(512, 16), "max_steps": size(6, 2)},
     "streaming": {"max_steps": size(30, 2)},
 }
+#: Settings of the trees.
+TREES: dict[str, Any] = {"features": "state", "share": 1.0, "n_estimators": size(100, 2)}
 #: Data [bytes] that is held in memory when the memory is measured, and what the process may need beyond it.
 LIMIT, WORK = size(200_000_000, 1000), 700_000_000
 
@@ -57,6 +59,34 @@ class TrainingFromDisk:
             return compare(kind, mock.patch.object(arrays._OnDisk, "tensor", evicted))
 
     track_warm.unit = track_cold.unit = track_cold_alone.unit = "x the speed of training from memory"
+
+
+class TreesFromDisk:
+    """Training of trees at all real towers, in processes that hold their data in memory and on disk."""
+
+    timeout = 3600
+
+    def setup_cache(self) -> dict[float, tuple[float, float, str]]:
+        """Train both ways, and check that the trees are the same."""
+        results = {}
+        for limit in (math.inf, 0):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                results[limit] = pool.apply(train_trees, (limit,))
+        if len({trees for _, _, trees in results.values()}) > 1:
+            raise RuntimeError("the trees from disk differ from those from memory")
+        return results
+
+    def track_speed(self, results: dict[float, tuple[float, float, str]]) -> float:
+        """CPU time of training from memory against training from disk."""
+        return results[math.inf][0] / results[0][0]
+
+    def track_memory(self, results: dict[float, tuple[float, float, str]]) -> float:
+        """Anonymous memory that training from memory adds to a process against training from disk."""
+        return results[math.inf][1] / results[0][1]
+
+    setup_cache.timeout = 3600  # type: ignore[attr-defined]
+    track_speed.unit = "x the speed of training from memory"  # type: ignore[attr-defined]
+    track_memory.unit = "x less memory than for training from memory"  # type: ignore[attr-defined]
 
 
 class MemoryOfTraining:
@@ -121,6 +151,38 @@ def compare(kind: str, on_disk: AbstractContextManager[Any] | None = None) -> fl
     return shortest[0] / shortest[1]
 
 
+def train_trees(limit: float) -> tuple[float, float, str]:
+    """Train trees with this limit of memory; return CPU time [s], added memory [bytes] and a fingerprint."""
+    ds = open_towers(ALL)
+    state = memory_features(SHARED_INPUTS)
+    start = time.process_time()
+    with (
+        tempfile.TemporaryDirectory(dir=".") as folder,
+        mock.patch.object(arrays, "memory_limit", lambda: limit),
+        peak_of_anonymous_memory() as added,
+    ):
+        model = fit(ds, "xgboost", variables=SHARED_INPUTS, state=state, run_dir=folder, **TREES)
+    return time.process_time() - start, added[0], model.fingerprint()
+
+
+@contextlib.contextmanager
+def peak_of_anonymous_memory() -> Iterator[list[int]]:
+    """Yield a list with the anonymous memory [bytes] that this process has added at most."""
+    before, added, done = status("RssAnon"), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            added[0] = max(added[0], status("RssAnon") - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield added
+    finally:
+        done.set()
+        watcher.join()
+
+
 def status(name: str) -> int:
     """Return a line of the status of this process [bytes], on Linux."""
     return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024
@@ -133,23 +195,11 @@ def memory_of_training(kind: str, limit: float = LIMIT) -> tuple[int, int]:
     ``WORK`` is for a tower while it is loaded and for the network. Mapped files do not count.
     """
     train(kind, 1, 0)  # imports everything
-    before, peak, done = status("RssAnon"), 0, threading.Event()
     ceiling = status("VmData") + LIMIT + WORK
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, ceiling))
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.02):
-            peak = max(peak, status("RssAnon"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with peak_of_anonymous_memory() as added:
         _, data = train(kind, ALL, limit)
-    finally:
-        done.set()
-        watcher.join()
-    return data, peak - before
+    return data, added[0]
 
 
 if __name__ == "__main__":

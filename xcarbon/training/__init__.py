@@ -47,8 +47,8 @@ def fit(
     Parameters
     ----------
     ds : xarray.Dataset
-        Training towers, ``(site, time)``. The training data is held in memory; with several processes or
-        workers, each holds its share.
+        Training towers, ``(site, time)``. The training data is held in memory or, if it does not fit there,
+        in ``run_dir``; with several processes or workers, each holds its share.
     model : {"ecoperceiver", "streaming", "hourly", "xgboost", "pretrained"} or str
         Kind of model: one of these, or one that was added with :func:`xcarbon.models.registry.register`.
         ``"pretrained"`` fine-tunes trained networks on these towers. EcoPerceiver is trained in one process
