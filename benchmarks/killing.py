@@ -68,9 +68,13 @@ def same_values(found: xr.Dataset, expected: xr.Dataset) -> None:
 
 
 def as_good(found: CarbonModel, expected: CarbonModel) -> None:
-    """Check that the errors after each tree differ by less than 5 %."""
+    """Check that the errors after each tree differ by less than 5 % in training, and 10 % in validation.
+
+    Without kills, the two validation towers differ by up to 6 % between distributions of the rows.
+    """
     for point, other in zip(found.provenance["curve"], expected.provenance["curve"], strict=True):
-        np.testing.assert_allclose(list(point.values()), list(other.values()), rtol=0.05)
+        np.testing.assert_allclose(point["train_mse"], other["train_mse"], rtol=0.05)
+        np.testing.assert_allclose(point["val_mse"], other["val_mse"], rtol=0.1)
 
 
 #: Jobs, each with the check of its result.
@@ -99,7 +103,7 @@ def cluster_of(workers: int) -> Iterator[LocalCluster]:
     """Start workers that are copies of a process that has imported everything: they are replaced quickly."""
     settings = {
         "distributed.worker.multiprocessing-method": "forkserver",
-        "distributed.deploy.lost-worker-timeout": "5 minutes",  # a busy machine replaces workers slowly
+        "distributed.deploy.lost-worker-timeout": "60 s",  # a busy machine replaces workers slowly
     }
     with dask.config.set(settings):
         get_mp_context().set_forkserver_preload(
@@ -109,6 +113,20 @@ def cluster_of(workers: int) -> Iterator[LocalCluster]:
             n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
         ) as cluster:
             yield cluster
+
+
+def complete(cluster: LocalCluster, client: Client, workers: int) -> None:
+    """Wait until there are all workers.
+
+    A nanny gives up if its worker is killed while it starts. The cluster removes it after some time, and
+    starts another one when it is scaled.
+    """
+    end = time.monotonic() + 600
+    while len(client.nthreads()) < workers:
+        if time.monotonic() > end:
+            raise TimeoutError(f"only {len(client.nthreads())} of {workers} workers have started in 600 s")
+        cluster.scale(workers)
+        time.sleep(1)
 
 
 @contextlib.contextmanager
@@ -154,15 +172,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         xcarbon.open_store("store.zarr").carbon.fit(run_dir="run", **NETWORK).save("model")
         expected = {name: job(Path("expected", name)) for name, (job, _) in jobs.items()}
         with cluster_of(arguments.workers) as cluster, Client(cluster) as client:
+            complete(cluster, client, arguments.workers)
             usual = {}
-            client.wait_for_workers(arguments.workers, timeout=300)
             for name, (job, _) in jobs.items():
                 start = time.perf_counter()
                 job(Path("usual", name))
                 usual[name] = time.perf_counter() - start
             for number in range(arguments.rounds):
                 for name, (job, check) in jobs.items():
-                    client.wait_for_workers(arguments.workers, timeout=300)
+                    complete(cluster, client, arguments.workers)
                     start = time.perf_counter()
                     with killing(cluster, random.Random(f"{name} {number}"), usual[name] / 2) as killed:
                         result = job(Path(f"{number}", name))
