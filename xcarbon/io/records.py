@@ -37,7 +37,7 @@ from xcarbon.io.networks import READABLE, Release
 from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse
 from xcarbon.prep.hours import combining
-from xcarbon.prep.limits import CODES, apply_limits_to_column, count_beyond, is_code
+from xcarbon.prep.limits import CODES, Counts, apply_limits_to_column, count_beyond, is_code
 
 #: Number that marks a missing value.
 MISSING = -9999
@@ -451,31 +451,28 @@ def read_hours(record: Record) -> Hours:
             f"{source}: the file had {record.rows} rows from {record.first} when it was opened, but it now "
             f"has {stamps.size} from {np.datetime64(first, 'm')}; open it again"
         )
-    options, taken = {}, {}
+    options: dict[str, Option] = {}
+    taken: dict[str, dict[str, int]] = {}
+    beyond: dict[str, dict[str, dict[str, int]]] = {}
     for code, columns in choices.items():
-        fused = fuse([_read_option(table, code, column, record) for column in columns])
+        read = [_read_option(table, code, column, record) for column in columns]
+        fused = fuse([option for option, _ in read])
         options[code] = Option(fused.values, fused.flags)
-        counts = np.bincount(fused.origin[fused.origin >= 0], minlength=len(columns))
-        taken[code] = {column: int(count) for column, count in zip(columns, counts, strict=True)}
-    return Hours(options, taken, _equal_halves(table, record), _count_beyond(table, choices))
+        numbers_taken = np.bincount(fused.origin[fused.origin >= 0], minlength=len(columns))
+        taken[code] = {column: int(n) for column, n in zip(columns, numbers_taken, strict=True)}
+        counts = {column: of for column, (_, of) in zip(columns, read, strict=True) if any(of)}
+        if counts:
+            beyond[code] = {c: {k: n for k, n in of._asdict().items() if n} for c, of in counts.items()}
+    return Hours(options, taken, _equal_halves(table, record), beyond)
 
 
-def _count_beyond(
-    table: pa.Table, choices: dict[str, tuple[str, ...]]
-) -> dict[str, dict[str, dict[str, int]]]:
-    """Count the values of each column that the limits of its variable change; zeros are left out."""
-    found: dict[str, dict[str, dict[str, int]]] = {}
-    for code, columns in choices.items():
-        for column in columns:
-            counts = count_beyond(without_missing(table[column]), VARIABLES[code].limits)
-            if any(counts):
-                found.setdefault(code, {})[column] = {k: n for k, n in counts._asdict().items() if n}
-    return found
-
-
-def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Option:
-    """Convert one column and its quality flags to clock hours."""
-    values = apply_limits_to_column(without_missing(table[column]), VARIABLES[code].limits)
+def _read_option(table: pa.Table, code: str, column: str, record: Record) -> tuple[Option, Counts]:
+    """Convert one column and its quality flags to clock hours, and count the values beyond the limits."""
+    limits = VARIABLES[code].limits
+    values = without_missing(table[column])
+    counts = count_beyond(values, limits)
+    if any(counts):
+        values = apply_limits_to_column(values, limits)
     default = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
     flags = np.where(np.isnan(values), MISSING_FLAG, np.int8(default))
     if column in record.flags:
@@ -483,12 +480,12 @@ def _read_option(table: pa.Table, code: str, column: str, record: Record) -> Opt
         found = _flags(without_missing(table[name]), name, record.release.source)
         flags = np.where(np.isnan(values) | (found == MISSING_FLAG), flags, found)
     if record.step == 60 or record.unit == HALF_HOUR:
-        return Option(values, flags)
+        return Option(values, flags), counts
     hours = clock.to_hours(values, combining(VARIABLES[code]), half_past=record.half_past)
     if VARIABLES[code].cell_method == "sum":  # two plausible half-hours can be too much for an hour
-        hours = apply_limits_to_column(hours, VARIABLES[code].limits)
+        hours = apply_limits_to_column(hours, limits)
     flags = clock.to_hours(flags, "worst", half_past=record.half_past)
-    return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, flags))
+    return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, flags)), counts
 
 
 def _equal_halves(table: pa.Table, record: Record) -> float:
@@ -506,13 +503,17 @@ def _equal_halves(table: pa.Table, record: Record) -> float:
 def without_missing(column: pa.ChunkedArray) -> NDArray[np.float32]:
     """Replace missing values by NaN, including -9999 in spellings that :data:`MISSING_CELLS` lacks."""
     values = column.to_numpy()
-    return np.where(values == MISSING, np.float32(np.nan), values)
+    missing = values == MISSING
+    return np.where(missing, np.float32(np.nan), values) if missing.any() else values
 
 
 def _flags(values: NDArray[np.float32], column: str, source: Source) -> NDArray[np.int8]:
     """Convert numbers to quality flags, -1 where missing."""
-    missing = ~np.isfinite(values) | np.isin(values, np.array(CODES, np.float32))
-    wrong = np.flatnonzero(~(missing | np.isin(values, MDS.flag_values)))
+    # Comparisons with numbers of another type would convert all values.
+    missing, valid = np.isnan(values), np.isin(values, np.array(MDS.flag_values, np.float32))
+    if not (missing | valid).all():
+        missing |= is_code(values)
+    wrong = np.flatnonzero(~(missing | valid))
     if wrong.size:
         row = int(wrong[0])
         raise FileFormatError(
