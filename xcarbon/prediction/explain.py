@@ -28,6 +28,7 @@ from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel, ModelConfig
 from xcarbon.models.inputs import ModelInputs
+from xcarbon.prediction.parcel import Parcel
 from xcarbon.prediction.predict import provenance_attrs
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
@@ -259,7 +260,7 @@ def _predict_without(
         *arrays,
         new_axes={"r": 2 + len(masks), "n": hours},
         # A Delayed is sent once to each worker; a plain argument would be part of every task.
-        model=delayed(model, pure=True),
+        model=delayed(Parcel.open, pure=True)(Parcel(model)),
         align_arrays=False,
         concatenate=True,
         meta=np.empty((0, 0, 0), np.float32),

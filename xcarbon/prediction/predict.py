@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Literal, overload
+from typing import Any, Literal, cast, overload
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from dask.delayed import delayed
+from dask.highlevelgraph import HighLevelGraph
 from tqdm.auto import tqdm
 
 from xcarbon._version import __version__
@@ -24,6 +26,7 @@ from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.prediction.applicability import FLAG, INDEX, applicability_attrs, dissimilarity
 from xcarbon.prediction.leakage import in_training
+from xcarbon.prediction.parcel import Parcel
 from xcarbon.prediction.predictable import describe, predictable
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.labels import read_labels
@@ -354,7 +357,7 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
         (*dims[:-1], "output"),
         *arrays,
         # A Delayed is sent once to each worker; a plain argument would be part of every task.
-        model=delayed(model, pure=True),
+        model=delayed(Parcel.open, pure=True)(Parcel(model)),
         new_axes={"output": len(model.outputs)},
         adjust_chunks={"time": hours},
         align_arrays=False,
@@ -373,16 +376,18 @@ def _local_stamps(inputs: xr.Dataset, hourly: da.Array) -> da.Array:
 
 def _hours_before(array: da.Array, axis: int, hours: int, fill: object) -> da.Array:
     """For each chunk along ``axis`` the last hours of the chunk before it; ``fill`` for the first chunk."""
-    chunks = list(array.chunks)
-    chunks[axis] = (hours,)
-    first = da.full([sum(sizes) for sizes in chunks], fill, dtype=array.dtype, chunks=tuple(chunks))
-    *before, _ = array.chunks[axis]
-    if not before or not hours:
-        return first
-    chunks[axis] = (hours,) * len(before)
-    ends = array[(slice(None),) * axis + (slice(sum(before)),)]
-    ends = ends.map_blocks(_last, axis, hours, chunks=tuple(chunks), meta=array._meta)
-    return da.concatenate([first, ends], axis=axis)
+    chunks = (*array.chunks[:axis], (hours,) * array.numblocks[axis], *array.chunks[axis + 1 :])
+    name = f"hours-before-{tokenize(array, axis, hours, fill)}"
+    layer: dict[Any, Any] = {}
+    for place in np.ndindex(array.numblocks):
+        if place[axis] and hours:
+            before = (*place[:axis], place[axis] - 1, *place[axis + 1 :])
+            layer[(name, *place)] = (_last, (array.name, *before), axis, hours)
+        else:
+            shape = [sizes[number] for sizes, number in zip(chunks, place, strict=True)]
+            layer[(name, *place)] = (np.full, shape, fill, array.dtype)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=cast(Any, [array]))
+    return da.Array(graph, name, chunks, meta=array._meta)
 
 
 def _last(values: np.ndarray, axis: int, hours: int) -> np.ndarray:

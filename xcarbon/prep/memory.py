@@ -9,12 +9,14 @@ serves a whole record, its chunks one after another, and single hours as they ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, cast
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed, delayed
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import lfilter
 
@@ -225,14 +227,20 @@ def _summarise(array: xr.DataArray, code: str) -> xr.DataArray:
 
 
 def _map_chunks(values: da.Array) -> da.Array:
-    """Dask graph: one task for each chunk, which takes the state of the chunk before it, ``(..., time)``."""
-    blocks = values.to_delayed(optimize_graph=False)
-    parts = np.empty((*blocks.shape, 1), object)
-    for place in np.ndindex(blocks.shape[:-1]):
-        shape = tuple(sizes[i] for sizes, i in zip(values.chunks, place, strict=False))
-        state: MemoryState | Delayed = MemoryState.empty(shape)
-        for number, hours in enumerate(values.chunks[-1]):
-            state, means = delayed(update, nout=2, pure=True)(state, blocks[(*place, number)])
-            size = (*shape, hours, len(TIME_CONSTANTS))
-            parts[(*place, number, 0)] = da.from_delayed(means, size, np.float32)
-    return da.block(parts.tolist())
+    """Dask graph: one task for each chunk, which uses the state of the chunk before it, ``(..., time)``."""
+    name = f"memory-{tokenize(values)}"
+    layer: dict[Any, Any] = {}
+    for place in np.ndindex(values.numblocks):
+        *where, number = place
+        before = ("state-" + name, *where, number - 1) if number else None
+        layer[("update-" + name, *place)] = (_update_chunk, before, (values.name, *place))
+        layer[("state-" + name, *place)] = (itemgetter(0), ("update-" + name, *place))
+        layer[(name, *place, 0)] = (itemgetter(1), ("update-" + name, *place))
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=cast(Any, [values]))
+    chunks = (*values.chunks, (len(TIME_CONSTANTS),))
+    return da.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), np.float32))
+
+
+def _update_chunk(state: MemoryState | None, values: NDArray[Any]) -> tuple[MemoryState, NDArray[np.float32]]:
+    """Advance the means by the hours of a chunk; the first chunk has no state before it."""
+    return update(MemoryState.empty(values.shape[:-1]) if state is None else state, values)

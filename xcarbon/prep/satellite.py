@@ -284,6 +284,7 @@ def hourly(
     *,
     causal: bool = False,
     max_qc: int | None = None,
+    chunks: int | tuple[int, ...] = _CHUNK,
 ) -> xr.Dataset:
     """Compute values of satellite series at hours, lazily.
 
@@ -301,12 +302,14 @@ def hourly(
     max_qc : int, optional
         Highest quality flag of the composites to use. Default: 2, and 1 with ``causal``, because a mean
         seasonal cycle (flag 2) is computed from later years.
+    chunks : int or tuple of int
+        Sizes of the chunks of the result along ``time`` [hours], by default ten years.
 
     Returns
     -------
     xarray.Dataset
         Each series on ``(site, time)`` in its units, float32, NaN where missing. The attribute ``comment``
-        states the rule. A chunk is the sites of a chunk of ``series`` by ten years of hours.
+        states the rule. A chunk has the sites of a chunk of ``series``.
 
     Raises
     ------
@@ -360,7 +363,7 @@ def hourly(
         flags = series.get(f"{code}{QC}")
         if flags is not None:
             values = da.where(_lazy(flags.transpose(*array.dims)) > max_qc, np.float32(np.nan), values)
-        data = _map_chunks(values, length, day, hours, causal)
+        data = _map_chunks(values, length, day, da.from_array(hours, chunks=(chunks,)), causal)
         attrs = {key: value for key, value in array.attrs.items() if key != "ancillary_variables"}
         rule = "; ".join(filter(None, [attrs.get("comment"), _RULES[causal]]))
         attrs = satellite_attrs(code) | attrs | {"comment": rule}
@@ -397,7 +400,7 @@ def _map_chunks(
     values: da.Array,
     length: da.Array | float,
     day: NDArray[np.float64],
-    hours: NDArray[np.float64],
+    hours: da.Array,
     causal: bool,
 ) -> da.Array:
     """Dask graph: one task per chunk of places and of hours, ``(..., day) -> (..., time)``."""
@@ -411,7 +414,7 @@ def _map_chunks(
         (*place, axis),
         length,
         (*place, axis) if isinstance(length, da.Array) else None,
-        da.from_array(hours, chunks=_CHUNK),
+        hours,
         (axis + 1,),
         day=day,
         causal=causal,

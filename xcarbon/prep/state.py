@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xcarbon.core.variables import MEMORY, SATELLITE, memory_code, memory_features
 from xcarbon.prep import satellite
@@ -80,25 +82,39 @@ def stack_state(
     means = memory(ds, codes, history=history) if codes else xr.Dataset()
     series = [code for code in features if code in SATELLITE and code in ds and "day" in ds[code].dims]
     joined = [name for code in series for name in (code, f"{code}_QC", f"{code}_DAYS") if name in ds]
-    values = satellite.hourly(ds[joined], ds["time"], series, causal=causal) if series else xr.Dataset()
-    dims = hourly.dims[:-1]
-    chunks, shape = hourly.data.chunks[:-1], hourly.shape[:-1]
-    layers = []
-    for name in features:
-        code, array = memory_code(name), None
-        if code is None and name in values:
-            array = values[name]
-        elif code in codes:
-            constant = list(MEMORY).index(name.rpartition("_")[2])
-            array = means[f"{code}_MEMORY"].isel(time_constant=constant, drop=True)
-        if array is None:
-            layers.append(da.full(shape, np.float32(np.nan), chunks=chunks))
-            continue
+    dims, chunks = hourly.dims[:-1], hourly.data.chunks[:-1]
+    values = (
+        satellite.hourly(ds[joined], ds["time"], series, causal=causal, chunks=chunks[-1])
+        if series
+        else xr.Dataset()
+    )
+    found = dict(means.data_vars) | dict(values.data_vars)
+    arrays: list[Any] = []
+    for array in found.values():
         # Dims on which a feature does not depend have length 1 until a chunk is computed.
-        data = da.asarray(array.variable.to_base_variable().set_dims(dims).data)
-        cut = {axis: chunks[axis] for axis, size in enumerate(shape) if data.shape[axis] == size}
-        layers.append(da.broadcast_to(data.rechunk(cut), shape, chunks=chunks))
-    stacked = da.stack(layers, axis=-1).rechunk({len(dims): -1})
+        variable = array.variable.to_base_variable()
+        variable = variable.set_dims([*dims, *(dim for dim in variable.dims if dim not in dims)])
+        cut = {axis: sizes for axis, sizes in enumerate(chunks) if variable.shape[axis] == sum(sizes)}
+        arrays += [da.asarray(variable.data).rechunk(cut), variable.dims]
+    constants, layout = list(MEMORY), []
+    for position, name in enumerate(features):
+        code = memory_code(name)
+        source = name if code is None else f"{code}_MEMORY"
+        if source in found:
+            constant = None if code is None else constants.index(name.rpartition("_")[2])
+            layout.append((position, list(found).index(source), constant))
+    missing = da.full((*hourly.shape[:-1], len(features)), np.float32(np.nan), chunks=(*chunks, -1))
+    stacked = da.blockwise(
+        _stack,
+        (*dims, "feature"),
+        missing,
+        (*dims, "feature"),
+        *arrays,
+        layout=layout,
+        concatenate=True,
+        align_arrays=False,
+        meta=np.empty((0,) * hourly.ndim, np.float32),
+    )
     coords = {name: hourly.coords[name] for name in hourly.coords if "variable" not in hourly[name].dims}
     return xr.DataArray(
         stacked,
@@ -106,3 +122,17 @@ def stack_state(
         coords=coords | {"feature": list(features)},
         attrs={"long_name": "state of the ecosystem"},
     )
+
+
+def _stack(
+    missing: NDArray[np.float32], *arrays: NDArray[np.float32], layout: list[tuple[int, int, int | None]]
+) -> NDArray[np.float32]:
+    """Kernel of :func:`stack_state`: one block ``(*place, hours, M)``, all of which is missing at first.
+
+    ``layout`` contains the position of each feature, the number of its array, and of its time constant.
+    """
+    stacked = np.full(missing.shape, np.nan, np.float32)
+    for position, number, constant in layout:
+        array = arrays[number]
+        stacked[..., position] = array if constant is None else array[..., constant]
+    return stacked
