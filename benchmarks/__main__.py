@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "applicability": [],
     "streaming": [],
     "scaling": [],
+    "graphs": ["towers", "grid"],
     "continent": ["--workers", "2"],
     "killing": ["--rounds", "1", "--workers", "2"],
     "restarting": ["--rounds", "1"],
