@@ -51,9 +51,9 @@ def fit(
         in ``run_dir``; with several processes or workers, each holds its share.
     model : {"ecoperceiver", "streaming", "hourly", "xgboost", "pretrained"} or str
         Kind of model: one of these, or one that was added with :func:`xcarbon.models.registry.register`.
-        ``"pretrained"`` fine-tunes trained networks on these towers. EcoPerceiver is trained in one process
-        or in all processes that ``torchrun`` started, the streaming EcoPerceiver and the hourly network in
-        one process, and XGBoost in one process or on the Dask cluster whose client is connected.
+        ``"pretrained"`` fine-tunes trained networks on these towers. Networks are trained in one process or
+        in all processes that ``torchrun`` started, and XGBoost in one process or on the Dask cluster whose
+        client is connected.
     val : xarray.Dataset, optional
         Validation towers. A network keeps the weights with the best validation score; without ``val`` it
         keeps the last ones. For XGBoost the score is only reported, unless ``early_stopping_rounds`` is set.
