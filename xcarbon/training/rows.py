@@ -344,15 +344,12 @@ class ClusterRows:
         for worker, part in parts.items():
             with dask.annotate(workers=worker):
                 tasks.append(delayed(_train_part)(*part, self.names, training, started[first]))
-        trained = asyncio.ensure_future(self.client.gather(self.client.compute(tasks)))
-        try:
-            while not trained.done() and parts.keys() <= (await self.client.nthreads()).keys():
-                await asyncio.wait({trained}, timeout=1)
-        finally:  # also after Ctrl-C
-            is_stopped = trained.cancel()
-        if is_stopped:
-            raise RuntimeError("a worker was lost")
-        return next(each for each in trained.result() if each is not None)
+        futures = self.client.compute(tasks)
+        while {"pending"} <= {each.status for each in futures} <= {"pending", "finished"}:
+            if not parts.keys() <= (await self.client.nthreads()).keys():
+                raise RuntimeError("a worker was lost")
+            await asyncio.sleep(0.1)
+        return next(each for each in await self.client.gather(futures) if each is not None)
 
     def squared_error(self, booster: xgboost.Booster, chosen: NDArray[np.bool_]) -> float:
         """Sum of squared errors over the rows of the chosen towers."""
