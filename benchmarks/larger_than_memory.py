@@ -42,7 +42,7 @@ class TrainingFromDisk:
     """Training of a network at real towers."""
 
     timeout = 3600
-    params = tuple(SETTINGS)
+    params = size(tuple(SETTINGS), ("streaming",))
     param_names = ("model",)
 
     def track_warm(self, kind: str) -> float:
