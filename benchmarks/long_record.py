@@ -66,9 +66,8 @@ class LongRecord:
         """Partition half-hours by the day method."""
         return used(lambda: partition(self.half_hours, method="daytime").load())
 
-    for _track in (track_filling_by_the_model, track_sampling, track_nighttime, track_daytime):
-        _track.unit = "s of processor time"  # type: ignore[attr-defined]
-    del _track
+    track_filling_by_the_model.unit = track_sampling.unit = "s of processor time"  # type: ignore[attr-defined]
+    track_nighttime.unit = track_daytime.unit = "s of processor time"  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

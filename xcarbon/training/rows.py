@@ -175,7 +175,7 @@ class LocalRows:
     pages : sequence of pairs of numpy.ndarray, optional
         The same rows in the pieces that are passed to XGBoost at once; by default the towers.
     folder : pathlib.Path, optional
-        Folder for files with the bins; by default they are in memory. They are the same.
+        Folder for files with the bins, which are in memory by default; the trees are the same.
     """
 
     def __init__(
@@ -197,10 +197,9 @@ class LocalRows:
         ends = np.cumsum([len(tower.target) for tower in rows]).tolist()
         arrays = empty((ends[-1], len(features)), folder), empty((ends[-1], rows[0].target.shape[1]), None)
         towers = [tuple(array[slice(*part)] for array in arrays) for part in itertools.pairwise([0, *ends])]
-        lazy = [(tower.features, tower.target) for tower in rows]
+        lazy = [array for tower in rows for array in (tower.features, tower.target)]
         with progress_bar("reading"):
-            chain = itertools.chain.from_iterable
-            da.store(list(chain(lazy)), list(chain(towers)), lock=False, scheduler="threads")
+            da.store(lazy, list(itertools.chain(*towers)), lock=False, scheduler="threads")
         page = max(1, PAGE_BYTES // (4 * len(features)))
         starts = range(0, ends[-1], page)
         pages = [tuple(array[start : start + page] for array in arrays) for start in starts]
