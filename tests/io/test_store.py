@@ -11,6 +11,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from zarr.storage import LocalStore
 
 from xcarbon.core import conventions
@@ -113,10 +114,12 @@ def test_tower_is_a_handful_of_files(ds, path):
     assert len(list((path / "lat").rglob("*"))) <= 3
 
 
-def test_chunks_are_a_tower_and_a_year(path):
-    found = open_store(path)
-    assert found["NEE"].chunks == ((1, 1, 1), (8784, 17520 - 8784))
-    assert found["reflectance"].chunks[:2] == ((1, 1, 1), (366, 730 - 366))
+def test_files_have_chunks_of_a_year_and_are_opened_as_one_chunk(path):
+    found, stored = open_store(path), zarr.open_group(path, mode="r")
+    assert stored["NEE"].chunks == (1, 8784)
+    assert found["NEE"].chunks == ((1, 1, 1), (17520,))
+    assert stored["reflectance"].chunks[:2] == (1, 366)
+    assert found["reflectance"].chunks[:2] == ((1, 1, 1), (730,))
 
 
 @pytest.mark.parametrize("name", ["G", "G_QC", "reflectance", "snow", "water"])

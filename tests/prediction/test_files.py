@@ -65,12 +65,12 @@ def count(monkeypatch):
     limit = [10**6]
     write = regions._write
 
-    def write_and_count(arrays, target, region, mark):
+    def write_and_count(dims, blocks, target, region, mark):
         if ".predicting" not in str(target.store):
-            return write(arrays, target, region, mark)
+            return write(dims, blocks, target, region, mark)
         if len(done) >= limit[0]:
             raise Stop
-        part = write(arrays, target, region, mark)
+        part = write(dims, blocks, target, region, mark)
         done.append(mark)
         return part
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from unittest import mock
 
 import dask
 import numpy as np
@@ -32,10 +33,10 @@ def tower() -> xr.Dataset:
     return synthetic_towers(1, patches=False, variables=["TA", "SW_IN", "VPD"], gaps=False).load()
 
 
-def cut(ds: xr.Dataset, towers: int, blocks: int) -> xr.Dataset:
-    """Repeat a tower, and cut its hours into blocks."""
+def cut(ds: xr.Dataset, towers: int, blocks: int, chunk: int = HOURS) -> xr.Dataset:
+    """Repeat a tower, and cut the hours of some blocks into chunks."""
     many = xr.concat([ds.isel(time=slice(blocks * HOURS))] * towers, "site")
-    return many.assign_coords(site=[f"SY-{n:03d}" for n in range(towers)]).chunk(site=1, time=HOURS)
+    return many.assign_coords(site=[f"SY-{n:03d}" for n in range(towers)]).chunk(site=1, time=chunk)
 
 
 def count(*collections) -> int:
@@ -54,6 +55,15 @@ def test_tasks_of_grids_are_bounded(model, hours, rows):
     grid = synthetic_grid(2 * rows, 2)[["TA", "SW_IN", "VPD"]].isel(time=slice(hours * HOURS))
     grid = grid.chunk(time=HOURS, lat=2, lon=2)
     assert count(grid.carbon.predict_nee(model)) <= MOST * hours * rows + 40
+
+
+@settings(deadline=None, max_examples=5)
+@given(towers=st.integers(1, 3), blocks=st.integers(2, 8))
+def test_a_block_of_a_longer_chunk_adds_few_tasks(model, tower, towers, blocks):
+    """The block is one task, and the name of its values another; the chunk of the record is prepared once."""
+    whole = cut(tower, towers, blocks, chunk=-1)
+    with mock.patch("xcarbon.prediction.predict.BLOCK", HOURS):
+        assert count(whole.carbon.predict_nee(model)) <= (MOST + 2 * blocks) * towers + 20
 
 
 def test_predict_to_adds_one_task_per_region(model, tower, tmp_path, monkeypatch):

@@ -206,13 +206,6 @@ def test_what_cannot_be_predicted_is_said(fortnight, model):
         fortnight.carbon.predict_nee("nowhere")
 
 
-def test_the_graph_does_not_carry_the_weights_in_every_task(fortnight, model):
-    graph = fortnight.chunk(time=20).carbon.predict_nee(model).__dask_graph__()
-    layers = [layer for name, layer in graph.layers.items() if name.startswith("predict_block")]
-    assert len(layers) == 1
-    assert not any(isinstance(value, CarbonModel) for value in vars(layers[0]).values())
-
-
 def test_real_tower(real_towers):
     """A real tower in its store: hours outside its record are not predicted."""
     small = make(("DOY", "TOD", "TA", "SW_IN", "VPD"), ())

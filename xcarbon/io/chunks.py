@@ -33,10 +33,11 @@ _ADVICE: dict[type[XCarbonError], str] = {
 }
 
 
-def open_zarr(place: PathLike | Opened, **settings: Any) -> xr.Dataset:
-    """Open a Zarr store as ``xarray.open_zarr`` does, by default in its own chunks."""
+def open_zarr(place: PathLike | Opened, *, by_shard: bool = False, **settings: Any) -> xr.Dataset:
+    """Open a Zarr store as ``xarray.open_zarr`` does, by default in its own chunks, or in its shards."""
     opened = place if isinstance(place, Opened) else Location.of(place).open()
-    settings = dict[str, Any](engine=_ZarrBackend, chunks={}) | settings
+    engine = _ShardBackend if by_shard else _ZarrBackend
+    settings = dict[str, Any](engine=engine, chunks={}) | settings
     try:
         ds = xr.open_dataset(cast(Any, opened), consolidated=opened.version is None, **settings)
     except ValueError:
@@ -54,6 +55,18 @@ class _ZarrBackend(ZarrBackendEntrypoint):
         return with_names(
             super().open_dataset(filename_or_obj.store, **settings), filename_or_obj, StoreError
         )
+
+
+class _ShardBackend(_ZarrBackend):
+    """The same, with Dask chunks that contain all chunks of a shard, which is one file."""
+
+    def open_dataset(self, filename_or_obj: Any, **settings: Any) -> xr.Dataset:
+        """Open a store; see :func:`xarray.open_dataset`."""
+        ds = super().open_dataset(filename_or_obj, **settings)
+        for array in ds.variables.values():
+            if shards := array.encoding.get("shards"):
+                array.encoding["preferred_chunks"] = dict(zip(array.dims, shards, strict=True))
+        return ds
 
 
 def with_names(

@@ -30,7 +30,7 @@ from xcarbon.prep.limits import apply_limits_to_column
 
 PathLike = str | os.PathLike[str]
 
-#: Chunk sizes in files and of opened Datasets: one tower, about one year.
+#: Chunk sizes in files: one tower, about one year. Opened Datasets have chunks of one tower.
 CHUNKS = {"site": 1, **CHUNK}
 #: One of these is part of the ``long_name`` of time in every file.
 LOCAL, UTC = "local standard time", "UTC"
@@ -218,7 +218,7 @@ def open_netcdf(path_or_paths: PathLike | Iterable[PathLike]) -> xr.Dataset:
     xarray.Dataset
         Variables ``(site, time)`` as from :func:`xcarbon.open_store`. Time is hourly (half-hourly, if the
         files are), in local standard time, from the first hour of any tower to the last hour of any tower.
-        Sites are sorted. A chunk holds one tower and about one year. Variables, days and hours that a tower
+        Sites are sorted. A chunk holds one tower. Variables, days and hours that a tower
         lacks are missing values. Texts in attributes that differ between files are joined.
 
     Raises
@@ -397,7 +397,7 @@ def _identity(array: xr.DataArray, *parts: object) -> str:
 
 
 def _chunks(shape: dict[str, int]) -> tuple[tuple[int, ...], ...]:
-    return da.core.normalize_chunks([CHUNKS.get(dim, -1) for dim in shape], tuple(shape.values()))
+    return da.core.normalize_chunks([1 if dim == "site" else -1 for dim in shape], tuple(shape.values()))
 
 
 def _read_plausible(

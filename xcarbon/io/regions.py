@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy as np
 import xarray as xr
 from dask.array.core import slices_from_chunks
 from dask.callbacks import Callback
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 from zarr.abc.store import Store
@@ -102,20 +103,25 @@ class _Adding(Callback):
 def _tasks(ds: xr.Dataset, draft: Draft) -> Iterator[tuple[str, Delayed]]:
     """Name and task of each region that is not complete; all tasks share one optimised graph."""
     (ds,) = dask.optimize(ds[[name for name, array in ds.data_vars.items() if array.chunks]])
-    blocks = {name: (array.dims, array.data.to_delayed(optimize_graph=False)) for name, array in ds.items()}
-    sizes = ds.chunksizes
-    places = np.ndindex(*map(len, sizes.values()))
-    write, marks = delayed(_write, pure=False), draft.marks
-    for place, region in zip(places, slices_from_chunks(tuple(sizes.values())), strict=True):
-        position = dict(zip(sizes, place, strict=True))
+    dims = {name: array.dims for name, array in ds.data_vars.items()}
+    sizes, marks, layer_name = ds.chunksizes, draft.marks, f"write-{secrets.token_hex(8)}"
+    layer: dict[Any, Any] = {}
+    places: dict[Any, dict[Hashable, slice]] = {}
+    regions = slices_from_chunks(tuple(sizes.values()))
+    for place, region in zip(np.ndindex(*map(len, sizes.values())), regions, strict=True):
         mark = "-".join(map(str, place))
         if mark in marks:
             continue
-        arrays = {
-            n: (dims, array[tuple(position[dim] for dim in dims)]) for n, (dims, array) in blocks.items()
-        }
+        position = dict(zip(sizes, place, strict=True))
+        blocks = [(array.data.name, *(position[dim] for dim in array.dims)) for array in ds.values()]
         part = dict(zip(sizes, region, strict=True))
-        yield _name(ds, part), write(arrays, draft.target, part, mark)
+        layer[(layer_name, *place)] = (_write, dims, blocks, draft.target, part, mark)
+        places[(layer_name, *place)] = part
+    # One layer for all regions: a layer for each would be merged with the whole graph once for each region.
+    arrays: Any = [array.data for array in ds.values()]
+    graph = HighLevelGraph.from_collections(layer_name, layer, dependencies=arrays)
+    for key, part in places.items():
+        yield _name(ds, part), Delayed(key, graph, layer=layer_name)
 
 
 def _name(ds: xr.Dataset, region: Mapping[Hashable, slice]) -> str:
@@ -130,8 +136,13 @@ def _name(ds: xr.Dataset, region: Mapping[Hashable, slice]) -> str:
 
 
 def _write(
-    arrays: Arrays, target: FolderTarget | BranchTarget, region: dict[Hashable, slice], mark: str
+    dims: Mapping[Hashable, tuple[Hashable, ...]],
+    blocks: Sequence[NDArray[Any]],
+    target: FolderTarget | BranchTarget,
+    region: dict[Hashable, slice],
+    mark: str,
 ) -> Part | None:
+    arrays = dict(zip(dims, zip(dims.values(), blocks, strict=True), strict=True))
     return target.write(mark, lambda store: write_region(arrays, store, region))
 
 

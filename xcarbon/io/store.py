@@ -46,8 +46,9 @@ def open_store(
     -------
     xarray.Dataset
         Series ``(site, time)``, and patches ``(site, day, band, y, x)`` if the store has any. Coordinates are
-        in memory; variables are Dask arrays in the chunks of the store, float32, quality flags int8. They
-        read one version of a store of Icechunk, also if another process writes a new one.
+        in memory; variables are Dask arrays, float32, quality flags int8. A chunk is one file of the store,
+        which :func:`to_store` writes for each tower and variable. The arrays read one version of a store of
+        Icechunk, also if another process writes a new one.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def open_store(
 
 def read_store(opened: Opened) -> xr.Dataset:
     """Read the towers of a store that is open."""
-    ds = open_zarr(opened, decode_coords="all")
+    ds = open_zarr(opened, by_shard=True, decode_coords="all")
     if not {"site", "time"} <= set(ds.dims):
         raise StoreError(
             f"{opened} is not a store of towers: it has dims {tuple(ds.dims)}, but site and time are needed"

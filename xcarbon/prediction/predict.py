@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import Any, Literal, cast, overload
 
@@ -148,10 +147,11 @@ def predict(
     -----
     The result does not depend on the chunking: a chunk includes the hours of context before it.
     One task predicts one chunk, or half a year of a longer one, so that ``prediction.sel(time="2010-07-01")``
-    computes half a year and, from the record before it, the memory of the model. For each of its threads, a
-    worker holds the chunk of each predictor and 4 bytes for each hour, cell and variable of the model,
-    independent of the size of the Dataset. A month of 16 x 16 cells needs about 20 MB and some minutes; much
-    larger chunks should be divided when the files are opened. Each worker holds one copy of the model.
+    predicts half a year; the memory of the model is computed for the chunks up to it. For each of its
+    threads, a worker holds the chunk of each predictor and 4 bytes for each hour, cell and variable of the
+    model, independent of the size of the Dataset. A month of 16 x 16 cells needs about 20 MB and some
+    minutes; much larger chunks should be divided when the files are opened. Each worker holds one copy of the
+    model.
 
     Cells without any observation, such as cells of the sea or cells masked by ``ds.where(mask)``, are
     skipped.
@@ -196,7 +196,6 @@ def predict(
         causal=causal,
         max_qc=max_qc,
     )
-    inputs = _in_blocks(inputs)
     values = _predict_blocks(inputs, model)
     outputs = {name: values[..., number] for number, name in enumerate(model.outputs)}
     if target not in model.targets:
@@ -207,7 +206,7 @@ def predict(
     }
     names = [target] + [target + SPREAD] * spread
     if applicability:
-        outputs |= dissimilarity(inputs, model)
+        outputs |= dissimilarity(_in_blocks(inputs, values), model)
         attrs |= applicability_attrs(model)
         names += [INDEX, FLAG]
     if len(names) > 1:
@@ -315,55 +314,66 @@ def _with_context(
     return ds, head if head.sizes["time"] else None, begin
 
 
-def _in_blocks(inputs: xr.Dataset) -> xr.Dataset:
-    """Split longer chunks into blocks along time; the memory before a block is computed from the record."""
+def _in_blocks(inputs: xr.Dataset, values: da.Array) -> xr.Dataset:
+    """Divide the state into the chunks of predicted values along time."""
     axis = inputs["hourly"].dims.index("time")
-    sizes = inputs["hourly"].data.chunks[axis]
-    parts = [min(BLOCK, size - start) for size in sizes for start in range(0, max(size, 1), BLOCK)]
-    cut = {
-        name: inputs[name].copy(data=inputs[name].data.rechunk({axis: tuple(parts)}))
-        for name in ("hourly", "state")
-        if name in inputs
-    }
-    return inputs.assign(cut)
+    return inputs.assign(
+        state=inputs["state"].copy(data=inputs["state"].data.rechunk({axis: values.chunks[axis]}))
+    )
 
 
 def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
-    """Build the Dask graph, ``(*place, time, outputs)``: a chunk with its context and patches is one task."""
-    *place, _, _ = dims = inputs["hourly"].dims
-    hourly, axis = inputs["hourly"].data, len(place)
+    """Build the Dask graph, ``(*place, time, outputs)``: each block of at most ``BLOCK`` hours is one task.
+
+    The task gets the chunks that contain the block, the last hours of the chunks before, and all patches.
+    """
+    *place, _, _ = inputs["hourly"].dims
+    hourly, axis, before = inputs["hourly"].data, len(place), model.config.context - 1
     hours = da.overlap.ensure_minimum_chunksize(
         min(model.config.context, hourly.shape[axis]), hourly.chunks[axis]
     )
     hourly = hourly.rechunk({axis: hours, axis + 1: -1})
-    stamps, before = _local_stamps(inputs, hourly), model.config.context - 1
-    arrays = [_hours_before(hourly, axis, before, np.nan), dims, hourly, dims]
-    arrays += [_hours_before(stamps, axis, before, "NaT"), dims[:-1], stamps, dims[:-1]]
-    arrays += [None, None] * 3
+    stamps = _local_stamps(inputs, hourly)
+    arrays = [_hours_before(hourly, axis, before, np.nan), hourly]
+    arrays += [_hours_before(stamps, axis, before, "NaT"), stamps]
+    statics = state_before = state = patch = day = None
     if model.config.statics:
-        place_chunks = hourly.chunks[:axis]
-        arrays[-6:-4] = [stack_statics(inputs, model.config.statics, place_chunks), (*place, "static")]
+        statics = stack_statics(inputs, model.config.statics, hourly.chunks[:axis])
     if "state" in inputs:
-        state = inputs["state"].data.rechunk({axis: hours})
-        state_dims = (*dims[:-1], "feature")
-        arrays[-4:] = [_hours_before(state, axis, before, np.nan), state_dims, state, state_dims]
-    day = None
+        state = inputs["state"].data.rechunk({axis: hours, axis + 1: -1})
+        state_before = _hours_before(state, axis, before, np.nan)
     if "patch" in inputs:
-        day, patch = inputs["day"].values, inputs["patch"]
-        whole = dict.fromkeys(range(axis, patch.ndim), -1)
-        arrays += [patch.data.rechunk(dict(enumerate(hourly.chunks[:axis])) | whole), patch.dims]
-    return da.blockwise(
-        functools.partial(_predict_block, day=day),
-        (*dims[:-1], "output"),
-        *arrays,
-        # A Delayed is sent once to each worker; a plain argument would be part of every task.
-        model=delayed(Parcel.open, pure=True)(Parcel(model)),
-        new_axes={"output": len(model.outputs)},
-        adjust_chunks={"time": hours},
-        align_arrays=False,
-        concatenate=True,
-        meta=np.empty((0,) * (axis + 2), np.float32),
+        day = inputs["day"].values
+        whole = dict.fromkeys(range(axis, inputs["patch"].ndim), -1)
+        patch = inputs["patch"].data.rechunk(dict(enumerate(hourly.chunks[:axis])) | whole)
+    arrays += [statics, state_before, state, patch]
+    # The model is a task, so that it is sent once to each worker and not with every block.
+    opened = delayed(Parcel.open, pure=True)(Parcel(model))
+    name = (
+        f"predict-{tokenize(opened.key, day, *(array if array is None else array.name for array in arrays))}"
     )
+    layer: dict[Any, Any] = {}
+    sizes: list[int] = []
+    for number, size in enumerate(hours):
+        for start in range(0, max(size, 1), BLOCK):
+            stop = min(start + BLOCK, size)
+            for cell in np.ndindex(hourly.numblocks[:axis]):
+                keys = [_key(array, (*cell, number)) for array in arrays]
+                key = (name, *cell, len(sizes), 0)
+                layer[key] = (_predict_block, slice(start, stop + before), *keys, opened.key, day)
+            sizes.append(stop - start)
+    sources = [array for array in arrays if array is not None]
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=cast(Any, [*sources, opened]))
+    chunks = (*hourly.chunks[:axis], tuple(sizes), (len(model.outputs),))
+    return da.Array(graph, name, chunks, meta=np.empty((0,) * (axis + 2), np.float32))
+
+
+def _key(array: da.Array | None, place: tuple[int, ...]) -> tuple[Any, ...] | None:
+    """Key of the chunk at a place and time; the array may have one chunk along a dim, and further dims."""
+    if array is None:
+        return None
+    index = [min(at, count - 1) for at, count in zip(place, array.numblocks, strict=False)]
+    return (array.name, *index, *[0] * (array.ndim - len(index)))
 
 
 def _local_stamps(inputs: xr.Dataset, hourly: da.Array) -> da.Array:
@@ -396,6 +406,7 @@ def _last(values: np.ndarray, axis: int, hours: int) -> np.ndarray:
 
 
 def _predict_block(
+    part: slice,
     before: np.ndarray,
     hourly: np.ndarray,
     stamps_before: np.ndarray,
@@ -403,20 +414,23 @@ def _predict_block(
     statics: np.ndarray | None,
     state_before: np.ndarray | None,
     state: np.ndarray | None,
-    patches: np.ndarray | None = None,
-    *,
-    day: np.ndarray | None,
+    patches: np.ndarray | None,
     model: CarbonModel,
+    day: np.ndarray | None,
 ) -> np.ndarray:
-    """Predict a chunk: ``(*place, T - 1, V), (*place, hours, V) -> (*place, hours, outputs)``."""
-    output = np.empty((*hourly.shape[:-1], len(model.outputs)), np.float32)
+    """Predict a block: ``(*place, T - 1, V), (*place, hours, V) -> (*place, block, outputs)``.
+
+    ``part`` selects the hours of the block and the T - 1 hours before it from the first two, concatenated.
+    """
     place = hourly.shape[:-2]
+    block = part.stop - part.start - before.shape[-2]
+    output = np.empty((*place, block, len(model.outputs)), np.float32)
     clocks_before, clocks = (
-        np.broadcast_to(part, (*place, part.shape[-1])) for part in (stamps_before, stamps)
+        np.broadcast_to(each, (*place, each.shape[-1])) for each in (stamps_before, stamps)
     )
     for cell in np.ndindex(place):
-        inputs = ModelInputs(np.concatenate([before[cell], hourly[cell]]))
-        clock = np.concatenate([clocks_before[cell], clocks[cell]])
+        inputs = ModelInputs(np.concatenate([before[cell], hourly[cell]])[part])
+        clock = np.concatenate([clocks_before[cell], clocks[cell]])[part]
         if patches is not None and day is not None:
             inputs.patches = patches[cell]
             usable = np.isfinite(patches[cell]).all(axis=(1, 2, 3))
@@ -424,7 +438,7 @@ def _predict_block(
         if statics is not None:
             inputs.statics = statics[cell]
         if state_before is not None and state is not None:
-            inputs.state = np.concatenate([state_before[cell], state[cell]])
+            inputs.state = np.concatenate([state_before[cell], state[cell]])[part]
         output[cell] = predict_hours(inputs, clock, model).T
     return output
 

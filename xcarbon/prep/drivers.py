@@ -49,6 +49,8 @@ _RULE_TEXTS: dict[Rule, str] = {
     "proportional": "slope of a linear regression through the origin",
     "total": "ratio of the totals",
 }
+#: Largest number of towers whose reanalysis is read together; 25 years need 8 MB for each.
+GROUP = 16
 _REFERENCE = "Vuichard and Papale 2015, doi:10.5194/essd-7-157-2015"
 #: Spacing of the cells of ERA5 [degrees], for a grid with a single cell.
 _SPACING = 0.25
@@ -359,12 +361,15 @@ def _around_towers(era5: xr.Dataset, towers: xr.Dataset) -> tuple[xr.Dataset, xr
     if _is_lazy(towers):
         era5 = era5.chunk()
     if {"lat", "lon"} <= set(era5.indexes):
-        boxes, order = _boxes(era5, towers)
+        rows, columns, order = _boxes(era5, towers)
         bare = era5.drop_vars([name for name in era5.coords if name != "time"])
-        cut = [bare.isel(lat=rows, lon=columns) for rows, columns in boxes]
-        # Chunks are merged before towers are joined, because the join takes time for each chunk.
-        cut = [part.chunk(time=-1, lat=-1, lon=-1) if _is_lazy(part) else part for part in cut]
-        fields = xr.concat(cut, "site").rename(lat="row", lon="column")
+        near, cut = _neighbours(bare, rows, columns), []
+        for sites in near:
+            lat = xr.DataArray(rows[sites], dims=("site", "row"))
+            part = bare.isel(lat=lat, lon=xr.DataArray(columns[sites], dims=("site", "column")))
+            # Chunks are merged before towers are joined, because the join takes time for each chunk.
+            cut.append(part.chunk(time=-1) if _is_lazy(part) else part)
+        fields = xr.concat(cut, "site").isel(site=np.argsort(np.concatenate(near)))
     else:
         fields = _series_of_towers(era5, towers).expand_dims(["row", "column"])
         order = np.zeros((towers.sizes["site"], 1), int)
@@ -372,6 +377,24 @@ def _around_towers(era5: xr.Dataset, towers: xr.Dataset) -> tuple[xr.Dataset, xr
     if _is_lazy(fields):
         fields = fields.chunk({"site": 1, "hour": -1, "row": -1, "column": -1})
     return fields, xr.DataArray(order, dims=("site", "cell"))
+
+
+def _neighbours(
+    era5: xr.Dataset, rows: NDArray[np.int_], columns: NDArray[np.int_]
+) -> list[NDArray[np.int_]]:
+    """Positions of towers in groups whose cells begin in the same chunk, so that it is read once for each."""
+    chunk = [
+        np.searchsorted(np.cumsum(era5.chunksizes.get(dim, (era5.sizes[dim],))), cells[:, 0], side="right")
+        for dim, cells in (("lat", rows), ("lon", columns))
+    ]
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for site, place in enumerate(zip(*chunk, strict=True)):
+        groups.setdefault(place, []).append(site)
+    return [
+        np.array(sites[start : start + GROUP])
+        for sites in groups.values()
+        for start in range(0, len(sites), GROUP)
+    ]
 
 
 def _is_lazy(ds: xr.Dataset) -> bool:
@@ -398,14 +421,14 @@ def _series_of_towers(era5: xr.Dataset, towers: xr.Dataset) -> xr.Dataset:
     return bare.sel(site=names)
 
 
-def _boxes(era5: xr.Dataset, towers: xr.Dataset) -> tuple[list[tuple[slice, slice]], NDArray[np.int_]]:
-    """Return the up to 3 x 3 cells around each tower, and their flat positions by distance.
+def _boxes(era5: xr.Dataset, towers: xr.Dataset) -> tuple[NDArray[np.int_], ...]:
+    """Return rows and columns of the up to 3 x 3 cells around each tower, and the flat positions by distance.
 
     A MetadataError names a tower outside the grid, or one without a place.
     """
     names = _labels(towers).values
     lats, lons = (_per_tower(towers, name) for name in ("lat", "lon"))
-    boxes, order = [], []
+    boxes: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
     for site, lat, lon in zip(names, lats, lons, strict=True):
         north = era5["lat"].values - lat
         east = (era5["lon"].values - lon + 180) % 360 - 180
@@ -419,9 +442,10 @@ def _boxes(era5: xr.Dataset, towers: xr.Dataset) -> tuple[list[tuple[slice, slic
             )
         rows, columns = _three(north), _three(east)
         square = north[rows, np.newaxis] ** 2 + (east[columns] * np.cos(np.radians(lat))) ** 2
-        boxes.append((rows, columns))
-        order.append(np.argsort(square, axis=None, kind="stable"))
-    return boxes, np.stack(order)
+        order = np.argsort(square, axis=None, kind="stable")
+        for found, each in zip(boxes, (rows, columns, order), strict=True):
+            found.append(each)
+    return tuple(map(np.stack, boxes))
 
 
 def _is_outside(distance: Array) -> bool:
@@ -431,10 +455,10 @@ def _is_outside(distance: Array) -> bool:
     return bool(np.abs(distance).min() > 0.5001 * spacing)
 
 
-def _three(distance: Array) -> slice:
+def _three(distance: Array) -> NDArray[np.int_]:
     """Return the three cells around the nearest one; fewer if the grid has fewer."""
     first = int(np.clip(np.argmin(np.abs(distance)) - 1, 0, max(distance.size - 3, 0)))
-    return slice(first, first + 3)
+    return np.arange(first, min(first + 3, distance.size))
 
 
 def _extent(axis: xr.DataArray) -> str:

@@ -19,8 +19,6 @@ from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.scale import local_time, scale, time_features
 from xcarbon.prep.state import stack_state
 
-#: Chunks of a Dataset that is in memory: one tower, and about a year of hours.
-CHUNKS = {"site": 1, "time": 8784}
 #: Chunks of a grid that is in memory: a month of hours, and the number of cells along each other dim.
 CELL_HOURS, CELLS = 744, 16
 
@@ -29,9 +27,8 @@ def as_towers(ds: xr.Dataset) -> xr.Dataset:
     """Return ``ds`` with a ``site`` dimension and Dask chunks of one site."""
     if "site" not in ds.dims:
         ds = ds.expand_dims("site") if "site" in ds.coords else ds.expand_dims(site=["tower"])
-    is_lazy = any(array.chunks for array in ds.data_vars.values())
     # Coordinates stay in memory: xarray compares them in most operations, which would compute them.
-    return ds.chunk({"site": 1} if is_lazy else CHUNKS).assign_coords(ds.coords)
+    return ds.chunk(site=1).assign_coords(ds.coords)
 
 
 def model_inputs(

@@ -27,8 +27,8 @@ MAX_GAP = 4
 PATCH_COMPOSITE_DAYS = 16
 #: Highest quality flag that :func:`hourly` uses: with values of later composites, and without.
 MAX_QC_HINDCAST, MAX_QC_CAUSAL = 2, 1
-#: Hours of a chunk of the result: ten of the years that chunks of a store have, since a year takes less time
-#: to compute than Dask takes to schedule a task.
+#: Hours of a chunk of the result: ten years, since one takes less time to compute than Dask takes to schedule
+#: a task.
 _CHUNK = 10 * 8784
 
 _RULES = {

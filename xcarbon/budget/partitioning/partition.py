@@ -223,7 +223,9 @@ def _fit(
     if method == "daytime":
         return daytime.fit_daytime, [nee, series["error"], series["TA"], sw_in, series["VPD"], time]
     lat = ds.get("lat", xr.full_like(nee, np.nan)).reset_coords(drop=True)
-    lat = lat if "time" in lat.dims else lat.expand_dims(time=time.size)
+    if "time" not in lat.dims:
+        # On Dask, it has one value for each tower in the graph, and not one for each hour.
+        lat = (lat.chunk(dict.fromkeys(lat.dims, 1)) if nee.chunks else lat).expand_dims(time=time.size)
     return nighttime.fit_nighttime, [nee, measured["TA"], sw_in, lat, time]
 
 
