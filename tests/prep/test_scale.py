@@ -1,5 +1,6 @@
 """Scaling follows the bounds and the formulas of the paper, and keeps the precision of the values."""
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -111,6 +112,15 @@ def test_local_time_of_cells_is_that_of_the_sun(lon, hour):
     np.testing.assert_array_equal(features["DOY"].values.ravel(), flat.day_of_year)
     hours = flat.hour + flat.minute / 60 + flat.second / 3600
     np.testing.assert_allclose(features["TOD"].values.ravel(), hours, atol=1e-5)
+
+
+def test_local_time_of_many_chunks_is_silent(recwarn):
+    time = np.datetime64("2020-01-01", "ns") + np.arange(24) * np.timedelta64(1, "h")
+    shape = {"time": time, "lat": np.arange(40.0), "lon": np.arange(40.0)}
+    ds = xr.Dataset({"TA": (list(shape), da.zeros((24, 40, 40), chunks=(2, 2, 2)))}, shape)
+    ds["time"].attrs["long_name"] = "start of the averaging hour in UTC"
+    assert local_time(ds).chunksizes == {"time": (2,) * 12, "lon": (2,) * 20}
+    assert not recwarn.list
 
 
 def test_local_time_of_towers_is_their_time(towers):

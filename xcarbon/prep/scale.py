@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.array.core import PerformanceWarning
 
 from xcarbon.core.conventions import HOUR, is_utc
 from xcarbon.core.errors import BoundsError, MetadataError
@@ -95,7 +97,10 @@ def mean_solar_time(
         xr.DataArray(array.values, dims=array.dims).chunk({dim: chunks.get(dim, -1) for dim in array.dims})
         for array in (time, lon)
     )
-    return xr.apply_ufunc(_solar, stamps, degrees, dask="parallelized", output_dtypes=["M8[s]"])
+    with warnings.catch_warnings():
+        # The result has the chunks of the other variables, more than time and longitude have.
+        warnings.simplefilter("ignore", PerformanceWarning)
+        return xr.apply_ufunc(_solar, stamps, degrees, dask="parallelized", output_dtypes=["M8[s]"])
 
 
 def _solar(stamps: np.ndarray, lon: np.ndarray) -> np.ndarray:
