@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given
@@ -516,3 +517,10 @@ def test_mass_is_carbon_if_the_standard_name_states_it():
 def test_other_units_are_errors(code, units, text):
     with pytest.raises(MetadataError, match=text):
         conversion(units, code)
+
+
+def test_time_zones_are_refused_with_what_to_do():
+    time = pd.date_range("2020-01-01", periods=48, freq="h", tz="Europe/Berlin")
+    ds = xr.Dataset({"TA": ("time", np.zeros(48))}, {"time": time})
+    with pytest.raises(TimestampError, match=r"without a time zone.*tz_localize\(None\)"):
+        ds.carbon.standardize()

@@ -113,7 +113,7 @@ def gapfill(
     check_units(ds, (target,))
     steps_per_day(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     measured = mask_quality(ds, [target], max_qc)[target]
-    if isinstance(model, str) and model == "mds":
+    if isinstance(model, str) and model.lower() == "mds":
         prediction = mds(ds, target, max_qc=max_qc)
     else:
         trained = pretrained.default(target) if model is None else pretrained.load(model)

@@ -102,9 +102,12 @@ def check_stamps(time: xr.DataArray, where: str) -> None:
     """Raise a TimestampError that names the data (``where``) unless its stamps are datetime64."""
     if time.dtype.kind != "M" or getattr(time.dtype, "tz", None) is not None:
         first = time.values[0] if time.size else "nothing"
+        advice = "ds.assign_coords(time=pd.to_datetime(...))"
+        if getattr(time.dtype, "tz", None) is not None:
+            advice = "ds.assign_coords(time=ds.indexes['time'].tz_localize(None)), which keeps the clock"
         raise TimestampError(
-            f"{where}: time must be datetime64 in local standard time, but it is {time.dtype}, such as "
-            f"{first!r}; use ds.assign_coords(time=pd.to_datetime(...))"
+            f"{where}: time must be datetime64 without a time zone, but it is {time.dtype}, such as {first!r}; "
+            f"use {advice}"
         )
 
 

@@ -119,8 +119,10 @@ def label_degrees(ax: Axes, west_east: tuple[float, float], south_north: tuple[f
     aspect = 1.0 if is_world else 1 / np.cos(np.deg2rad((south + north) / 2))
     ax.set(xlim=(west, east), ylim=(south, north), aspect=aspect)
     steps = [1, 2, 3, 5, 6, 10]
-    for axis, ends in ((ax.xaxis, "WE"), (ax.yaxis, "SN")):
-        axis.set_major_locator(MaxNLocator(6, steps=steps, prune="lower"))
+    shape = (east - west) / (north - south) / aspect
+    labels = int(np.clip(np.ceil(6 * shape), 1, 6))  # a narrow map has room for few
+    for axis, ends, most in ((ax.xaxis, "WE", labels), (ax.yaxis, "SN", 6)):
+        axis.set_major_locator(MaxNLocator(most, steps=steps, prune="lower", min_n_ticks=1))
         axis.set_major_formatter(FuncFormatter(lambda value, _, ends=ends: degrees(value, ends)))
     ax.tick_params(length=0, labelsize="small", labelcolor=QUIET)
     for spine in ax.spines.values():

@@ -13,7 +13,7 @@ import xarray as xr
 
 from xcarbon.core import conventions
 from xcarbon.core.errors import MetadataError, OptionError, TimestampError
-from xcarbon.core.validation import check_hourly
+from xcarbon.core.validation import check_hourly, check_stamps
 from xcarbon.core.variables import (
     IGBP_CLASSES,
 )
@@ -166,6 +166,7 @@ def read_coordinates(
 def _hours(ds: xr.Dataset, name: str) -> Any:
     """Return the start of each hour, from the bounds of the time if it has some."""
     where, time = str(ds.encoding.get("source", "the Dataset")), ds[name]
+    check_stamps(time, where)
     start, bounds = time.values, bounds_name(ds, name)
     end = start + conventions.HOUR
     if bounds:
