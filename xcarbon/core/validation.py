@@ -106,8 +106,8 @@ def check_stamps(time: xr.DataArray, where: str) -> None:
         if getattr(time.dtype, "tz", None) is not None:
             advice = "ds.assign_coords(time=ds.indexes['time'].tz_localize(None)), which keeps the clock"
         raise TimestampError(
-            f"{where}: time must be datetime64 without a time zone, but it is {time.dtype}, such as {first!r}; "
-            f"use {advice}"
+            f"{where}: time must be datetime64 without a time zone, but it is {time.dtype}, such as "
+            f"{first!r}; use {advice}"
         )
 
 
