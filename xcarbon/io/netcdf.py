@@ -218,8 +218,8 @@ def open_netcdf(path_or_paths: PathLike | Iterable[PathLike]) -> xr.Dataset:
     xarray.Dataset
         Variables ``(site, time)`` as from :func:`xcarbon.open_store`. Time is hourly (half-hourly, if the
         files are), in local standard time, from the first hour of any tower to the last hour of any tower.
-        Sites are sorted. A chunk holds one tower. Variables, days and hours that a tower
-        lacks are missing values. Texts in attributes that differ between files are joined.
+        Sites are sorted. A chunk holds one tower. Variables, days and hours that a tower lacks are missing
+        values. Texts in attributes that differ between files are joined.
 
     Raises
     ------

@@ -347,12 +347,10 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
         whole = dict.fromkeys(range(axis, inputs["patch"].ndim), -1)
         patch = inputs["patch"].data.rechunk(dict(enumerate(hourly.chunks[:axis])) | whole)
     arrays += [statics, state_before, state, patch]
-    # The model is a task, so that it is sent once to each worker and not with every block.
+    # The model and the days are tasks, so that they are sent once to each worker and not with every block.
     opened = delayed(Parcel.open, pure=True)(Parcel(model))
-    name = (
-        f"predict-{tokenize(opened.key, day, *(array if array is None else array.name for array in arrays))}"
-    )
-    layer: dict[Any, Any] = {}
+    name = f"predict-{tokenize(opened.key, day, *(array is not None and array.name for array in arrays))}"
+    layer: dict[Any, Any] = {f"day-{name}": day}
     sizes: list[int] = []
     for number, size in enumerate(hours):
         for start in range(0, max(size, 1), BLOCK):
@@ -360,7 +358,8 @@ def _predict_blocks(inputs: xr.Dataset, model: CarbonModel) -> da.Array:
             for cell in np.ndindex(hourly.numblocks[:axis]):
                 keys = [_key(array, (*cell, number)) for array in arrays]
                 key = (name, *cell, len(sizes), 0)
-                layer[key] = (_predict_block, slice(start, stop + before), *keys, opened.key, day)
+                part = slice(start, stop + before)
+                layer[key] = (_predict_block, part, *keys, opened.key, f"day-{name}")
             sizes.append(stop - start)
     sources = [array for array in arrays if array is not None]
     graph = HighLevelGraph.from_collections(name, layer, dependencies=cast(Any, [*sources, opened]))
