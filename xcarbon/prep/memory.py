@@ -9,6 +9,7 @@ serves a whole record, its chunks one after another, and single hours as they ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -23,9 +24,9 @@ from scipy.signal import lfilter
 from xcarbon.core.conventions import HOUR
 from xcarbon.core.errors import MetadataError, TimestampError
 from xcarbon.core.validation import check_hourly, check_units, check_variables
-from xcarbon.core.variables import MEMORY, VARIABLES
+from xcarbon.core.variables import MEMORY, VARIABLES, Limits
 from xcarbon.prep.labels import read_labels
-from xcarbon.prep.limits import plausible
+from xcarbon.prep.limits import apply_limits
 
 #: Time constants of the means [days].
 TIME_CONSTANTS = tuple(MEMORY.values())
@@ -179,7 +180,7 @@ def memory(ds: xr.Dataset, codes: Sequence[str], *, history: xr.Dataset | None =
         if history is not None:  # other coordinates than those of the dims may differ
             parts = [before[code], ds[code]]
             array = xr.concat(parts, "time", coords="minimal", compat="override", join="exact")
-        summaries[f"{code}_MEMORY"] = _summarise(plausible(array, code), code).isel(time=slice(start, None))
+        summaries[f"{code}_MEMORY"] = _summarise(array, code).isel(time=slice(start, None))
     return xr.Dataset(summaries)
 
 
@@ -210,30 +211,28 @@ def past(ds: xr.Dataset, history: xr.Dataset) -> xr.Dataset:
 
 
 def _summarise(array: xr.DataArray, code: str) -> xr.DataArray:
-    """Label the means of one variable: ``(..., time) -> (..., time, time_constant)`` in the order of dims."""
-    ordered = array.transpose(..., "time")
-    values = ordered.data if isinstance(ordered.data, da.Array) else da.from_array(ordered.values, chunks=-1)
-    means = xr.DataArray(
-        _map_chunks(values),
-        dims=(*ordered.dims, "time_constant"),
-        coords=ordered.coords | {"time_constant": ("time_constant", list(TIME_CONSTANTS), {"units": "days"})},
+    """Label the means of one variable, which have its dims and then ``time_constant``."""
+    values = array.data if isinstance(array.data, da.Array) else da.from_array(array.values, chunks=-1)
+    return xr.DataArray(
+        _map_chunks(values, array.dims.index("time"), VARIABLES[code].limits),
+        dims=(*array.dims, "time_constant"),
+        coords=array.coords | {"time_constant": ("time_constant", list(TIME_CONSTANTS), {"units": "days"})},
         attrs={
             "long_name": f"{VARIABLES[code].long_name}, exponential mean of the past",
             "units": VARIABLES[code].units,
             "cell_methods": "time: mean (weights decrease exponentially with age)",
         },
     )
-    return means.transpose(*array.dims, "time_constant")
 
 
-def _map_chunks(values: da.Array) -> da.Array:
-    """Dask graph: one task for each chunk, which uses the state of the chunk before it, ``(..., time)``."""
-    name = f"memory-{tokenize(values)}"
+def _map_chunks(values: da.Array, axis: int, limits: Limits) -> da.Array:
+    """Dask graph: one task for each chunk, which uses the state of the chunk before it in time (``axis``)."""
+    name, update_chunk = f"memory-{tokenize(values, axis, limits)}", partial(_update_chunk, axis, limits)
     layer: dict[Any, Any] = {}
     for place in np.ndindex(values.numblocks):
-        *where, number = place
-        before = ("state-" + name, *where, number - 1) if number else None
-        layer[("update-" + name, *place)] = (_update_chunk, before, (values.name, *place))
+        number = place[axis]
+        before = ("state-" + name, *place[:axis], number - 1, *place[axis + 1 :]) if number else None
+        layer[("update-" + name, *place)] = (update_chunk, before, (values.name, *place))
         layer[("state-" + name, *place)] = (itemgetter(0), ("update-" + name, *place))
         layer[(name, *place, 0)] = (itemgetter(1), ("update-" + name, *place))
     graph = HighLevelGraph.from_collections(name, layer, dependencies=cast(Any, [values]))
@@ -241,6 +240,10 @@ def _map_chunks(values: da.Array) -> da.Array:
     return da.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), np.float32))
 
 
-def _update_chunk(state: MemoryState | None, values: NDArray[Any]) -> tuple[MemoryState, NDArray[np.float32]]:
-    """Advance the means by the hours of a chunk; the first chunk has no state before it."""
-    return update(MemoryState.empty(values.shape[:-1]) if state is None else state, values)
+def _update_chunk(
+    axis: int, limits: Limits, state: MemoryState | None, values: NDArray[Any]
+) -> tuple[MemoryState, NDArray[np.float32]]:
+    """Advance the means by the hours of a chunk, along ``axis``; the first chunk has no state before it."""
+    series = apply_limits(np.moveaxis(values, axis, -1), limits)
+    state, means = update(MemoryState.empty(series.shape[:-1]) if state is None else state, series)
+    return state, np.moveaxis(means, -2, axis)

@@ -90,11 +90,17 @@ def stack_state(
     )
     found = dict(means.data_vars) | dict(values.data_vars)
     arrays: list[Any] = []
+    orders = []
     for array in found.values():
-        # Dims on which a feature does not depend have length 1 until a chunk is computed.
+        # Dims on which a feature does not depend have length 1 until a chunk is computed; none is moved.
         variable = array.variable.to_base_variable()
-        variable = variable.set_dims([*dims, *(dim for dim in variable.dims if dim not in dims)])
-        cut = {axis: sizes for axis, sizes in enumerate(chunks) if variable.shape[axis] == sum(sizes)}
+        variable = variable.set_dims([*(dim for dim in dims if dim not in variable.dims), *variable.dims])
+        orders.append(np.argsort([(*dims, "time_constant").index(dim) for dim in variable.dims]))
+        cut = {
+            variable.dims.index(dim): sizes
+            for dim, sizes in zip(dims, chunks, strict=True)
+            if variable.sizes[dim] == sum(sizes)
+        }
         arrays += [da.asarray(variable.data).rechunk(cut), variable.dims]
     constants, layout = list(MEMORY), []
     for position, name in enumerate(features):
@@ -110,6 +116,7 @@ def stack_state(
         missing,
         (*dims, "feature"),
         *arrays,
+        orders=orders,
         layout=layout,
         concatenate=True,
         align_arrays=False,
@@ -125,14 +132,18 @@ def stack_state(
 
 
 def _stack(
-    missing: NDArray[np.float32], *arrays: NDArray[np.float32], layout: list[tuple[int, int, int | None]]
+    missing: NDArray[np.float32],
+    *arrays: NDArray[np.float32],
+    orders: list[NDArray[np.int_]],
+    layout: list[tuple[int, int, int | None]],
 ) -> NDArray[np.float32]:
     """Kernel of :func:`stack_state`: one block ``(*place, hours, M)``, all of which is missing at first.
 
-    ``layout`` contains the position of each feature, the number of its array, and of its time constant.
+    ``orders`` contains the order of the dims of each array in the block. ``layout`` contains the position of
+    each feature, the number of its array, and of its time constant.
     """
     stacked = np.full(missing.shape, np.nan, np.float32)
     for position, number, constant in layout:
-        array = arrays[number]
+        array = arrays[number].transpose(orders[number])
         stacked[..., position] = array if constant is None else array[..., constant]
     return stacked
