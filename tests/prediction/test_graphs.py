@@ -20,7 +20,7 @@ from xcarbon.testing import synthetic_grid, synthetic_towers
 #: Hours of a block.
 HOURS = 48
 #: Largest number of tasks per block, for a model with memory of three variables and no satellite series.
-MOST = 45
+MOST = 40
 
 
 @pytest.fixture(scope="module")

@@ -416,7 +416,8 @@ def _map_chunks(
         (*place, axis) if isinstance(length, da.Array) else None,
         hours,
         (axis + 1,),
-        day=day,
+        da.from_array(day, chunks=(values.chunks[axis],)),  # one for all tasks
+        (axis,),
         causal=causal,
         concatenate=True,
         align_arrays=False,  # they are aligned, and the warning about the number of chunks would be shown
