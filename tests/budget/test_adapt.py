@@ -8,6 +8,7 @@ import xarray as xr
 
 from tests.budget.samples import light_model, towers
 from xcarbon.budget import adapt, artificial_gaps, gapfill
+from xcarbon.core.options import set_options
 from xcarbon.evaluation import coverage
 from xcarbon.io.fluxnet import open_fluxnet
 from xcarbon.prep.clock import to_hours
@@ -68,6 +69,12 @@ def test_it_is_lazy_and_the_same_for_chunks_and_for_a_tower_alone(tower, filled)
     alone = gapfill(two.isel(site=1).load(), model=light_model())
     assert alone["NEE"].dims == ("time",)
     xr.testing.assert_allclose(lazy.isel(site=1).compute(), alone, rtol=1e-5)
+
+
+def test_what_holds_for_all_fluxes_is_printed_once(tower, capsys):
+    with set_options(progress=True):
+        gapfill(tower.chunk(site=1), model="nee-fluxnet2015")
+    assert "".join(capsys.readouterr()).count("the model uses a year of weather") == 1
 
 
 def test_a_tower_with_few_hours_keeps_the_model(tower):

@@ -18,6 +18,7 @@ import xgboost
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from xcarbon.core.options import set_options
 from xcarbon.core.validation import steps_per_day
 from xcarbon.core.variables import SPREAD, TIME_FEATURES, VARIABLES
 from xcarbon.evaluation.coverage import LEVELS
@@ -60,10 +61,11 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
     """
     target = str(measured.name)
     max_qc = model.scaler.max_qc if max_qc is None else max_qc
-    fluxes = [target, *(code for code in model.targets if code != target)]
-    names = [target, *([target + SPREAD] if model.has_spread else []), *fluxes[1:]]
-    found = [predict_steps(ds, code, model, max_qc) for code in fluxes]
-    predicted = found[0].assign({code: each[code] for code, each in zip(fluxes[1:], found[1:], strict=True)})
+    predicted = predict_steps(ds, target, model, max_qc)
+    with set_options(progress=False):  # what was printed holds for all fluxes
+        others = {c: predict_steps(ds, c, model, max_qc)[c] for c in model.targets if c != target}
+    predicted = predicted.assign(others)
+    names = [target, *([target + SPREAD] if model.has_spread else []), *others]
     drivers = [
         code
         for code, each in VARIABLES.items()
