@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "killing": ["--rounds", "1", "--workers", "2"],
     "restarting": ["--rounds", "1"],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1"],
+    "intervals": ["gaps", "--store", "STORE", "--towers", "2"],
     "partitioning": ["partitioning", "--store", "STORE", "--sites", "SY-001", "--methods", "nighttime"],
     "half_hours": [str(TOWER_YEAR)],
     "long_record": [],

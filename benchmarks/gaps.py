@@ -71,15 +71,21 @@ def around_best(ds: xr.Dataset, years: int) -> tuple[str, str]:
     return str(first), str(min(first + years - 1, stamps[-1]))
 
 
-def choose(ds: xr.Dataset, north: float | None, count: int) -> list[str]:
+def choose(ds: xr.Dataset, split: str, north: float | None, count: int) -> list[str]:
     """Select towers, one class after the other, those with most measured hours first.
 
-    They are the validation towers, or those that are not south of the latitude ``north``.
+    They are those of a split of the paper, or those that are not south of the latitude ``north``.
     """
-    of = ds["paper_split"] == "val" if north is None else ds["lat"] >= north
+    of = ds["paper_split"] == split if north is None else ds["lat"] >= north
     table = best_years(ds.isel(site=np.flatnonzero(of))).sort_values("hours", ascending=False)
     turns = itertools.zip_longest(*(list(group.index) for _, group in table.groupby("igbp")))
     return [site for turn in turns for site in turn if site is not None][:count]
+
+
+def hide(year: xr.Dataset, kinds: Sequence[str], seed: int) -> tuple[dict[str, xr.DataArray], xr.Dataset]:
+    """Hide measured hours: return those that gaps of each kind hide, and the data without them."""
+    hidden = plant(year, kinds, seed)
+    return hidden, year.assign(NEE=year["NEE"].where(~np.logical_or.reduce(list(hidden.values()))))
 
 
 def plant(year: xr.Dataset, kinds: Sequence[str], seed: int) -> dict[str, xr.DataArray]:
@@ -238,8 +244,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--store", type=Path, default=STORE)
     parser.add_argument("--towers", type=int, default=10)
-    parser.add_argument("--sites", nargs="+", help="names of towers; by default validation towers")
+    parser.add_argument("--sites", nargs="+", help="names of towers; by default those of --split")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument(
+        "--split", default="val", choices=["train", "val"], help="of the paper (default: val)"
+    )
     parser.add_argument("--north", type=float, help="towers that are not south of this latitude")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=SHORTER, help="kinds of gaps")
     parser.add_argument("--years", type=int, default=1, help="number of years of each tower (default: 1)")
@@ -253,15 +262,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.satellite is not None:
         ds = ds.carbon.join_satellite(open_satellite(sorted(arguments.satellite.glob("*.nc"))))
     rows = []
-    sites = arguments.sites or choose(ds, arguments.north, arguments.towers)
+    sites = arguments.sites or choose(ds, arguments.split, arguments.north, arguments.towers)
     for site, seed in itertools.product(sites, arguments.seeds):
         model = next((each for each in models if site not in each.sites), default)
         if model is None:
             raise SystemExit(f"all models were trained on {site}: pass one that was not")
         first, last = around_best(ds.sel(site=[site]), arguments.years)
         tower = ds.sel(site=site, time=slice(first, last)).load()
-        hidden = plant(tower, arguments.kinds, seed)
-        left = tower.assign(NEE=tower["NEE"].where(~np.logical_or.reduce(list(hidden.values()))))
+        hidden, left = hide(tower, arguments.kinds, seed)
         folder = arguments.out / f"{site}-{first}-{last}-{'-'.join(arguments.kinds)}-{seed}"
         predictions = {method: predict(left, method, folder, model) for method in arguments.methods}
         rows += [{"tower": site, "seed": seed} | row for row in scores(tower, left, hidden, predictions)]

@@ -38,7 +38,7 @@ LAGS, LENGTHS = (1, 2, 3, 6), (3, 24, 168, 720)
 #: Lengths [h] of the artificial gaps that test the trees, and number of groups of them.
 GAPS, FOLDS = (3, 36, 288, 720), 4
 #: Longest gaps [h] with a smaller error than others, and the ratios of the errors [1]: from artificial gaps
-#: at 36 towers of the ``train`` split, predicted by models of other towers.
+#: at 36 towers of the ``train`` split, predicted by models of other towers; see ``benchmarks.intervals``.
 SHORT_GAPS = {12: 0.72, 72: 0.80}
 #: Fewest measured hours that a tower needs.
 FEWEST = 500

@@ -14,7 +14,7 @@ Array = NDArray[np.floating[Any]]
 DECAYS, DIURNAL_DECAY = (6, 240), 72
 #: Shares of the variance of an error: of a single hour, of the parts with these decay times, and of the
 #: diurnal part. Means over gaps of 12 and 30 days that were hidden at 71 towers and filled by adapted models
-#: of other towers.
+#: of other towers; see ``benchmarks.intervals``.
 SHARES = (0.39, 0.11, 0.26, 0.24)
 
 
@@ -33,10 +33,14 @@ def error_correlation(error: Array, spread: Array, per_hour: int = 1) -> Array:
     known = np.isfinite(error) & (spread > 0)
     if not known.any():
         return np.full(error.size, np.nan)
-    lag = np.arange(error.size) / per_hour
+    usual = np.array(SHARES) @ parts(np.arange(error.size) / per_hour)
+    return (error[known] ** 2).sum() / (spread[known] ** 2).sum() * usual
+
+
+def parts(lag: Array) -> Array:
+    """Compute the correlation of each part of an error at lags [hours]: ``(lags,)`` to ``(4, lags)``."""
     diurnal = np.cos(2 * np.pi * lag / 24) * np.exp(-lag / DIURNAL_DECAY)
-    parts = np.stack([lag == 0, *(np.exp(-lag / decay) for decay in DECAYS), diurnal])
-    return (error[known] ** 2).sum() / (spread[known] ** 2).sum() * (np.array(SHARES) @ parts)
+    return np.stack([lag == 0, *(np.exp(-lag / decay) for decay in DECAYS), diurnal])
 
 
 def variance_of_sum(spread: Array, correlation: Array) -> float:
