@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from tests.budget.samples import light_model, towers
-from xcarbon.budget import adapt, artificial_gaps, gapfill
+from xcarbon.budget import adapt, artificial_gaps, carbon_sums, gapfill
 from xcarbon.core.options import set_options
 from xcarbon.evaluation import coverage
 from xcarbon.io.fluxnet import open_fluxnet
@@ -69,6 +69,13 @@ def test_it_is_lazy_and_the_same_for_chunks_and_for_a_tower_alone(tower, filled)
     alone = gapfill(two.isel(site=1).load(), model=light_model())
     assert alone["NEE"].dims == ("time",)
     xr.testing.assert_allclose(lazy.isel(site=1).compute(), alone, rtol=1e-5)
+
+
+def test_sums_of_a_model_that_is_not_adapted_have_a_warning(tower, filled, recwarn):
+    carbon_sums(filled)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"not adapted.*54 to 74 %"):
+        carbon_sums(gapfill(tower, model=light_model(), adapt=False))
 
 
 def test_what_holds_for_all_fluxes_is_printed_once(tower, capsys):

@@ -40,6 +40,8 @@ GAPS, FOLDS = (3, 36, 288, 720), 4
 #: Longest gaps [h] with a smaller error than others, and the ratios of the errors [1]: from artificial gaps
 #: at 36 towers of the ``train`` split, predicted by models of other towers; see ``benchmarks.intervals``.
 SHORT_GAPS = {12: 0.72, 72: 0.80}
+#: End of the source of adapted predictions.
+ADAPTED = ", adapted to the measured hours of the tower"
 #: Fewest measured hours that a tower needs.
 FEWEST = 500
 #: Level of the interval that the factor of the spread calibrates, and its half width [standard deviations].
@@ -97,7 +99,7 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
     )
     outputs = outputs.assign_coords(measured.coords)
     attrs = predicted[target].attrs
-    source = f"{attrs.get('source', 'a model')}, adapted to the measured hours of the tower"
+    source = f"{attrs.get('source', 'a model')}{ADAPTED}"
     result = xr.Dataset({target: outputs.isel(output=0).assign_attrs(attrs | {"source": source})})
     if model.has_spread:
         result[target + SPREAD] = outputs.isel(output=1).assign_attrs(predicted[target + SPREAD].attrs)

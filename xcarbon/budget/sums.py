@@ -9,10 +9,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xcarbon.budget.adapt import ADAPTED
 from xcarbon.budget.correlation import error_correlation, variance_of_sum
 from xcarbon.budget.fill import FILLED, MODEL
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import OptionError, VariableError
+from xcarbon.core.notices import warn
 from xcarbon.core.validation import steps_per_day
 from xcarbon.core.variables import SPREAD, variable
 from xcarbon.evaluation.coverage import LEVELS
@@ -83,6 +85,12 @@ def carbon_sums(
         If ``trial`` has other towers or hours, ``resolution`` is unknown, or ``max_missing`` is negative or
         not less than 1.
 
+    Warns
+    -----
+    UserWarning
+        If the gaps were filled by a model that is not adapted to the towers (``gapfill(adapt=False)``). Its
+        errors persist at a tower, so that the intervals are too narrow.
+
     Notes
     -----
     With :math:`s_i` the standard error of an hour, the variance of the sum is
@@ -119,6 +127,12 @@ def carbon_sums(
     if absent:
         raise VariableError(
             f"sums need the result of gapfill(ds, {target!r}): the variables {absent} are missing"
+        )
+    origin = str(source[target + MODEL].attrs.get("source", ""))
+    if "model" in origin and not origin.endswith(ADAPTED):
+        warn(
+            f"{target} was filled by a model that is not adapted to the towers: in tests, such 90 % "
+            "intervals contained 54 to 74 % of the true sums; use gapfill(adapt=True)"
         )
     try:
         filled, source = xr.align(filled, source, join="exact")
