@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from tests.budget.samples import light_model, towers
+from tests.budget.samples import towers
 from xcarbon.budget import artificial_gaps, carbon_sums, gapfill
 from xcarbon.budget.correlation import (
     DECAYS,
