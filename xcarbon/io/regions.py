@@ -50,9 +50,9 @@ def write_template(ds: xr.Dataset, store: StoreLike) -> None:
     for name, array in ds.data_vars.items():
         if array.chunks:
             # The encoding sets chunks and shards; by default a file holds one Dask chunk.
-            empty[name] = array.copy(data=zeros(array.shape, dtype=array.dtype))
-            chunks = tuple(sizes[0] for sizes in array.chunks)
-            empty[name].encoding = {"chunks": chunks} | array.encoding
+            encoding = {"chunks": tuple(sizes[0] for sizes in array.chunks)} | array.encoding
+            values = zeros(array.shape, dtype=array.dtype)
+            empty[name] = xr.Variable(array.dims, values, array.attrs, encoding)
     template = ds.assign(empty).copy()
     for variable in template.variables.values():
         # By default only the index of a shard has a checksum, and a damaged chunk may read as other values.
