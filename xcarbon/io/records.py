@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from xcarbon.core.conventions import HALF_HOUR, HOUR, MISSING_FLAG
+from xcarbon.core.conventions import HALF_HOUR, HOUR
 from xcarbon.core.errors import FileFormatError, TimestampError
 from xcarbon.core.variables import (
     MDS,
@@ -35,7 +35,7 @@ from xcarbon.io.columns import (
 )
 from xcarbon.io.networks import READABLE, Release
 from xcarbon.prep import clock
-from xcarbon.prep.fuse import Option, fuse
+from xcarbon.prep.fuse import Option, fuse, replace_flags
 from xcarbon.prep.hours import combining
 from xcarbon.prep.limits import CODES, Counts, apply_limits_to_column, count_beyond, is_code
 
@@ -458,8 +458,9 @@ def read_hours(record: Record) -> Hours:
         read = [_read_option(table, code, column, record) for column in columns]
         fused = fuse([option for option, _ in read])
         options[code] = Option(fused.values, fused.flags)
-        numbers_taken = np.bincount(fused.origin[fused.origin >= 0], minlength=len(columns))
-        taken[code] = {column: int(n) for column, n in zip(columns, numbers_taken, strict=True)}
+        taken[code] = {
+            column: int(np.count_nonzero(fused.origin == place)) for place, column in enumerate(columns)
+        }
         counts = {column: of for column, (_, of) in zip(columns, read, strict=True) if any(of)}
         if counts:
             beyond[code] = {c: {k: n for k, n in of._asdict().items() if n} for c, of in counts.items()}
@@ -472,20 +473,20 @@ def _read_option(table: pa.Table, code: str, column: str, record: Record) -> tup
     values = without_missing(table[column])
     counts = count_beyond(values, limits)
     if any(counts):
-        values = apply_limits_to_column(values, limits)
+        values = apply_limits_to_column(values, limits, counts)
     default = quality_scheme(column).flag_values[-1] if is_gap_filled(column) else 0
-    flags = np.where(np.isnan(values), MISSING_FLAG, np.int8(default))
+    flags = np.full(values.shape, default, np.int8)
     if column in record.flags:
         name = record.flags[column]
-        found = _flags(without_missing(table[name]), name, record.release.source)
-        flags = np.where(np.isnan(values) | (found == MISSING_FLAG), flags, found)
+        flags = _flags(table[name].to_numpy(), name, np.int8(default), record.release.source)
+    flags = replace_flags(flags, np.isnan(values))
     if record.step == 60 or record.unit == HALF_HOUR:
         return Option(values, flags), counts
     hours = clock.to_hours(values, combining(VARIABLES[code]), half_past=record.half_past)
     if VARIABLES[code].cell_method == "sum":  # two plausible half-hours can be too much for an hour
         hours = apply_limits_to_column(hours, limits)
     flags = clock.to_hours(flags, "worst", half_past=record.half_past)
-    return Option(hours, np.where(np.isnan(hours), MISSING_FLAG, flags)), counts
+    return Option(hours, replace_flags(flags, np.isnan(hours))), counts
 
 
 def _equal_halves(table: pa.Table, record: Record) -> float:
@@ -507,10 +508,11 @@ def without_missing(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return np.where(missing, np.float32(np.nan), values) if missing.any() else values
 
 
-def _flags(values: NDArray[np.float32], column: str, source: Source) -> NDArray[np.int8]:
-    """Convert numbers to quality flags, -1 where missing."""
+def _flags(values: NDArray[np.float32], column: str, default: np.int8, source: Source) -> NDArray[np.int8]:
+    """Convert numbers to quality flags; those that are missing are ``default``."""
     # Comparisons with numbers of another type would convert all values.
-    missing, valid = np.isnan(values), np.isin(values, np.array(MDS.flag_values, np.float32))
+    missing = np.isnan(values) | (values == MISSING)
+    valid = np.isin(values, np.array(MDS.flag_values, np.float32))
     if not (missing | valid).all():
         missing |= is_code(values)
     wrong = np.flatnonzero(~(missing | valid))
@@ -520,4 +522,5 @@ def _flags(values: NDArray[np.float32], column: str, source: Source) -> NDArray[
             f"{source}, line {find_line(source, row)}, column {column}: {values[row]:g} is not a "
             "quality flag from 0 to 3 (only daily or coarser files have fractions)"
         )
-    return np.where(missing, MISSING_FLAG, values).astype("int8")
+    with np.errstate(invalid="ignore"):  # numbers that are missing are replaced
+        return replace_flags(values.astype("int8"), missing, default)

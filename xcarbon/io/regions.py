@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import dask
@@ -45,14 +45,15 @@ def in_regions(ds: xr.Dataset, chunks: Mapping[Any, int], along: set[str]) -> xr
 
 def write_template(ds: xr.Dataset, store: StoreLike) -> None:
     """Write metadata, coordinates and variables in memory; variables on Dask are not computed."""
+    # One task instead of one per region: encoding a graph of thousands that never run takes minutes.
+    zeros = cache(partial(da.zeros, chunks=-1))
     empty = {}
     for name, array in ds.data_vars.items():
         if array.chunks:
-            # One task instead of one per region: the graph of thousands that never run takes minutes.
             # The encoding sets chunks and shards; by default a file holds one Dask chunk.
-            empty[name] = array.copy(data=da.zeros_like(array.data, chunks=-1))
-            chunks = tuple(sizes[0] for sizes in array.chunks)
-            empty[name].encoding = {"chunks": chunks} | array.encoding
+            encoding = {"chunks": tuple(sizes[0] for sizes in array.chunks)} | array.encoding
+            values = zeros(array.shape, dtype=array.dtype)
+            empty[name] = xr.Variable(array.dims, values, array.attrs, encoding)
     template = ds.assign(empty).copy()
     for variable in template.variables.values():
         # By default only the index of a shard has a checksum, and a damaged chunk may read as other values.
@@ -63,7 +64,11 @@ def write_template(ds: xr.Dataset, store: StoreLike) -> None:
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
         # Icechunk keeps all metadata in one object anyway.
         indexed = not isinstance(store, Store)
-        template.to_zarr(store, mode="w", zarr_format=3, consolidated=indexed, compute=False)
+        # Unlike to_zarr, this builds no graph to store the values on Dask.
+        target = xr.backends.ZarrStore.open_group(
+            store, mode="w", zarr_format=3, consolidate_on_close=indexed, safe_chunks=False
+        )
+        template.dump_to_store(target)
     counts.create(ds, store)
 
 

@@ -21,7 +21,7 @@ from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.columns import Source
 from xcarbon.io.networks import Skipped, replaced
 from xcarbon.io.records import Hours, Record, read_hours
-from xcarbon.prep.fuse import Option, fuse, place
+from xcarbon.prep.fuse import Option, fuse, place, replace_flags
 
 #: Towers of FLUXNET2015 that are distributed under its Tier Two policy instead of CC-BY-4.0.
 _TIER_TWO = {"RU-Sam", "RU-SkP", "RU-Tks", "RU-Vrk", "SE-St1", "ZA-Kru"}
@@ -132,12 +132,12 @@ def fuse_records(
         if not having:
             continue
         fused = fuse([_place(hours[i].options[code], befores[i], total) for i in having])
-        origin = release_flags[having][fused.origin]
+        origin, missing = release_flags[having][fused.origin], fused.origin < 0
         arrays[code] = fused.values
         arrays[f"{code}{QC}"] = fused.flags
-        arrays[f"{code}_{RELEASE}"] = np.where(fused.origin < 0, MISSING_FLAG, origin)
+        arrays[f"{code}_{RELEASE}"] = replace_flags(origin, missing)
         for position, index in enumerate(having):
-            kept[index][code] = int((fused.origin == position).sum())
+            kept[index][code] = int(np.count_nonzero(fused.origin == position))
     return Series(arrays, [_audit(*parts) for parts in zip(records, hours, kept, strict=True)])
 
 

@@ -77,10 +77,11 @@ def apply_limits(values: Array, limits: Limits) -> Array:
     return np.where(_beyond(values, limits), values.dtype.type(np.nan), clipped)
 
 
-def apply_limits_to_column(values: Array, limits: Limits) -> Array:
+def apply_limits_to_column(values: Array, limits: Limits, counts: Counts | None = None) -> Array:
     """Apply limits to all values of one column of a tower, unless it is probably in another unit.
 
-    In a column in another unit, only infinities and numbers for missing values become NaN.
+    In a column in another unit, only infinities and numbers for missing values become NaN. ``counts`` are
+    those of :func:`count_beyond`, if they are known.
 
     Examples
     --------
@@ -88,7 +89,7 @@ def apply_limits_to_column(values: Array, limits: Limits) -> Array:
     >>> apply_limits_to_column(hectopascals, Limits(40, 110))[-2:]
     array([1013.,   nan])
     """
-    if not count_beyond(values, limits).other_unit:
+    if not (counts or count_beyond(values, limits)).other_unit:
         return apply_limits(values, limits)
     return np.where(is_code(values), values.dtype.type(np.nan), values)
 
