@@ -7,7 +7,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import netCDF4
+
 from xcarbon.io.handles import LOCK
+from xcarbon.testing import synthetic_towers
 
 ROUNDS = """
 import sys
@@ -43,3 +46,12 @@ def test_one_thread_acquires_the_lock_several_times_and_others_wait():
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(LOCK.acquire, blocking=False).result()
         pool.submit(LOCK.release).result()
+
+
+def test_strings_are_written_as_characters(tmp_path):
+    """Files with strings crash a process that opens them several times, in any program."""
+    path = synthetic_towers(2, patches=False, variables=["TA"]).carbon.to_netcdf(tmp_path / "towers.nc")
+    with netCDF4.Dataset(path) as file:
+        kinds = {name: variable.dtype for name, variable in file.variables.items()}
+    assert kinds["site"] == kinds["igbp"] == "S1"
+    assert str not in kinds.values()

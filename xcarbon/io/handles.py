@@ -9,6 +9,8 @@ HDF5 describes the strings of a file that is open several times by a pointer to 
 last. When that handle is closed and another one remains, the next query of the variable reads freed memory,
 and the process crashes (seen with netCDF4 1.7.5). Files of the Climate Data Store contain such a variable,
 ``expver``, and xarray opens a file anew for each Dataset. Handles of such files are therefore never closed.
+The files that this module writes have arrays of characters in place of strings, so that they can be opened
+several times by any program.
 """
 
 from __future__ import annotations
@@ -116,7 +118,9 @@ def _is_netcdf(path: str | os.PathLike[str]) -> bool:
 
 
 def write_file(ds: xr.Dataset, path: Path, encoding: Mapping[Hashable, Mapping[str, Any]]) -> None:
-    """Write a NetCDF4 file as ``Dataset.to_netcdf`` does, safely on several threads."""
+    """Write a NetCDF4 file as ``Dataset.to_netcdf`` does, safely on several threads; strings as characters."""
+    characters = {name: {"dtype": "S1"} for name, array in ds.variables.items() if array.dtype.kind in "OTU"}
+    encoding = characters | dict(encoding)
     # On a cluster, each task opens and closes the file under a lock that all workers share.
     lock = combine_locks([LOCK, get_write_lock(os.fspath(path))])
     autoclose = bool(ds.chunks) and get_dask_scheduler() in ("distributed", "multiprocessing")

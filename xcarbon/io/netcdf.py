@@ -271,7 +271,9 @@ def _labelled(path: PathLike) -> xr.Dataset:
     step = conventions.time_step(ds)
     ds = ds.drop_vars("time_bnds", errors="ignore")
     ds = ds.set_coords([name for name in ("site", "spatial_ref") if name in ds])
-    ds = ds.assign_coords(ds.coords.to_dataset().load().coords)
+    coords = ds.coords.to_dataset().load()
+    texts = {name: array.astype(str) for name, array in coords.variables.items() if array.dtype.kind == "O"}
+    ds = ds.assign_coords(coords.coords).assign_coords(texts)
     ds = ds.assign_coords(time=_local_time(ds, path, step))
     steps_per_day(ds["time"], str(path))
     ds.encoding |= {"source": os.fspath(path), "step": step}
