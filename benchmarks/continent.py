@@ -161,8 +161,8 @@ def make_products(nee: xr.Dataset, folder: Path) -> None:
         timed("map", lambda: nee.carbon.plot.map().figure.savefig(folder / "NEE.png"))
 
 
-def land_cells(step: float, box: tuple[tuple[float, float], tuple[float, float]]) -> float:
-    """Count land cells, from the cells of half a degree whose centre is on land at 1:110 million."""
+def land_cells(box: tuple[tuple[float, float], tuple[float, float]]) -> int:
+    """Count the cells of half a degree whose centre is on land at 1:110 million."""
     from matplotlib.path import Path as Outline
 
     from xcarbon.plotting.sites import outlines
@@ -173,7 +173,7 @@ def land_cells(step: float, box: tuple[tuple[float, float], tuple[float, float]]
     is_land = np.zeros(len(points), bool)
     for ring in outlines():
         is_land ^= Outline(ring).contains_points(points)  # a lake is a ring within a ring
-    return float(is_land.sum() * (0.5 / step) ** 2)
+    return int(is_land.sum())
 
 
 def extrapolate(rate: float, workers: int) -> None:
@@ -181,8 +181,9 @@ def extrapolate(rate: float, workers: int) -> None:
     print(f"\nextrapolated from {rate:,.0f} hours/s on {workers} cores, proportionally to cores:")
     print("region, step, land cells, hours, 2 cores [d], 64 cores [h], hourly values of one variable [GB]")
     for name, box in (("Europe", EUROPE), ("world", WORLD)):
+        coarse = land_cells(box)
         for step in (0.25, 0.1):
-            cells = land_cells(step, box)
+            cells = coarse * (0.5 / step) ** 2
             hours = cells * HOURS_PER_YEAR
             per_core = hours / (rate / workers)
             cost = f"{per_core / 2 / 86400:.2f}, {per_core / 64 / 3600:.1f}, {4 * hours / 1e9:.1f}"

@@ -7,9 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dask
 import hypothesis
 import pytest
 import xarray as xr
+from distributed.utils import get_mp_context
 
 import xcarbon
 from xcarbon.quality.checks import cf_findings_in_file
@@ -27,6 +29,16 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch and XGBoost are imported
     # A shell starts background jobs with SIGINT ignored, and child processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_workers() -> Iterator[None]:
+    """Start the worker processes of clusters as copies of a process that has imported everything."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(
+            ["xcarbon.models.networks", "xcarbon.pipeline", "xcarbon.training.boosting"]
+        )
+        yield
 
 
 @pytest.fixture(scope="session")

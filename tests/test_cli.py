@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
+import io
 import os
 import re
 import shutil
@@ -29,7 +31,10 @@ from xcarbon.experiments import PROTOCOLS, comparison
 def small_demo(monkeypatch):
     """Reduce the hours of the demo."""
     monkeypatch.setattr(demonstration, "DEMO_DAYS", 4)
-    monkeypatch.setitem(demonstration.DEMO_TRAINING, "val_windows", 8)
+    network = {"width": 16, "cross_blocks": 2, "self_layers": 1}
+    small = {"val_windows": 8, "batch_size": 16, "network": network}
+    for name, value in small.items():
+        monkeypatch.setitem(demonstration.DEMO_TRAINING, name, value)
 
 
 @pytest.fixture
@@ -291,6 +296,13 @@ def process(*arguments: object, folder: Path) -> str:
     return done.stdout
 
 
+def run(*arguments: object, folder: Path) -> str:
+    """Run a command in a folder, and return what it prints."""
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main([str(argument) for argument in arguments]) == 0
+    return said.getvalue()
+
+
 def test_info_of_a_tower_file_and_of_a_store(short_csv, short_store, tmp_path, capsys):
     said = process("info", short_csv, "--to", "2014-06", folder=tmp_path)
     assert "1 tower, 2014-01-01 to 2014-06-30, time step 1 h" in said
@@ -314,7 +326,7 @@ def test_gapfill_and_plot_a_tower_file(short_csv, tmp_path):
     assert re.search(r"DE-Tha  measured \d\d\.\d%, filled \d\d\.\d%, missing 0.0%", said)
     with xr.open_dataset(tmp_path / "filled.nc") as filled:
         assert filled["NEE"].notnull().all() and filled["NEE"].sizes["time"] == 8760
-    assert "wrote year.png" in process("plot", "year", "filled.nc", "year.png", folder=tmp_path)
+    assert "wrote year.png" in run("plot", "year", "filled.nc", "year.png", folder=tmp_path)
     fingerprint = ["plot", "fingerprint", str(short_csv), str(tmp_path / "f.pdf")]
     assert main([*fingerprint, "--prediction", str(tmp_path / "filled.nc"), "--quiet"]) == 0
     assert (tmp_path / "year.png").read_bytes().startswith(b"\x89PNG")
@@ -325,7 +337,7 @@ def test_budget_of_a_tower_file_with_percentiles_over_thresholds(short_csv, tmp_
     shutil.copytree(short_csv.parent, tmp_path / "raw")
     text = "TIMESTAMP,NEE_VUT_REF,NEE_VUT_REF_QC,NEE_VUT_16,NEE_VUT_84\n2014,-500,0.8,-520,-460\n"
     (tmp_path / "raw" / "FLX_DE-Tha_FLUXNET2015_SUBSET_YY_2014-2014.csv").write_text(text)
-    said = process("budget", "raw", "--out", "out", "--model", "mds", "--quiet", folder=tmp_path)
+    said = run("budget", "raw", "--out", "out", "--model", "mds", "--quiet", folder=tmp_path)
     assert re.search(r"DE-Tha +2014-01-01 +-\d+ +-\d+ +-\d+", said)
     annual, monthly = (pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("annual", "monthly"))
     assert annual["NEE_SE_threshold"].tolist() == [30]
@@ -358,7 +370,7 @@ def test_predict_and_plot_a_month_of_a_tower(short_store, tmp_path):
         whole = tower.carbon.predict_nee(xcarbon.load("nee-fluxnet2015")).sel(time=nee["time"])
         np.testing.assert_allclose(nee["NEE"], whole, atol=1e-3)
     scatter = ["plot", "scatter", short_store, "scatter.png", "--prediction", "nee.nc", *june]
-    assert "wrote scatter.png" in process(*scatter, folder=tmp_path)
+    assert "wrote scatter.png" in run(*scatter, folder=tmp_path)
 
 
 def test_plot_a_prediction_over_a_period(short_store, tmp_path):
@@ -372,26 +384,27 @@ def test_plot_a_prediction_over_a_period(short_store, tmp_path):
 
 def test_train_explain_predict_and_score(short_store, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "fit", functools.partial(training.fit, n_estimators=10, max_depth=5))
     train = ["train", str(short_store), "run", "--model", "xgboost", "--to", "2005", "--quiet"]
-    assert "wrote run/model" in process(*train, folder=tmp_path)
+    assert "wrote run/model" in run(*train, folder=tmp_path)
     before = (tmp_path / "run" / "run.json").stat().st_mtime_ns
     assert main([*train, "--overwrite"]) == 0
     assert (tmp_path / "run" / "run.json").stat().st_mtime_ns > before
     explain = ["explain", "run/model", str(short_store), "why.nc", "--hours", "20", "--figure", "why.png"]
-    said = process(*explain, "--from", "2006-06", "--quiet", folder=tmp_path)
+    said = run(*explain, "--from", "2006-06", "--quiet", folder=tmp_path)
     assert "most important first" in said and "SW_IN" in said and "wrote why.nc and why.png" in said
     assert (tmp_path / "why.png").stat().st_size > 10_000
     with xr.open_dataset(tmp_path / "why.nc") as why:
         assert "nse_loss" in why
     june = ["--from", "2006-06", "--to", "2006-06", "--quiet"]
     assert main(["predict", "run/model", str(short_store), "nee.zarr", *june]) == 0
-    assert "nse" in process("score", "nee.zarr", short_store, "--by", "site", "--quiet", folder=tmp_path)
+    assert "nse" in run("score", "nee.zarr", short_store, "--by", "site", "--quiet", folder=tmp_path)
 
 
 def test_build_and_check(short_csv, tmp_path):
-    said = process("build", short_csv.parent, "towers.zarr", "--quiet", folder=tmp_path)
+    said = run("build", short_csv.parent, "towers.zarr", "--quiet", folder=tmp_path)
     assert "towers built: 1" in said
-    assert "1 tower" in process("check", "towers.zarr", "--from", "2014", "--quiet", folder=tmp_path)
+    assert "1 tower" in run("check", "towers.zarr", "--from", "2014", "--quiet", folder=tmp_path)
 
 
 def test_an_experiment_on_a_store(short_store, tmp_path):
@@ -399,7 +412,7 @@ def test_an_experiment_on_a_store(short_store, tmp_path):
         f'store = "{short_store}"\nout = "out"\nsplit = "random"\n'
         'models = [{kind = "ridge"}, {kind = "diurnal_cycle"}]\n'
     )
-    assert "results.nc" in process("experiment", "experiment.toml", "--quiet", folder=tmp_path)
+    assert "results.nc" in run("experiment", "experiment.toml", "--quiet", folder=tmp_path)
 
 
 def test_towers_and_periods_that_are_absent(short_store, tmp_path, capsys):

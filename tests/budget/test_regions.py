@@ -38,8 +38,9 @@ def test_months_are_the_sums_of_hours_times_areas(flux, findings):
     assert float(found["summed_area"]) == pytest.approx(float(area.sum() - area[1, 2]))
     assert found["time_bnds"].values[1].astype("M8[D]").astype(str).tolist() == ["2011-02-01", "2011-03-01"]
     assert findings(found) == []
-    days = regional_sums(flux, resolution="DD")["NEE"].resample(time="MS").sum()
-    np.testing.assert_allclose(days, found["NEE"], rtol=1e-9)
+    winter = flux.sel(time=slice("2011-01", "2011-02"))
+    days = regional_sums(winter, resolution="DD")["NEE"].resample(time="MS").sum()
+    np.testing.assert_allclose(days, found["NEE"][:2], rtol=1e-9)
 
 
 def test_a_flux_of_one_gram_is_one_gram(flux):

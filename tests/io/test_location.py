@@ -350,6 +350,8 @@ def test_stopped_prediction_goes_on(bucket, towers, model, monkeypatch):
 def test_processes_of_a_cluster_write(bucket, raw, towers, tmp_path):
     lazy = towers.chunk(site=1)
     with (
+        # Copies of an earlier process would not have the credentials of the bucket in their environment.
+        dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}),
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster),
     ):

@@ -65,12 +65,18 @@ def tharandt(real_towers) -> xr.Dataset:
     return real_towers.sel(site=["DE-Tha"], time=slice("2004", "2005")).load()
 
 
-@pytest.fixture
-def clean() -> xr.Dataset:
+@pytest.fixture(scope="module")
+def good() -> xr.Dataset:
     """Two synthetic towers of three months, in memory."""
     codes = ["TA", "P", "RH", "VPD", "PA", "SW_IN", "SWC_1", "NEE"]
     ds = synthetic_towers(2, variables=codes).isel(time=slice(90 * 24), day=slice(60)).load()
     return conventions.apply(ds, history="made for a test").assign_coords(citation=("site", ["a", "b"]))
+
+
+@pytest.fixture
+def clean(good) -> xr.Dataset:
+    """Return a copy that a test may change."""
+    return good.copy(deep=True)
 
 
 def by_site(report: Report) -> dict[str, dict[str, str]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xcarbon
-from tests.training.samples import interrupted, last_weights, weights
+from tests.training.samples import exit_code, interrupted, last_weights, weights
 from tests.training.test_ecoperceiver import QUICK as WINDOWS
 from tests.training.test_streaming import QUICK as SEQUENCES
 from xcarbon.core.errors import StoreError
@@ -97,21 +96,20 @@ def test_ctrl_c_leaves_no_file_and_the_run_resumes_from_disk(sets, tmp_path, mon
     assert torch.equal(weights(resumed), weights(whole))
 
 
-def test_a_killed_process_leaves_no_file(tmp_path):
+def append_and_die(folder: Path, mapped: bool) -> None:
+    """Write data to disk, and kill the own process."""
+    arrays_module.memory_limit = lambda: 0
+    grown = Arrays(folder)
+    grown.append(values=np.ones(1000))
+    assert not mapped or grown.tensors()["values"].sum() == 1000
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_killed_process_leaves_no_file(tmp_path, mapped):
     """Killed while the data is written, and while it is mapped."""
-    for mapped in (False, True):
-        script = f"""
-import os, signal, numpy as np
-from pathlib import Path
-from xcarbon.training import arrays
-arrays.memory_limit = lambda: 0
-grown = arrays.Arrays(Path({str(tmp_path)!r}))
-grown.append(values=np.ones(1000))
-assert not {mapped} or grown.tensors()["values"].sum() == 1000
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-        assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == -signal.SIGKILL
-        assert list(tmp_path.iterdir()) == []
+    assert exit_code(append_and_die, tmp_path, mapped) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path, monkeypatch):

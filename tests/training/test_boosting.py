@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -23,6 +24,7 @@ import xgboost
 
 import xcarbon
 from tests.prediction.test_predict import make
+from tests.training.samples import exit_code
 from xcarbon.core.errors import LeakageError, ModelError, StoreError
 from xcarbon.core.variables import memory_features
 from xcarbon.models.boosting import BoostedTreesConfig
@@ -357,20 +359,16 @@ def test_an_error_removes_the_files(sets, tmp_path, monkeypatch, recwarn):
     assert not [warning for warning in recwarn if "external memory" in str(warning.message).lower()]
 
 
-KILLED = """
-import os, signal, sys, xcarbon
-from xcarbon.testing import synthetic_towers
-from xcarbon.training import arrays, rows
-xcarbon.set_options(progress=False)
-arrays.memory_limit = lambda: 0
-rows._Progress.after_iteration = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
-synthetic_towers(1, patches=False).carbon.fit("xgboost", n_estimators=2, run_dir=sys.argv[1])
-"""
+def train_and_die(folder: Path) -> None:
+    """Train from disk, and kill the own process after the first tree."""
+    xcarbon.set_options(progress=False)
+    arrays.memory_limit = lambda: 0
+    rows._Progress.after_iteration = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    synthetic_towers(1, patches=False).carbon.fit("xgboost", n_estimators=2, run_dir=folder)
 
 
 def test_files_of_a_killed_process_are_removed_at_the_next_start(tmp_path):
-    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], timeout=60)
-    assert killed.returncode == -signal.SIGKILL and list((tmp_path / SCRATCH).iterdir())
+    assert exit_code(train_and_die, tmp_path) == -signal.SIGKILL and list((tmp_path / SCRATCH).iterdir())
     fit(synthetic_towers(1, patches=False), "xgboost", n_estimators=2, run_dir=tmp_path, resume=True)
     assert {path.name for path in tmp_path.iterdir()} == {MODEL, RUN}
 

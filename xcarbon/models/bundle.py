@@ -469,7 +469,9 @@ class CarbonModel:
     def fingerprint(self) -> str:
         """Return a hash of settings, scaler and weights; it is equal for models with equal predictions."""
         digest = hashlib.sha256(repr((self.config, self.scaler)).encode())
-        digest.update(self.predictor.to_bytes())
+        # The archive of an ensemble takes a long time to compress, and depends on the version of zlib.
+        for member in getattr(self.predictor, "members", [self]):
+            digest.update(member.predictor.to_bytes())
         return digest.hexdigest()[:16]
 
     def __dask_tokenize__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import sys
 import tempfile
@@ -48,6 +49,16 @@ _WRAP = textwrap.TextWrapper(110, initial_indent="  ", subsequent_indent="    ",
 _OUR_ORDER = "not in the recommended order T, Z, Y, X"
 #: Check whose failure is not reported. It subtracts adjacent values, which fails for strings (site, band).
 _CRASHES_ON_STRINGS = "check_coordinate_variables_strict_monotonicity"
+#: Functions of the checker that search a file for variables of a kind, hundreds of times for each file.
+_SEARCHES = (
+    "get_auxiliary_coordinate_variables",
+    "get_axis_variables",
+    "get_geophysical_variables",
+    "get_latitude_variables",
+    "get_longitude_variables",
+    "get_time_variable",
+    "get_z_variables",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -241,7 +252,7 @@ def cf_findings_in_file(path: Path) -> list[Finding]:
     try:
         with contextlib.redirect_stdout(sys.stdout):  # the import replaces sys.stdout if it has no encoding
             from compliance_checker.base import BaseCheck
-            from compliance_checker.cf import appendix_f
+            from compliance_checker.cf import appendix_f, util
             from compliance_checker.runner import CheckSuite
     except ImportError:
         message = "The CF conventions were not checked. Run pip install 'xcarbon[check]' to check them."
@@ -249,7 +260,13 @@ def cf_findings_in_file(path: Path) -> list[Finding]:
     CheckSuite.load_all_available_checkers()
     _, *others = appendix_f.grid_mapping_dict17["sinusoidal"]
     fixed = {"sinusoidal": [("longitude_of_projection_origin",), *others]}
-    with LOCK, mock.patch.dict(appendix_f.grid_mapping_dict17, fixed), netCDF4.Dataset(path) as file:
+    once: dict[str, Any] = {name: functools.cache(getattr(util, name)) for name in _SEARCHES}
+    with (
+        LOCK,
+        mock.patch.dict(appendix_f.grid_mapping_dict17, fixed),
+        mock.patch.multiple(util, **once),
+        netCDF4.Dataset(path) as file,
+    ):
         ((results, crashed),) = CheckSuite().run_all(file, ["cf:1.11"]).values()
     found = [
         Finding("error" if result.weight == BaseCheck.HIGH else "warning", "CF", message)
