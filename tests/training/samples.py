@@ -55,7 +55,7 @@ def exit_code(function: Callable[..., None], *arguments: object) -> int | None:
     """Run a function in another process, a copy of one that has imported everything."""
     process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
     process.start()
-    process.join(timeout=60)
+    process.join(timeout=300)
     return process.exitcode
 
 

@@ -118,7 +118,7 @@ def _is_netcdf(path: str | os.PathLike[str]) -> bool:
 
 
 def write_file(ds: xr.Dataset, path: Path, encoding: Mapping[Hashable, Mapping[str, Any]]) -> None:
-    """Write a NetCDF4 file as ``Dataset.to_netcdf`` does, safely on several threads; strings as characters."""
+    """Write a NetCDF4 file as ``Dataset.to_netcdf`` does, safely on several threads, without strings."""
     characters = {name: {"dtype": "S1"} for name, array in ds.variables.items() if array.dtype.kind in "OTU"}
     encoding = characters | dict(encoding)
     # On a cluster, each task opens and closes the file under a lock that all workers share.
