@@ -371,7 +371,7 @@ def _key(array: da.Array | None, place: tuple[int, ...]) -> tuple[Any, ...] | No
     """Key of the chunk at a place and time; the array may have one chunk along a dim, and further dims."""
     if array is None:
         return None
-    index = [min(at, count - 1) for at, count in zip(place, array.numblocks, strict=False)]
+    index = [0 if count == 1 else at for at, count in zip(place, array.numblocks, strict=False)]
     return (array.name, *index, *[0] * (array.ndim - len(index)))
 
 
