@@ -428,8 +428,8 @@ def _predict_block(
         np.broadcast_to(each, (*place, each.shape[-1])) for each in (stamps_before, stamps)
     )
     for cell in np.ndindex(place):
-        inputs = ModelInputs(np.concatenate([before[cell], hourly[cell]])[part])
-        clock = np.concatenate([clocks_before[cell], clocks[cell]])[part]
+        inputs = ModelInputs(_select(part, before[cell], hourly[cell]))
+        clock = _select(part, clocks_before[cell], clocks[cell])
         if patches is not None and day is not None:
             inputs.patches = patches[cell]
             usable = np.isfinite(patches[cell]).all(axis=(1, 2, 3))
@@ -437,9 +437,15 @@ def _predict_block(
         if statics is not None:
             inputs.statics = statics[cell]
         if state_before is not None and state is not None:
-            inputs.state = np.concatenate([state_before[cell], state[cell]])[part]
+            inputs.state = _select(part, state_before[cell], state[cell])
         output[cell] = predict_hours(inputs, clock, model).T
     return output
+
+
+def _select(part: slice, before: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+    """Select hours from the hours before a chunk and the chunk, as if they were concatenated."""
+    begin, end = max(part.start - len(before), 0), part.stop - len(before)
+    return np.concatenate([before[part], chunk[begin:end]])
 
 
 def predict_hours(inputs: ModelInputs[np.ndarray], stamps: np.ndarray, model: CarbonModel) -> np.ndarray:
