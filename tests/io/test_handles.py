@@ -8,8 +8,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import netCDF4
+import numpy as np
+import xarray as xr
 
-from xcarbon.io.handles import LOCK
+from xcarbon.io import handles
+from xcarbon.io.handles import LOCK, write_file
 from xcarbon.testing import synthetic_towers
 
 ROUNDS = """
@@ -55,3 +58,14 @@ def test_strings_are_written_as_characters(tmp_path):
         kinds = {name: variable.dtype for name, variable in file.variables.items()}
     assert kinds["site"] == kinds["igbp"] == "S1"
     assert str not in kinds.values()
+
+
+def test_only_files_with_strings_stay_open(tmp_path):
+    ds = xr.Dataset(coords={"name": ("x", np.array(["a", "bc"], object))})
+    ds.to_netcdf(tmp_path / "strings.nc")
+    write_file(ds, tmp_path / "characters.nc", {})
+    before = len(handles._KEPT)
+    assert handles.open_file(tmp_path / "characters.nc")["name"].values.tolist() == ["a", "bc"]
+    assert len(handles._KEPT) == before
+    handles.open_file(tmp_path / "strings.nc")
+    assert len(handles._KEPT) == before + 1

@@ -104,7 +104,8 @@ def open_file(path: str | os.PathLike[str], **settings: Any) -> xr.Dataset:
         ds = open_netcdf_file(path, **settings)
     else:
         ds = xr.open_dataset(path, engine=engine, **settings)
-    if os.path.isfile(path) and any(array.dtype.kind in "OTU" for array in ds.variables.values()):
+    texts = [array for array in ds.variables.values() if array.dtype.kind in "OTU"]
+    if os.path.isfile(path) and any("char_dim_name" not in array.encoding for array in texts):
         _KEPT.append(ds)
     return ds
 

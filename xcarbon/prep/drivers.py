@@ -428,7 +428,7 @@ def _boxes(era5: xr.Dataset, towers: xr.Dataset) -> tuple[NDArray[np.int_], ...]
     """
     names = _labels(towers).values
     lats, lons = (_per_tower(towers, name) for name in ("lat", "lon"))
-    boxes: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+    boxes = []
     for site, lat, lon in zip(names, lats, lons, strict=True):
         north = era5["lat"].values - lat
         east = (era5["lon"].values - lon + 180) % 360 - 180
@@ -442,10 +442,8 @@ def _boxes(era5: xr.Dataset, towers: xr.Dataset) -> tuple[NDArray[np.int_], ...]
             )
         rows, columns = _three(north), _three(east)
         square = north[rows, np.newaxis] ** 2 + (east[columns] * np.cos(np.radians(lat))) ** 2
-        order = np.argsort(square, axis=None, kind="stable")
-        for found, each in zip(boxes, (rows, columns, order), strict=True):
-            found.append(each)
-    return tuple(map(np.stack, boxes))
+        boxes.append((rows, columns, np.argsort(square, axis=None, kind="stable")))
+    return tuple(map(np.stack, zip(*boxes, strict=True)))
 
 
 def _is_outside(distance: Array) -> bool:
