@@ -130,10 +130,10 @@ def carbon_sums(
         )
     origin = str(source[target + MODEL].attrs.get("source", ""))
     if "model" in origin and not origin.endswith(ADAPTED):
-        # Columns of sums of ``python -m benchmarks.gaps OUT --methods pretrained``, at 71 towers.
+        # ``python -m benchmarks.gaps OUT --towers 35 --seeds 0 1 2 3 --methods pretrained --model ...``
         warn(
             f"{target} was filled by a model that is not adapted to the towers: in tests, such 90 % "
-            "intervals contained 54 to 74 % of the true sums; use gapfill(adapt=True)"
+            "intervals contained 54 to 70 % of the true sums; use gapfill(adapt=True)"
         )
     try:
         filled, source = xr.align(filled, source, join="exact")
