@@ -25,13 +25,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 import xgboost
+from numpy.typing import NDArray
 
 from benchmarks.common import STORE
 from xcarbon import CarbonModel, open_satellite, open_store
 from xcarbon.budget import artificial_gaps, gapfill
 from xcarbon.budget.adapt import PARAMETERS, TREES, around
-from xcarbon.budget.gaps import KINDS
-from xcarbon.budget.sums import error_correlation, variance_of_sum
+from xcarbon.budget.correlation import error_parts, variance_of_sum, variance_ratio
+from xcarbon.budget.gaps import KINDS, gap_length
 from xcarbon.core.atomic import replacing
 from xcarbon.core.variables import TIME_FEATURES
 from xcarbon.evaluation import coverage
@@ -154,6 +155,7 @@ def scores(
 ) -> list[dict[str, Any]]:
     """Score each method in the gaps of each kind, in the hours that all methods predict."""
     rows = []
+    lengths = gap_length(measured(left).notnull().values)
     both = np.logical_and.reduce([found["NEE"].notnull() for found in predictions.values()])
     for (kind, gaps), (method, found) in itertools.product(hidden.items(), predictions.items()):
         truth = year.assign(NEE=measured(year).where(gaps & both))
@@ -167,17 +169,21 @@ def scores(
         row |= dict.fromkeys(["in 50 %", "in 90 %", "sum, fitted", "sum, hidden"], np.nan)
         if "NEE_SE" in found:
             row["in 50 %"], row["in 90 %"] = coverage(truth, found, max_qc=0)["coverage"].values
-            row |= {f"sum, {name}": sum_error(truth, hours, found) for name, hours in known.items()}
+            # As ``depends_on_length`` of ``xcarbon.budget.sums``.
+            length = lengths if method == "adapted" else np.full_like(lengths, np.inf)
+            row |= {f"sum, {name}": sum_error(truth, hours, found, length) for name, hours in known.items()}
         rows.append(row)
     return rows
 
 
-def sum_error(truth: xr.Dataset, known: xr.DataArray, found: xr.Dataset) -> float:
+def sum_error(
+    truth: xr.Dataset, known: xr.DataArray, found: xr.Dataset, length: NDArray[np.float64]
+) -> float:
     """Return the error of the sum over gaps in units of its standard error, estimated from known hours."""
     spread = found["NEE_SE"].values.astype(float)
-    correlation = error_correlation((known - found["NEE"]).values.astype(float), spread)
+    ratio = variance_ratio((known - found["NEE"]).values.astype(float), spread)
     error = (measured(truth) - found["NEE"]).values.astype(float)
-    variance = variance_of_sum(np.where(np.isfinite(error), spread, 0), correlation)
+    variance = variance_of_sum(error_parts(np.where(np.isfinite(error), spread, 0), length, ratio))
     return float(np.nansum(error) / np.sqrt(variance))
 
 

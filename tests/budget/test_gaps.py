@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.budget.samples import towers
 from xcarbon.budget import artificial_gaps
-from xcarbon.budget.gaps import KINDS, plant
+from xcarbon.budget.gaps import KINDS, gap_length, plant
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.testing import raise_on_compute
 
@@ -68,3 +68,8 @@ def test_what_cannot_be_planted_is_said():
         artificial_gaps(ds, "day", share=10)
     with pytest.raises(VariableError, match="artificial gaps needs"):
         artificial_gaps(ds, "day", target="FCH4")
+
+
+def test_length_of_gaps():
+    known = np.array([0, 0, 1, 0, 0, 0, 1, 0], bool)
+    np.testing.assert_array_equal(gap_length(known), [2, 2, 0, 3, 3, 3, 0, 1])

@@ -11,13 +11,19 @@ from scipy.signal import lfilter
 
 from tests.budget.samples import towers
 from xcarbon.budget import artificial_gaps, carbon_sums, gapfill
+from xcarbon.budget.adapt import ADAPTED
 from xcarbon.budget.correlation import (
     DECAYS,
     DIURNAL_DECAY,
+    MONTH,
+    POWER,
     SHARES,
-    error_correlation,
+    ErrorPart,
+    error_parts,
     lagged_products,
+    relative_variance,
     variance_of_sum,
+    variance_ratio,
 )
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.testing import raise_on_compute
@@ -62,32 +68,49 @@ def test_the_variance_is_that_of_all_pairs(size, longest, seed):
         [correlation[abs(i - j)] if abs(i - j) <= longest else 0 for j in range(size)] for i in range(size)
     ]
     expected = spread @ np.array(matrix) @ spread
-    assert variance_of_sum(spread, correlation) == pytest.approx(expected, abs=1e-9)
+    part, other = ErrorPart(spread, correlation), ErrorPart(np.eye(size)[0], np.ones(1))
+    assert variance_of_sum([part]) == pytest.approx(expected, abs=1e-9)
+    assert variance_of_sum([part, other]) == pytest.approx(expected + 1, abs=1e-9)
 
 
 @given(st.integers(0, 99), st.integers(2, 400), st.sampled_from([1, 2]))
 def test_no_variance_is_negative(seed, size, per_hour):
     rng = np.random.default_rng(seed)
-    error, spread = rng.normal(size=size) * np.sign(np.sin(np.arange(size))), rng.uniform(0.1, 2, size)
-    error[rng.random(size) < 0.3] = np.nan
-    correlation = error_correlation(error, spread, per_hour)
-    if np.isnan(error).all():
-        assert np.isnan(correlation).all()
-        return
-    signed = spread * rng.choice([-1, 0, 1], size)
-    matrix = correlation[np.abs(np.subtract.outer(np.arange(size), np.arange(size)))]
-    assert signed @ matrix @ signed > -1e-6
+    spread, length = rng.uniform(0, 2, size), rng.uniform(1, 1000, size)
+    signs = rng.choice([-1, 0, 1], size)
+    lags = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    for part in error_parts(spread, length, rng.uniform(0.1, 2), per_hour):
+        signed = signs * part.spread
+        assert signed @ part.correlation[lags] @ signed > -1e-6
 
 
-def test_the_correlation_is_the_usual_one_with_the_variance_of_the_tower():
+def test_the_variance_of_the_tower_is_that_of_its_errors():
     error, spread = np.random.default_rng(0).normal(size=(2, 100))
     error[:10], spread = np.nan, np.abs(spread)
-    correlation = error_correlation(error, spread)
-    assert correlation[0] == pytest.approx((error[10:] ** 2).sum() / (spread[10:] ** 2).sum())
-    assert correlation[24] / correlation[0] == pytest.approx(
-        SHARES[1] * np.exp(-4) + SHARES[2] * np.exp(-0.1) + SHARES[3] * np.exp(-1 / 3)
-    )
-    np.testing.assert_allclose(error_correlation(error, spread, per_hour=2)[::2], correlation[:50])
+    expected = (error[10:] ** 2).sum() / (spread[10:] ** 2).sum()
+    assert variance_ratio(error, spread) == pytest.approx(expected)
+    assert np.isnan(variance_ratio(error * np.nan, spread))
+
+
+def test_the_correlation_in_long_gaps_is_the_sum_of_its_parts():
+    spread, long = np.full(100, 2.0), np.full(100, np.inf)
+    short, lasting = error_parts(spread, long, 0.5)
+    variance = short.spread**2 * short.correlation[24] + lasting.spread**2 * lasting.correlation[24]
+    expected = SHARES[1] * np.exp(-4) + SHARES[2] * np.exp(-0.1) + SHARES[3] * np.exp(-1 / 3)
+    np.testing.assert_allclose(variance, 0.5 * 2**2 * expected / sum(SHARES))
+    for hours, halves in zip((short, lasting), error_parts(spread, long, 0.5, per_hour=2), strict=True):
+        np.testing.assert_allclose(halves.correlation[::2], hours.correlation[:50])
+
+
+@given(st.floats(1, 10_000), st.floats(1, 10_000))
+def test_errors_are_larger_and_last_longer_in_longer_gaps(first, second):
+    lengths = np.sort([first, second])
+    short, lasting = error_parts(np.ones(2), lengths, 1.0)
+    np.testing.assert_allclose(short.spread**2 + lasting.spread**2, 1)  # the size of each hour is given
+    assert (np.diff(relative_variance(lengths)) >= 0).all() and (np.diff(lasting.spread) >= 0).all()
+    days, month, year = relative_variance(np.array([MONTH / 10, MONTH, 12 * MONTH]))
+    assert month == year == pytest.approx(1)
+    assert days == pytest.approx(sum(SHARES[:2]) + sum(SHARES[2:]) / 10**POWER)
 
 
 def test_a_constant_flux_sums_up_to_its_carbon():
@@ -127,7 +150,7 @@ def usual_errors(seed: int, sites: int) -> np.ndarray:
     angle = 2 * np.pi * np.arange(TIME.size) / 24
     diurnal = lasting(DIURNAL_DECAY) * np.cos(angle) + lasting(DIURNAL_DECAY) * np.sin(angle)
     parts = [rng.normal(size=(sites, TIME.size)), *map(lasting, DECAYS), diurnal]
-    return sum(np.sqrt(share) * part for share, part in zip(SHARES, parts, strict=True))
+    return sum(np.sqrt(share / sum(SHARES)) * part for share, part in zip(SHARES, parts, strict=True))
 
 
 def test_the_error_is_that_of_many_years():
@@ -151,6 +174,15 @@ def test_a_spread_that_is_too_small_is_corrected():
     filled = series()
     small = filled.assign({name: filled[name] / 3 for name in ("NEE_SE", "NEE_MODEL_SE")})
     xr.testing.assert_allclose(carbon_sums(small)["NEE_SE"], carbon_sums(filled)["NEE_SE"])
+
+
+def test_the_length_of_gaps_matters_for_adapted_models_alone():
+    filled = series()  # gaps of single hours
+    adapted = filled.assign(NEE_MODEL=filled["NEE_MODEL"].assign_attrs(source=f"a model{ADAPTED}"))
+    other = filled.assign(NEE_MODEL=filled["NEE_MODEL"].assign_attrs(source="marginal distribution sampling"))
+    year = carbon_sums(filled).isel(time=2)["NEE_SE"]
+    xr.testing.assert_identical(carbon_sums(other).isel(time=2)["NEE_SE"], year)
+    assert (carbon_sums(adapted).isel(time=2)["NEE_SE"] < 0.5 * year).all()
 
 
 def test_errors_that_nothing_is_known_of_are_not_given():
@@ -219,9 +251,10 @@ def test_real_sums_over_gaps_are_as_uncertain_as_hidden_hours_tell(real_towers, 
     }
     error = (tower["NEE"] - both[0]["NEE_MODEL"]).where(first).values
     spread = both[0]["NEE_MODEL_SE"].where(first).values
-    correlation = error_correlation(error.astype(float), spread.astype(float))
+    ratio = variance_ratio(error.astype(float), spread.astype(float))
     other = (tower["NEE"] - both[1]["NEE_MODEL"]).where(second)
-    variance = variance_of_sum(both[1]["NEE_MODEL_SE"].where(second, 0).values.astype(float), correlation)
+    of_sum = both[1]["NEE_MODEL_SE"].where(second, 0).values
+    variance = variance_of_sum(error_parts(of_sum, np.full(of_sum.shape, np.inf), ratio))
     independent = float((both[1]["NEE_MODEL_SE"].where(second) ** 2).sum())
     assert abs(float(other.sum())) < 2 * np.sqrt(variance)
     assert variance > 2 * independent

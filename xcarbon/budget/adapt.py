@@ -18,6 +18,8 @@ import xgboost
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from xcarbon.budget.correlation import relative_variance
+from xcarbon.budget.gaps import gap_length
 from xcarbon.core.options import set_options
 from xcarbon.core.validation import steps_per_day
 from xcarbon.core.variables import SPREAD, TIME_FEATURES, VARIABLES
@@ -37,9 +39,6 @@ TURBULENT = ("H", "LE", "USTAR")
 LAGS, LENGTHS = (1, 2, 3, 6), (3, 24, 168, 720)
 #: Lengths [h] of the artificial gaps that test the trees, and number of groups of them.
 GAPS, FOLDS = (3, 36, 288, 720), 4
-#: Longest gaps [h] with a smaller error than others, and the ratios of the errors [1]: from artificial gaps
-#: at 36 towers of the ``train`` split, predicted by models of other towers; see ``benchmarks.intervals``.
-SHORT_GAPS = {12: 0.72, 72: 0.80}
 #: End of the source of adapted predictions.
 ADAPTED = ", adapted to the measured hours of the tower"
 #: Fewest measured hours that a tower needs.
@@ -168,11 +167,12 @@ def adapt(
     if known.sum() < FEWEST * per_hour:
         return np.stack([base, unchanged]).astype(np.float32)
     features = np.column_stack([features, np.arange(len(base)) / (24 * per_hour)]).astype(np.float32)
-    fold = np.repeat(artificial_folds(-(-len(base) // per_hour)), per_hour)[: len(base)]
-    tested = [n for n in range(FOLDS) if (known & (fold != n)).sum() >= FEWEST * per_hour / 2]
+    group, length = in_artificial_gaps(known, per_hour)
+    is_tested = group >= 0
+    left_out = [(known & (group != number), group == number) for number in np.unique(group[is_tested])]
     work: list[Callable[[], Array]] = [
-        functools.partial(_trees, measured, base, features, known & (fold != number), rows, part)
-        for number, rows in [(-1, np.isfinite(base)), *((n, known & (fold == n)) for n in tested)]
+        functools.partial(_trees, measured, base, features, train, rows, part)
+        for train, rows in [(known, np.isfinite(base)), *left_out]
         for part in (False, True)
     ]
     with ThreadPoolExecutor(CPU_COUNT) as pool:
@@ -181,17 +181,9 @@ def adapt(
     prediction = pairs[0]
     for in_gaps in pairs[1:]:
         prediction = np.where(np.isfinite(in_gaps), in_gaps, prediction)
-    if spread is None:
+    if spread is None or not is_tested.any():
         return np.stack([prediction, unchanged]).astype(np.float32)
-    length, is_tested = gap_length(known), np.zeros(len(base), bool)
-    for number in tested:
-        hidden = known & (fold == number)
-        length[hidden] = gap_length(known & ~hidden)[hidden]
-        is_tested |= hidden
-    if not is_tested.any():
-        return np.stack([prediction, unchanged]).astype(np.float32)
-    limits = [length <= limit * per_hour for limit in SHORT_GAPS]
-    usual = spread * np.select(limits, list(SHORT_GAPS.values()), 1.0)
+    usual = spread * np.sqrt(relative_variance(length / per_hour))
     error = np.abs(measured - prediction)[is_tested] / usual[is_tested]
     factor = np.nanquantile(error, LEVEL) / LIMIT
     return np.stack([prediction, usual * factor]).astype(np.float32)
@@ -218,15 +210,25 @@ def _trees(
     return found
 
 
+def in_artificial_gaps(known: NDArray[np.bool_], per_hour: int = 1) -> tuple[NDArray[np.int_], Array]:
+    """Assign the measured steps to groups of artificial gaps: ``(steps,)`` to twice ``(steps,)``.
+
+    The first result is the group that hides a measured step; it is -1 if too few measured steps would be
+    left, and in gaps. The second one is the length of the gap of each step [steps], which is the artificial
+    gap for measured steps with a group.
+    """
+    drawn = np.repeat(artificial_folds(-(-known.size // per_hour)), per_hour)[: known.size]
+    group, length = np.full(known.size, -1), gap_length(known)
+    for number in range(FOLDS):
+        hidden = known & (drawn == number)
+        left = known & ~hidden
+        if left.sum() >= FEWEST * per_hour / 2:
+            group[hidden], length[hidden] = number, gap_length(left)[hidden]
+    return group, length
+
+
 def artificial_folds(hours: int) -> NDArray[np.int_]:
     """Assign stretches of hours, as long as gaps of several kinds, to groups: ``(hours,)``."""
     rng = np.random.default_rng(0)
     lengths = rng.choice(GAPS, hours // GAPS[0] + 1)
     return np.repeat(rng.integers(FOLDS, size=len(lengths)), lengths)[:hours]
-
-
-def gap_length(known: NDArray[np.bool_]) -> Array:
-    """Length of the gap that each step is in, 0 at known steps [steps]: ``(steps,)``."""
-    position = pd.Series(np.arange(len(known), dtype=float)).where(known)
-    before, after = position.ffill().fillna(-1), position.bfill().fillna(len(known))
-    return np.where(known, 0, after - before - 1)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xcarbon._version import __version__
-from xcarbon.budget.correlation import Array
+from xcarbon.budget.correlation import Array, ErrorPart
 from xcarbon.budget.fill import FILLED, RANDOM, gapfill
 from xcarbon.budget.mds import mds
 from xcarbon.budget.partitioning import partition
@@ -193,9 +193,9 @@ def budget(
 def _sum_modelled(flux: Array, error: Array, *, calendar: Calendar, slices: list[slice]) -> Array:
     """Sum a partitioned flux of one tower, whose errors are those of parameters."""
     steps = WINDOW * 24 * calendar.per_hour
-    correlation = 1 - np.arange(steps) / steps
     flag = np.where(np.isfinite(flux), 1, -1).astype("int8")
-    return sum_periods(flux, flag, error, correlation, calendar, slices)
+    of_parameters = ErrorPart(np.where(flag == 1, np.nan_to_num(error), 0), 1 - np.arange(steps) / steps)
+    return sum_periods(flux, flag, error, [of_parameters], calendar, slices)
 
 
 def _threshold_error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -122,3 +123,10 @@ def plant(measured: Mask, kind: str, share: float, seed: int, per_hour: int = 1)
             in_gap[start:end] = True
             hidden += measured[start:end].sum()
     return in_gap & measured
+
+
+def gap_length(known: Mask) -> NDArray[np.float64]:
+    """Length of the gap that each step is in, 0 at known steps [steps]: ``(steps,)``."""
+    position = pd.Series(np.arange(len(known), dtype=float)).where(known)
+    before, after = position.ffill().fillna(-1), position.bfill().fillna(len(known))
+    return np.where(known, 0, after - before - 1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -13,6 +14,9 @@ from xcarbon.core.variables import FILLED, MODEL, SPREAD
 from xcarbon.plotting.select import Hours, observed_hours, steps_per_day
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Stamps, period_means, periods
+
+if TYPE_CHECKING:
+    from xcarbon.budget.correlation import ErrorPart
 
 
 class Flux(NamedTuple):
@@ -24,22 +28,19 @@ class Flux(NamedTuple):
         Start and value of each hour.
     random : numpy.ndarray
         Standard errors of measured hours, which are independent; 0 in other hours.
-    spread : numpy.ndarray
-        Standard deviations of the errors of predicted hours; 0 in measured hours.
-    correlation : numpy.ndarray or None
-        Correlation of the errors of predicted hours by lag [hours], ``(lags,)``; None without a spread.
+    errors : sequence of ErrorPart
+        Correlated errors of predicted hours; empty without a spread.
     """
 
     stamps: Stamps
     value: Array
     random: Array
-    spread: Array
-    correlation: Array | None
+    errors: Sequence[ErrorPart] = ()
 
     def during(self, hours: slice) -> Flux:
-        """Select consecutive hours; the correlation stays the same."""
-        value, random, spread = self.value[hours], self.random[hours], self.spread[hours]
-        return Flux(self.stamps[hours], value, random, spread, self.correlation)
+        """Select consecutive hours."""
+        errors = [part.during(hours) for part in self.errors]
+        return Flux(self.stamps[hours], self.value[hours], self.random[hours], errors)
 
 
 def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
@@ -60,8 +61,9 @@ def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
     stamps, flux, none = source["time"].values, value.values.astype(float), np.zeros(value.size)
     is_compared = code + FILLED in source or hours.predicted is not None
     if not is_compared or spread is None or error_spread is None:
-        return Flux(stamps, flux, none, none, None)
-    from xcarbon.budget.correlation import error_correlation
+        return Flux(stamps, flux, none)
+    from xcarbon.budget.correlation import variance_ratio
+    from xcarbon.budget.sums import depends_on_length, filling_errors
 
     if np.ptp(np.diff(stamps)) > np.timedelta64(0):
         raise TimestampError(
@@ -69,20 +71,21 @@ def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
             "missing values included: ds.resample(time='1h').asfreq() adds them"
         )
     per_hour = steps_per_day(stamps) // 24
-    correlation = error_correlation(error.values.astype(float), error_spread.values.astype(float), per_hour)
-    random, of_model = spread.where(measured).fillna(0), spread.where(~measured, 0)
-    return Flux(stamps, flux, random.values.astype(float), of_model.values.astype(float), correlation)
+    ratio = variance_ratio(error.values.astype(float), error_spread.values.astype(float))
+    by_length = code + FILLED in source and depends_on_length(source[code + MODEL])
+    flag = (~measured).values.astype("int8")
+    errors = filling_errors(spread.values, flag, ratio, by_length=by_length, per_hour=per_hour)
+    return Flux(stamps, flux, spread.where(measured).fillna(0).values.astype(float), errors)
 
 
 def standard_error(flux: Flux, hours: slice) -> float:
     """Return the standard error of the sum of consecutive hours; NaN if that of all hours is unknown."""
     from xcarbon.budget.correlation import variance_of_sum
 
-    assert flux.correlation is not None
-    random, spread = flux.random[hours], flux.spread[hours]
-    if not (random.any() or spread.any()):
+    part = flux.during(hours)
+    if not (part.random.any() or any(each.spread.any() for each in part.errors)):
         return np.nan
-    return float(np.sqrt(variance_of_sum(spread, flux.correlation) + (random**2).sum()))
+    return float(np.sqrt(variance_of_sum(part.errors) + (part.random**2).sum()))
 
 
 def daily_means(values: xr.DataArray) -> tuple[Stamps, Array]:
@@ -94,7 +97,7 @@ def daily_means(values: xr.DataArray) -> tuple[Stamps, Array]:
 
 def daily_errors(flux: Flux) -> Array | None:
     """Return the standard errors ``(days,)`` of daily means; None if they are unknown."""
-    if flux.correlation is None:
+    if not flux.errors:
         return None
     number, steps = periods(flux.stamps, "D").number, steps_per_day(flux.stamps)
     edges = np.searchsorted(number, np.arange(number[-1] + 2))

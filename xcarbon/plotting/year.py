@@ -102,7 +102,7 @@ def _sum(flux: Flux, code: str, year: int, *, with_days: bool) -> Year:
     steps = steps_per_day(flux.stamps)
     mass = 1 / conversion("gC m-2 d-1", code)[0] / steps  # [g m-2] in an hour
     total, error = mass * np.cumsum(of_year.value)[steps - 1 :: steps], None
-    if flux.correlation is not None:
+    if flux.errors:
         ends = range(steps, end - first + 1, steps) if with_days else [end - first]
         error = mass * np.array([standard_error(of_year, slice(0, hour)) for hour in ends])
     mean = of_year.value.reshape(-1, steps).mean(axis=1)

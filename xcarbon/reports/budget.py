@@ -46,12 +46,13 @@ _METHODS = (
     "NEE is partitioned into gross primary production (GPP) and ecosystem respiration (RECO) by the "
     "night-time method (Reichstein et al. 2005) and by the daytime method (Lasslop et al. 2010). With the "
     "night-time method, GPP is RECO minus NEE; with the daytime method, both are modelled.",
-    "Random errors of measurement are independent in each hour. Errors of filled hours are correlated; the "
-    "correlation is estimated from the errors of the model in measured hours, combined with that of other "
-    "towers. The error due to the threshold of friction velocity is half the difference between the "
-    "percentiles 84 and 16 of the sum. The error due to the method is the difference between both methods "
-    "divided by the square root of 2. All causes are regarded as independent, and their variances are added "
-    "(Pastorello et al. 2020). Intervals are those of a normal distribution. Systematic errors of all hours, "
+    "Random errors of measurement are independent in each hour. Errors of filled hours are correlated: their "
+    "variance is that of the errors of the model in measured hours, and the correlation is the usual one in "
+    "gaps that were hidden at other towers. With an adapted model, both depend on the length of the gap. The "
+    "error due to the threshold of friction velocity is half the difference between the percentiles 84 and "
+    "16 of the sum. The error due to the method is the difference between both methods divided by the square "
+    "root of 2. All causes are regarded as independent, and their variances are added (Pastorello et al. "
+    "2020). Intervals are those of a normal distribution. Systematic errors of all hours, "
     "such as advection, are not included.",
 )
 _REFERENCES = (
