@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 import xcarbon.accessor
 from xcarbon.models.registry import KINDS, resolve, trainable
 from xcarbon.plotting import CarbonPlot
+from xcarbon.testing import raise_on_compute, synthetic_grid, synthetic_towers
 from xcarbon.training import fit
 
 TREE = ast.parse(Path(xcarbon.accessor.__file__).read_text())
@@ -105,3 +107,18 @@ def test_fit_lists_the_settings_of_each_kind():
 
 def test_plot_is_bound_to_the_dataset(towers):
     assert isinstance(towers.carbon.plot, CarbonPlot)
+
+
+def test_the_repr_states_towers_period_and_methods_without_reading_values():
+    ds = synthetic_towers(7, patches=False)
+    with raise_on_compute():
+        title, towers, period, *rest = repr(ds.carbon).splitlines()
+        assert "towers:      1: SY-002" in repr(ds.isel(site=1).carbon)
+        assert "cells:       2 x 3" in repr(synthetic_grid(2, 3).carbon)
+        assert "towers" not in repr(xr.Dataset().carbon)
+    assert title == "Dataset.carbon, the methods of xcarbon"
+    assert towers.split(maxsplit=1)[1] == "7: SY-001, SY-002, SY-003, SY-004, SY-005, ..."
+    assert period.split(maxsplit=1)[1] == "2010-01-01 00:00 to 2010-12-31 23:00"
+    methods = " ".join(rest).split("methods:")[1].split("help:")[0]
+    assert {name.strip() for name in methods.split(",")} == {method.name for method in METHODS}
+    assert max(map(len, rest)) <= 100

@@ -31,7 +31,9 @@ from xcarbon.io.handles import LOCK, write_file
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.split import distances
 from xcarbon.prep.sun import Times
-from xcarbon.quality.plausibility import Array, Finding, Severity, TowerRecord, longest_run, run_checks
+from xcarbon.quality.plausibility import Finding, TowerRecord, run_checks
+from xcarbon.quality.plausibility.series import longest_run
+from xcarbon.quality.plausibility.tower import Array, Severity
 from xcarbon.quality.storage import stored_values
 
 __all__ = ["Finding", "Report", "cf_findings", "check"]
