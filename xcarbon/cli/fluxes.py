@@ -117,7 +117,8 @@ def budget(
 def _thresholds(data: tuple[str, ...], selection: Selection) -> dict[str, xr.Dataset]:
     """Open the yearly and monthly files among tower files, and report those that cannot be read."""
     paths = [path for pattern in data for path in sorted(glob.glob(pattern))]  # without URLs
-    there, found = resolutions_in(paths), {}
+    there = resolutions_in(paths)
+    found: dict[str, xr.Dataset] = {}
     for resolution in ("YY", "MM"):
         if resolution not in there:
             continue
