@@ -19,7 +19,7 @@ from xcarbon.core.errors import (
 from xcarbon.io import grid
 from xcarbon.io.grid import DIMS, open_grid, write_grid, write_years
 from xcarbon.prep.cells import cell_area
-from xcarbon.quality.checks import cf_findings_in_file
+from xcarbon.quality.cf import cf_findings_in_file
 
 TIME = np.datetime64("2022-07-01", "ns") + np.arange(30) * np.timedelta64(1, "h")
 

@@ -111,9 +111,9 @@ def open_era5(
     if accumulated not in (None, "hour", "day"):
         raise OptionError(f"accumulated={accumulated!r} is not allowed; use 'hour' or 'day'")
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    paths = unpack(paths)
-    files = [open_fields(path, chunks) for path in paths]
-    fields = align_chunks(wrap_longitudes(join(files, where)), where)
+    files = [(path, open_fields(path, chunks)) for path in unpack(paths)]
+    files.sort(key=lambda file: file[1]["time"].values[0])
+    fields = align_chunks(wrap_longitudes(join([opened for _, opened in files], where)), where)
     drivers = [driver for driver in DRIVERS if all(source in fields for source in driver.sources)]
     if not drivers:
         raise no_driver(list(fields.data_vars), where)
@@ -122,8 +122,7 @@ def open_era5(
     if accumulated:
         periods = dict.fromkeys([driver.code for driver in sums], accumulated)
     elif sums:
-        order = sorted(range(len(files)), key=lambda index: files[index]["time"].values[0])
-        periods = find_periods([paths[index] for index in order], sums, files, where)
+        periods = find_periods(files, sums, where)
     return _label(fields, drivers, periods, where)
 
 

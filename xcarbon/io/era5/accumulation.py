@@ -33,11 +33,16 @@ _BLOCK, _ENOUGH, _CELLS = 48, 480, 8
 
 
 def find_periods(
-    paths: list[PathLike], drivers: list[Driver], files: list[xr.Dataset], where: str
+    files: list[tuple[PathLike, xr.Dataset]], drivers: list[Driver], where: str
 ) -> dict[str, Accumulated]:
-    """Find the accumulation periods of sums from samples of files, which are in the order of time."""
+    """Find the accumulation periods of sums from samples of files, which are in the order of time.
+
+    Where the values of a variable do not decide, the period of the others is used, or that of ERA5-Land if
+    the attributes of a file name it. Sums that are the same for both periods are taken to be over the hour.
+    """
     found: dict[str, Accumulated | Literal["either"] | None] = {}
     samples: dict[str, list[xr.DataArray]] = {driver.code: [] for driver in drivers}
+    paths = [path for path, _ in files]
     for stamps, sample in _samples(paths, [driver.sources[0] for driver in drivers]):
         for driver in drivers:
             if driver.sources[0] in sample and found.get(driver.code) not in ("hour", "day"):
@@ -47,7 +52,7 @@ def find_periods(
         if sum(decided) == len(drivers) or (any(decided) and stamps >= _ENOUGH):
             break
     sure: list[Accumulated] = [period for period in found.values() if period == "hour" or period == "day"]
-    attrs = " ".join(str(value) for file in files for value in file.attrs.values()).lower()
+    attrs = " ".join(str(value) for _, opened in files for value in opened.attrs.values()).lower()
     if "era5-land" in attrs.replace("_", "-").replace(" ", "-"):
         sure.append("day")
     periods: dict[str, Accumulated] = {}

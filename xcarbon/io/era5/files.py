@@ -111,8 +111,7 @@ def _check_source(array: xr.DataArray, units: str, where: str) -> None:
 
 
 def join(files: list[xr.Dataset], where: str) -> xr.Dataset:
-    """Join files in time and by variable, and check that the time axis is hourly without gaps."""
-    files = sorted(files, key=lambda file: file["time"].values[0])
+    """Join files in time, in which they are sorted, and by variable; the result is hourly without gaps."""
     names = dict.fromkeys(name for file in files for name in file.data_vars)
     how: dict[str, Any] = {"join": "exact", "compat": "override", "combine_attrs": "drop"}
     try:

@@ -51,14 +51,9 @@ def names_of_series(ds: xr.Dataset) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, array in ds.data_vars.items():
         code = _CODES.get(str(name).upper())
-        axes = [dim for dim in array.dims if dim != "site"]
-        if (
-            code
-            and "site" in ds.variables
-            and len(axes) == 1
-            and axes[0] in _AXES
-            and axes[0] in ds.variables
-        ):
+        axes = set(array.dims) - {"site"}
+        is_series = len(axes) == 1 and axes <= set(_AXES) and {"site", *axes} <= set(ds.variables)
+        if code and is_series:
             found.setdefault(code, str(name))
     return found
 

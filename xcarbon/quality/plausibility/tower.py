@@ -19,6 +19,8 @@ Array = NDArray[np.floating[Any]]
 Severity = Literal["error", "warning", "note"]
 #: All values below are markers of missing data: -9999 and -6999, or their mean with a measured half-hour.
 NUMBER_FOR_MISSING = -3000.0
+#: Variables whose units are found first, by their turn, because others are compared with them.
+_UNITS_FIRST = {"RH": 0, "SW_IN": 0, "TA": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,10 @@ class TowerRecord:
         """Return values up to a quality flag, ``(hours,)``; NaN elsewhere, and if the variable is absent."""
         if code not in self.values:
             return np.full(self.time.shape, np.nan, "float32")
-        values = apply_limits_to_column(self._numbers(code), VARIABLES[code].limits)
+        return self._masked(code, apply_limits_to_column(self._numbers(code), VARIABLES[code].limits), max_qc)
+
+    def _masked(self, code: str, values: Array, max_qc: int = MAX_QC) -> Array:
+        """Set values with a higher quality flag to NaN, ``(hours,)``."""
         return np.where(self.flags[code] > max_qc, np.nan, values) if code in self.flags else values
 
     def _numbers(self, code: str) -> Array:
@@ -93,16 +98,13 @@ class TowerRecord:
         """Units of the variables that are not in the unit of the vocabulary."""
         found: dict[str, Unit] = {}
         known: dict[str, Array] = {} if self.sun is None else {"SW_IN_POT": self.sun.mean}
-        # The unit of temperature and humidity is found first, because others are compared with them.
-        for code in sorted(self.values, key=lambda code: (code not in ("RH", "SW_IN"), code != "TA")):
-            values = self._numbers(code)
-            if code in self.flags:
-                values = np.where(self.flags[code] > MAX_QC, np.nan, values)
+        for code in sorted(self.values, key=lambda code: _UNITS_FIRST.get(code, 2)):
+            values = self._masked(code, self._numbers(code))
             others = known | ({"VPD": self.read("VPD")} if code == "TA" and "VPD" in self.values else {})
             unit = find_unit(code, values, others, self.elevation)
             if unit is not None:
                 found[code] = unit
-            if code in ("TA", "RH", "SW_IN"):
+            if code in _UNITS_FIRST:
                 known[code] = values if unit is None else unit.convert(values)
         return found
 
@@ -110,8 +112,7 @@ class TowerRecord:
         """Return values up to the quality flag 1 in the unit of the vocabulary, ``(hours,)``."""
         if code not in self.units:
             return self.read(code)
-        values = self.units[code].convert(self._numbers(code))
-        return np.where(self.flags[code] > MAX_QC, np.nan, values) if code in self.flags else values
+        return self._masked(code, self.units[code].convert(self._numbers(code)))
 
     @cached_property
     def clock(self) -> tuple[Times, Array]:
