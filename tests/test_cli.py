@@ -305,7 +305,7 @@ def run(*arguments: object, folder: Path) -> str:
 
 
 def test_info_of_a_tower_file_and_of_a_store(short_csv, short_store, tmp_path, capsys):
-    said = process("info", short_csv, "--to", "2014-06", folder=tmp_path)
+    said = run("info", short_csv, "--to", "2014-06", "--quiet", folder=tmp_path)
     assert "1 tower, 2014-01-01 to 2014-06-30, time step 1 h" in said
     assert re.search(r"DE-Tha +ENF +2014-01-01 +2014-06-30 +100 %", said)
     assert re.search(r"TA +100.0  air temperature \[degC\], with quality flags", said)
@@ -323,7 +323,7 @@ def test_info_of_a_grid(corner, tmp_path, capsys):
 
 
 def test_gapfill_and_plot_a_tower_file(short_csv, tmp_path):
-    said = process("gapfill", short_csv.parent, "filled.nc", "--model", "mds", "--quiet", folder=tmp_path)
+    said = run("gapfill", short_csv.parent, "filled.nc", "--model", "mds", "--quiet", folder=tmp_path)
     assert re.search(r"DE-Tha  measured \d\d\.\d%, filled \d\d\.\d%, missing 0.0%", said)
     with xr.open_dataset(tmp_path / "filled.nc") as filled:
         assert filled["NEE"].notnull().all() and filled["NEE"].sizes["time"] == 8760
@@ -375,7 +375,7 @@ def test_plot_without_a_prediction(arguments, short_store, tmp_path, capsys):
 
 
 def test_predict_and_plot_a_month_of_a_tower(short_store, tmp_path):
-    june = ["--site", "US-Ne1", "--from", "2006-06", "--to", "2006-06", "--quiet"]
+    june = ["--site", "US-Ne1", "--from", "2005-06", "--to", "2005-06", "--quiet"]
     process("predict", "nee-fluxnet2015", short_store, "nee.nc", "--spread", *june, folder=tmp_path)
     with xr.open_dataset(tmp_path / "nee.nc") as nee:
         assert nee["site"].values.tolist() == ["US-Ne1"]

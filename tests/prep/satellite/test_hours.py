@@ -83,18 +83,18 @@ def test_interpolation_stays_between_neighbours_and_leaves_long_gaps(drawn):
     if not there.any():
         assert np.isnan(found).all()
         return
-    day, values, length = day[there], values[there], length[there]
-    for hour, value in zip(hours, found, strict=True):
-        before, after = np.flatnonzero(day <= hour), np.flatnonzero(day > hour)
-        i, j = before[-1:], after[:1]
-        is_near = any(abs(day[k] - hour) <= 12 * length[k] for k in (*i, *j))
-        is_between = (
-            i.size and j.size and day[j[0]] - day[i[0]] <= MAX_GAP * 24 * max(length[i[0]], length[j[0]])
-        )
-        assert np.isfinite(value) == bool(is_near or is_between)
-        if np.isfinite(value):
-            near = values[[*i, *j]]
-            assert near.min() - 1e-5 <= value <= near.max() + 1e-5
+    before = (day[there] <= hours[:, None]).sum(axis=1)  # number of composites, 0 before the first
+    neighbours = np.stack([before, before + 1])
+    day, values, length = (
+        np.concatenate([[np.nan], each[there], [np.nan]])[neighbours] for each in (day, values, length)
+    )
+    is_near = (abs(day - hours) <= 12 * length).any(axis=0)
+    is_between = day[1] - day[0] <= MAX_GAP * 24 * length.max(axis=0)  # with a neighbour on each side
+    is_known = np.isfinite(found)
+    np.testing.assert_array_equal(is_known, is_near | is_between)
+    found, values = found[is_known], values[:, is_known]
+    assert (np.nanmin(values, axis=0) - 1e-5 <= found).all()
+    assert (found <= np.nanmax(values, axis=0) + 1e-5).all()
 
 
 @pytest.mark.parametrize("causal", [False, True])
