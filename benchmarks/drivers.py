@@ -19,7 +19,8 @@ import xarray as xr
 
 from benchmarks.common import DATA, STORE
 from xcarbon import open_era5, open_store
-from xcarbon.prep.drivers import adjust_tower, fill_drivers
+from xcarbon.prep.drivers import fill_drivers
+from xcarbon.prep.drivers.adjustment import adjust_tower
 from xcarbon.prep.quality import mask_quality
 
 CODES, DAYS = ("TA", "SW_IN", "VPD"), (7, 30, 90, 180, 365)

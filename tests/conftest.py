@@ -14,7 +14,7 @@ import xarray as xr
 from distributed.utils import get_mp_context
 
 import xcarbon
-from xcarbon.quality.checks import cf_findings_in_file
+from xcarbon.quality.cf import cf_findings_in_file
 from xcarbon.testing import synthetic_towers
 
 # A busy machine may slow down single examples, so there is no deadline for each of them.

@@ -22,7 +22,8 @@ import xarray as xr
 import xcarbon
 from tests.prediction.test_predict import make
 from xcarbon import CarbonModel, training
-from xcarbon.cli import cli, demonstration, main
+from xcarbon.cli import cli, demonstration, fluxes, main
+from xcarbon.cli.options import Selection
 from xcarbon.cli.wording import PYTHON, in_words
 from xcarbon.experiments import PROTOCOLS, comparison
 
@@ -304,7 +305,7 @@ def run(*arguments: object, folder: Path) -> str:
 
 
 def test_info_of_a_tower_file_and_of_a_store(short_csv, short_store, tmp_path, capsys):
-    said = process("info", short_csv, "--to", "2014-06", folder=tmp_path)
+    said = run("info", short_csv, "--to", "2014-06", "--quiet", folder=tmp_path)
     assert "1 tower, 2014-01-01 to 2014-06-30, time step 1 h" in said
     assert re.search(r"DE-Tha +ENF +2014-01-01 +2014-06-30 +100 %", said)
     assert re.search(r"TA +100.0  air temperature \[degC\], with quality flags", said)
@@ -322,7 +323,7 @@ def test_info_of_a_grid(corner, tmp_path, capsys):
 
 
 def test_gapfill_and_plot_a_tower_file(short_csv, tmp_path):
-    said = process("gapfill", short_csv.parent, "filled.nc", "--model", "mds", "--quiet", folder=tmp_path)
+    said = run("gapfill", short_csv.parent, "filled.nc", "--model", "mds", "--quiet", folder=tmp_path)
     assert re.search(r"DE-Tha  measured \d\d\.\d%, filled \d\d\.\d%, missing 0.0%", said)
     with xr.open_dataset(tmp_path / "filled.nc") as filled:
         assert filled["NEE"].notnull().all() and filled["NEE"].sizes["time"] == 8760
@@ -333,7 +334,7 @@ def test_gapfill_and_plot_a_tower_file(short_csv, tmp_path):
     assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_budget_of_a_tower_file_with_percentiles_over_thresholds(short_csv, tmp_path):
+def test_budget_of_a_tower_file_with_percentiles_over_thresholds(short_csv, tmp_path, capsys):
     shutil.copytree(short_csv.parent, tmp_path / "raw")
     text = "TIMESTAMP,NEE_VUT_REF,NEE_VUT_REF_QC,NEE_VUT_16,NEE_VUT_84\n2014,-500,0.8,-520,-460\n"
     (tmp_path / "raw" / "FLX_DE-Tha_FLUXNET2015_SUBSET_YY_2014-2014.csv").write_text(text)
@@ -343,6 +344,19 @@ def test_budget_of_a_tower_file_with_percentiles_over_thresholds(short_csv, tmp_
     assert annual["NEE_SE_threshold"].tolist() == [30]
     assert len(monthly) == 12 and monthly["NEE_SE_threshold"].isna().all()
     assert "Carbon budget of DE-Tha" in (tmp_path / "out" / "report.html").read_text()
+    assert "percentiles" not in capsys.readouterr().err  # there is no monthly file
+
+
+def test_percentiles_are_used_where_they_exist_and_reported_where_they_cannot_be_read(short_csv, capsys):
+    assert fluxes._thresholds((str(short_csv), "s3://bucket/towers.zarr"), Selection()) == {}
+    assert capsys.readouterr().err == ""
+    damaged = short_csv.parent / "FLX_DE-Tha_FLUXNET2015_SUBSET_MM_2014-2014.csv"
+    damaged.write_text("TIMESTAMP,NEE_VUT_REF\n201413,1\n")
+    try:
+        assert fluxes._thresholds((str(short_csv.parent),), Selection()) == {}
+    finally:
+        damaged.unlink()
+    assert "without percentiles over friction velocity thresholds (MM): " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -361,7 +375,7 @@ def test_plot_without_a_prediction(arguments, short_store, tmp_path, capsys):
 
 
 def test_predict_and_plot_a_month_of_a_tower(short_store, tmp_path):
-    june = ["--site", "US-Ne1", "--from", "2006-06", "--to", "2006-06", "--quiet"]
+    june = ["--site", "US-Ne1", "--from", "2005-06", "--to", "2005-06", "--quiet"]
     process("predict", "nee-fluxnet2015", short_store, "nee.nc", "--spread", *june, folder=tmp_path)
     with xr.open_dataset(tmp_path / "nee.nc") as nee:
         assert nee["site"].values.tolist() == ["US-Ne1"]

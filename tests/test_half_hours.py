@@ -15,7 +15,7 @@ from xcarbon.io.fluxnet import audit_fluxnet
 from xcarbon.models.pretrained import default
 from xcarbon.prep.clock import to_hours
 from xcarbon.prep.spikes import find_spikes
-from xcarbon.quality.checks import cf_findings
+from xcarbon.quality.cf import cf_findings
 from xcarbon.testing import raise_on_compute
 
 PLACE = dict(site="DE-Tha", lat=50.9636, lon=13.5669, igbp="ENF", elevation=380, utc_offset=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
+from xcarbon.core.display import as_text, extent, paragraph
 from xcarbon.core.docstrings import documented_by
 from xcarbon.evaluation.scores import score
 from xcarbon.io.location import Options
@@ -43,6 +44,14 @@ class CarbonAccessor:
 
     def __init__(self, ds: xr.Dataset) -> None:
         self._ds = ds
+
+    def __repr__(self) -> str:
+        methods = ", ".join(name for name in vars(type(self)) if name[0] != "_")
+        rows = extent(self._ds) | {
+            "methods": paragraph(methods),
+            "help": "for example help(ds.carbon.gapfill)",
+        }
+        return as_text("Dataset.carbon, the methods of xcarbon", rows)
 
     @documented_by("prep/standardize/__init__.py:standardize")
     def standardize(
@@ -253,7 +262,7 @@ class CarbonAccessor:
             adapt=adapt,
         )
 
-    @documented_by("prep/drivers.py:fill_drivers")
+    @documented_by("prep/drivers/__init__.py:fill_drivers")
     def fill_drivers(
         self, era5: xr.Dataset, *, max_qc: int | None = None, min_hours: int = 2160
     ) -> xr.Dataset:
@@ -397,7 +406,7 @@ class CarbonAccessor:
 
         return write_years(self._ds, path, overwrite=overwrite)
 
-    @documented_by("prep/satellite.py:join_satellite")
+    @documented_by("prep/satellite/join.py:join_satellite")
     def join_satellite(self, series: xr.Dataset) -> xr.Dataset:
         """Join satellite series to these towers."""
         return join_satellite(self._ds, series)

@@ -16,13 +16,13 @@ import pandas as pd
 import xarray as xr
 
 import xcarbon
+from tests.io.carbonsense.samples import V1, V2, write_v1, write_v2
+from tests.io.landcover.samples import MCD12C1, write_cci, write_hdf4
 from tests.io.modis import samples
-from tests.io.test_carbonsense import V1, V2, write_v1, write_v2
-from tests.io.test_landcover import MCD12C1, write_cci, write_hdf4
 from tests.models.test_authors import theirs
 from xcarbon.core.variables import TARGETS
-from xcarbon.io import fetch
 from xcarbon.io.badm import read_metadata
+from xcarbon.io.fetch.snapshots import read_snapshot, select_entries
 from xcarbon.io.grid import open_grid, write_grid
 from xcarbon.io.modis.files import find_rasters
 from xcarbon.io.modis.patches import read_patches
@@ -340,7 +340,7 @@ def _write_snapshot(folder: Path, data: Path | None) -> None:
 
 def _read_snapshot(folder: Path) -> None:
     # xcarbon.fetch would download the files next.
-    fetch._select(fetch._read_snapshot(folder / "snapshot.csv"), None, folder / "snapshot.csv")
+    select_entries(read_snapshot(folder / "snapshot.csv"), None, folder / "snapshot.csv")
 
 
 @cache

@@ -146,6 +146,8 @@ def test_what_cannot_be_filled_is_said(trees):
         gapfill(ds.isel(time=slice(None, None, 2)))
     with pytest.raises(ModelError, match="not a model folder, nor one of the models"):
         gapfill(ds, model="nowhere")
+    with pytest.raises(ModelError, match="did you mean 'mds' instead of 'msd'"):
+        gapfill(ds, model="msd")
     ds["NEE"].attrs["units"] = "g m-2 s-1"
     with pytest.raises(MetadataError, match="NEE has units"):
         gapfill(ds)

@@ -1,13 +1,14 @@
 """Tests of opening grids lazily and of writing them chunk by chunk."""
 
-import subprocess
-import sys
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 
+import xcarbon
+from tests.processes import exit_code
 from xcarbon.core.errors import (
     FileFormatError,
     MetadataError,
@@ -19,7 +20,7 @@ from xcarbon.core.errors import (
 from xcarbon.io import grid
 from xcarbon.io.grid import DIMS, open_grid, write_grid, write_years
 from xcarbon.prep.cells import cell_area
-from xcarbon.quality.checks import cf_findings_in_file
+from xcarbon.quality.cf import cf_findings_in_file
 
 TIME = np.datetime64("2022-07-01", "ns") + np.arange(30) * np.timedelta64(1, "h")
 
@@ -177,19 +178,18 @@ def test_years_are_continued_and_not_mixed(winter, tmp_path, monkeypatch):
     np.testing.assert_array_equal(back["NEE"], winter["NEE"] + 1)
 
 
+def write_days(store: Path, path: Path) -> None:
+    xcarbon.set_options(progress=False)
+    write_years(open_grid(store).carbon.aggregate("DD"), path)
+
+
 def test_years_of_a_store_are_recognised_by_another_process(winter, tmp_path):
     """The identity of lazy data does not depend on the process."""
     store = write_grid(winter, tmp_path / "nee.zarr")
     files = write_years(open_grid(store).carbon.aggregate("DD"), tmp_path / "d.nc")
-    code = (
-        "import sys, xcarbon; from xcarbon.io.grid import open_grid, write_years\n"
-        "xcarbon.set_options(progress=False)\n"
-        f"ds = open_grid({str(store)!r}).carbon.aggregate('DD')\n"
-        f"print([file.stat().st_ino for file in write_years(ds, {str(tmp_path / 'd.nc')!r})])"
-    )
-    before = str([file.stat().st_ino for file in files])
-    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert again.stdout.strip() == before, again.stderr
+    before = [file.stat().st_ino for file in files]
+    assert exit_code(write_days, store, tmp_path / "d.nc") == 0
+    assert [file.stat().st_ino for file in files] == before
 
 
 def test_years_need_a_path_of_files(winter, tmp_path):

@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import netCDF4
 import numpy as np
 import xarray as xr
 
+import xcarbon
+from tests.processes import exit_code
 from xcarbon.io import handles
 from xcarbon.io.handles import LOCK, write_file
-from xcarbon.testing import synthetic_towers
-
-ROUNDS = """
-import sys
-from concurrent.futures import ThreadPoolExecutor
-import xcarbon
 from xcarbon.io.netcdf import open_netcdf, write_netcdf
 from xcarbon.testing import synthetic_towers
 
-xcarbon.set_options(progress=False)
-ds = synthetic_towers(2, patches=False, variables=["NEE"]).isel(time=slice(200)).compute()
 
-def write_and_open(number):
-    path = write_netcdf(ds.chunk(site=1), f"{sys.argv[1]}/{number}.nc")
-    return open_netcdf(path)["NEE"].load().equals(ds["NEE"])
+def write_and_open_on_threads(folder: Path) -> None:
+    xcarbon.set_options(progress=False)
+    ds = synthetic_towers(2, patches=False, variables=["NEE"]).isel(time=slice(200)).compute()
 
-with ThreadPoolExecutor(6) as pool:
-    print(all(pool.map(write_and_open, range(15))))
-"""
+    def write_and_open(number):
+        path = write_netcdf(ds.chunk(site=1), folder / f"{number}.nc")
+        return open_netcdf(path)["NEE"].load().equals(ds["NEE"])
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(write_and_open, range(15)))
 
 
 def test_files_are_written_and_opened_on_threads(tmp_path):
     # Without the lock HDF5 crashes the process, so that this runs in another one.
-    done = subprocess.run(
-        [sys.executable, "-c", ROUNDS, tmp_path], capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout.strip() == "True", done.stderr[-2000:]
+    assert exit_code(write_and_open_on_threads, tmp_path) == 0
 
 
 def test_one_thread_acquires_the_lock_several_times_and_others_wait():

@@ -19,7 +19,7 @@ from xcarbon import open_fluxnet, open_store
 from xcarbon.core.errors import FileFormatError, StoreError, XCarbonError
 from xcarbon.pipeline import build, read_audit, towers
 from xcarbon.pipeline.survey import find, survey_towers
-from xcarbon.quality.checks import cf_findings
+from xcarbon.quality.cf import cf_findings
 from xcarbon.testing import raise_on_compute, synthetic_towers, write_fluxnet_csv
 
 SITES = ["SY-001", "SY-002", "SY-003"]

@@ -108,6 +108,6 @@ def test_half_hours_have_the_sums_of_hours(filled: xr.Dataset) -> None:
     with pytest.raises(TimestampError, match="half-hourly"):
         CarbonPlot(halves).series(filled)
     with pytest.raises(TimestampError, match="1 days"):
-        CarbonPlot(filled.resample(time="1D").mean()).year()
+        CarbonPlot(filled.isel(time=slice(None, None, 24))).year()
     with pytest.raises(TimestampError, match="needs all hours"):
         CarbonPlot(filled.isel(time=np.r_[0:100, 200:8760])).year()

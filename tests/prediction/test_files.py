@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
 import sys
 import threading
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import dask
@@ -17,6 +18,7 @@ from distributed import Client, LocalCluster, get_client
 
 import xcarbon
 from tests.prediction.test_predict import make
+from tests.processes import COPIES
 from xcarbon.cli import main
 from xcarbon.core.errors import MetadataError, ModelError, OptionError, StoreError, XCarbonError
 from xcarbon.io import grid as grids
@@ -149,33 +151,34 @@ def test_regions_of_another_model_or_of_other_data_are_not_taken_over(fortnight,
     assert [entry.name for entry in tmp_path.iterdir()] == ["nee.nc"]
 
 
-SLOW = r"""
-import os, sys, time
-from xcarbon import cli
-from xcarbon.io import regions
-write = regions._write
-def write_slowly(*arguments):
-    write(*arguments)
-    os.write(1, b"region\n")
-    time.sleep(0.5)
-regions._write = write_slowly
-sys.exit(cli.main(sys.argv[1:]))
-"""
+def run_slowly(arguments: list[str], has_region: Event, messages: Path) -> None:
+    """Run a command with a pause after each region that is written."""
+    write = regions._write
+
+    def write_slowly(*region):
+        write(*region)
+        has_region.set()
+        time.sleep(0.5)
+
+    regions._write = write_slowly
+    with messages.open("w") as sys.stderr:
+        sys.exit(main(arguments))
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_command_that_was_killed_goes_on(fortnight, model, tmp_path, capsys, count, sent):
     data, out = fortnight.carbon.to_store(tmp_path / "towers.zarr"), tmp_path / "nee.nc"
     arguments = ["predict", str(model.save(tmp_path / "model")), str(data), str(out), "--quiet"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout and process.stdout.readline() == "region\n"
-    process.send_signal(sent)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[sent]
+    has_region, messages = COPIES.Event(), tmp_path / "messages.txt"
+    process = COPIES.Process(target=run_slowly, args=(arguments, has_region, messages))
+    process.start()
+    assert has_region.wait(timeout=60)
+    os.kill(process.pid, sent)
+    process.join(timeout=60)
+    assert process.exitcode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[sent]
     if sent == signal.SIGINT:
-        assert said == "xcarbon: interrupted while predicting; run the same command again to continue\n"
+        said = "xcarbon: interrupted while predicting; run the same command again to continue\n"
+        assert messages.read_text() == said
     before = len(list((tmp_path / ".nee.nc.predicting").glob("*/done/*")))
     assert 1 <= before < 4 and not out.exists()
     assert main(arguments) == 0

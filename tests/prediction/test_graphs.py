@@ -111,7 +111,9 @@ def test_parcel_stays_closed_until_it_is_opened(model):
 
 def test_empty_state_is_not_in_the_graph(model):
     """The state before the first hour has a size per cell, and is made by the task of the first chunk."""
-    grid = synthetic_grid(64, 64)[["TA", "SW_IN", "VPD"]].isel(time=slice(HOURS)).chunk(lat=-1, lon=-1)
+    cell = synthetic_grid(1, 1)[["TA", "SW_IN", "VPD"]].isel(time=slice(HOURS)).load()
+    grid = cell.isel(lat=[0] * 64, lon=[0] * 64)
+    grid = grid.assign_coords(lat=50 - 0.25 * np.arange(64), lon=8 + 0.25 * np.arange(64)).chunk()
     graph = {
         key: task
         for key, task in dict(grid.carbon.predict_nee(model).__dask_graph__()).items()

@@ -108,6 +108,7 @@ def test_implausible_hours_are_missing():
 
 
 def test_towers_are_lazy_and_the_result_does_not_depend_on_chunks(towers):
+    towers = towers.isel(site=slice(3))
     with raise_on_compute():
         found = towers.chunk(site=1, time=1000).carbon.aggregate("MM")
     assert found["NEE"].chunks is not None

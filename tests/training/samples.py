@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -49,14 +48,6 @@ def checkpoint(folder: Path) -> dict:
 def last_weights(folder: Path) -> torch.Tensor:
     """Weights of a network in the checkpoint of a run."""
     return torch.cat([tensor.flatten() for tensor in checkpoint(folder)["network"].values()])
-
-
-def exit_code(function: Callable[..., None], *arguments: object) -> int | None:
-    """Run a function in another process, a copy of one that has imported everything."""
-    process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
-    process.start()
-    process.join(timeout=300)
-    return process.exitcode
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xcarbon
-from tests.training.samples import exit_code, interrupted, last_weights, weights
+from tests.processes import exit_code
+from tests.training.samples import interrupted, last_weights, weights
 from tests.training.test_ecoperceiver import QUICK as WINDOWS
 from tests.training.test_streaming import QUICK as SEQUENCES
 from xcarbon.core.errors import StoreError

@@ -24,7 +24,7 @@ import xgboost
 
 import xcarbon
 from tests.prediction.test_predict import make
-from tests.training.samples import exit_code
+from tests.processes import exit_code
 from xcarbon.core.errors import LeakageError, ModelError, StoreError
 from xcarbon.core.variables import memory_features
 from xcarbon.models.boosting import BoostedTreesConfig
@@ -359,17 +359,22 @@ def test_an_error_removes_the_files(sets, tmp_path, monkeypatch, recwarn):
     assert not [warning for warning in recwarn if "external memory" in str(warning.message).lower()]
 
 
+def one_tower() -> xr.Dataset:
+    """One tower in three months, also in another process."""
+    return synthetic_towers(1, patches=False).isel(time=slice(2200))
+
+
 def train_and_die(folder: Path) -> None:
     """Train from disk, and kill the own process after the first tree."""
     xcarbon.set_options(progress=False)
     arrays.memory_limit = lambda: 0
     rows._Progress.after_iteration = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
-    synthetic_towers(1, patches=False).carbon.fit("xgboost", n_estimators=2, run_dir=folder)
+    one_tower().carbon.fit("xgboost", n_estimators=2, run_dir=folder)
 
 
 def test_files_of_a_killed_process_are_removed_at_the_next_start(tmp_path):
     assert exit_code(train_and_die, tmp_path) == -signal.SIGKILL and list((tmp_path / SCRATCH).iterdir())
-    fit(synthetic_towers(1, patches=False), "xgboost", n_estimators=2, run_dir=tmp_path, resume=True)
+    fit(one_tower(), "xgboost", n_estimators=2, run_dir=tmp_path, resume=True)
     assert {path.name for path in tmp_path.iterdir()} == {MODEL, RUN}
 
 
@@ -416,7 +421,7 @@ def test_a_worker_that_is_killed_while_trees_are_trained(sets, tmp_path):
     """Without a restart, XGBoost of the other worker would wait for the lost one without a limit of time."""
     distributed = pytest.importorskip("distributed")
     train, val = (ds[["TA", "SW_IN", "NEE", "NEE_QC"]].load() for ds in sets)
-    trees = QUICK | {"n_estimators": 150, "val": val.isel(site=[0])}  # a worker has no rows of it
+    trees = QUICK | {"n_estimators": 30, "val": val.isel(site=[0])}  # a worker has no rows of it
     here = fit(train, "xgboost", run_dir=tmp_path / "here", **trees)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
@@ -566,7 +571,7 @@ WITHOUT_TORCH = """
 import sys, xcarbon
 from xcarbon.testing import synthetic_towers
 xcarbon.set_options(progress=False)
-towers = synthetic_towers(1, patches=False)
+towers = synthetic_towers(1, patches=False).isel(time=slice(720))
 assert "xgboost" not in sys.modules
 model = towers.carbon.fit("xgboost", n_estimators=1, run_dir=sys.argv[1])
 towers.carbon.predict_nee(sys.argv[1] + "/model").compute()

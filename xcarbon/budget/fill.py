@@ -12,7 +12,8 @@ from xcarbon.budget.adapt import adapted, predict_steps
 from xcarbon.budget.mds import mds
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
-from xcarbon.core.errors import VariableError
+from xcarbon.core.errors import ModelError, VariableError
+from xcarbon.core.spelling import did_you_mean
 from xcarbon.core.validation import check_units, check_variables, steps_per_day
 from xcarbon.core.variables import FILLED, MDS, MODEL, SPREAD, QualityScheme, variable
 from xcarbon.models import pretrained
@@ -116,12 +117,22 @@ def gapfill(
     if isinstance(model, str) and model.lower() == "mds":
         prediction = mds(ds, target, max_qc=max_qc)
     else:
-        trained = pretrained.default(target) if model is None else pretrained.load(model)
+        trained = pretrained.default(target) if model is None else _load(model)
         if adapt:
             prediction = adapted(ds, measured, trained, driver_max_qc)
         else:
             prediction = predict_steps(ds, target, trained, driver_max_qc)
     return _fill(ds, measured, prediction)
+
+
+def _load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:
+    """Load a model; the error also suggests marginal distribution sampling, which is no model."""
+    try:
+        return pretrained.load(model)
+    except ModelError as error:
+        if hint := did_you_mean(str(model), ["mds"]):
+            raise ModelError(f"{error}{hint}") from None
+        raise
 
 
 def _fill(ds: xr.Dataset, measured: xr.DataArray, prediction: xr.Dataset) -> xr.Dataset:

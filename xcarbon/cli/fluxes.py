@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from xcarbon.core.options import progress_bar
 from xcarbon.core.variables import FILLED, IN_TRAINING, TARGETS
 from xcarbon.io.formats import open_data
 from xcarbon.io.location import Location
+from xcarbon.io.networks import resolutions_in
 
 
 @command("xcarbon gapfill FLX_DE-Tha_FLUXNET2015_SUBSET_HH_1996-2014_1-4.csv DE-Tha_filled.nc --model mds")
@@ -113,12 +115,16 @@ def budget(
 
 
 def _thresholds(data: tuple[str, ...], selection: Selection) -> dict[str, xr.Dataset]:
-    """Open the yearly and monthly files among tower files, and report what is not there."""
-    found = {}
+    """Open the yearly and monthly files among tower files, and report those that cannot be read."""
+    paths = [path for pattern in data for path in sorted(glob.glob(pattern))]  # without URLs
+    there = resolutions_in(paths)
+    found: dict[str, xr.Dataset] = {}
     for resolution in ("YY", "MM"):
+        if resolution not in there:
+            continue
         try:
             found[resolution] = xcarbon.open_fluxnet(
-                data, resolution=resolution, metadata=selection.metadata, uncertainty=True
+                paths, resolution=resolution, metadata=selection.metadata, uncertainty=True
             )
         except (XCarbonError, OSError) as error:
             print(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike
 
-#: Width of a label in text.
-_LABEL = 13
+#: Width of a label in text and of a line, and the number of towers that are named.
+_LABEL, _WIDTH, _NAMES = 13, 100, 5
 _STYLE = "text-align:left;vertical-align:top;padding:2px 8px"
 
 
@@ -24,6 +26,33 @@ def as_text(title: str, rows: Mapping[str, str]) -> str:
     """
     lines = [f"    {f'{name}:':{_LABEL}}{text}" for name, text in rows.items() if text]
     return "\n".join([title, *lines])
+
+
+def paragraph(text: str) -> str:
+    """Divide a long text into lines that :func:`as_text` shows one below the other."""
+    indent = " " * (4 + _LABEL)
+    return textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent).strip()
+
+
+def extent(ds: xr.Dataset) -> dict[str, str]:
+    """Return the towers or cells of a Dataset and its period; nothing is computed.
+
+    Examples
+    --------
+    >>> time = np.arange("2010-01-01", "2010-01-02", dtype="datetime64[h]").astype("datetime64[ns]")
+    >>> extent(xr.Dataset(coords={"site": ["DE-Tha"], "time": time}))
+    {'towers': '1: DE-Tha', 'period': '2010-01-01 00:00 to 2010-01-01 23:00'}
+    """
+    rows = {}
+    if {"lat", "lon"} <= set(ds.sizes):
+        rows["cells"] = f"{ds.sizes['lat']} x {ds.sizes['lon']}"
+    elif "site" in ds.coords and not ds["site"].chunks:
+        names = [str(name) for name in np.ravel(ds["site"].values)]
+        shown = names if len(names) <= _NAMES else [*names[:_NAMES], "..."]
+        rows["towers"] = f"{len(names)}: {', '.join(shown)}"
+    if len(stamps := ds.indexes.get("time", ())):
+        rows["period"] = " to ".join(str(stamp)[:16] for stamp in (stamps[0], stamps[-1]))
+    return rows
 
 
 def as_html(title: str, rows: Mapping[str, str], figure: str = "") -> str:

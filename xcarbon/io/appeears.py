@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import FileFormatError, reading
 from xcarbon.io.composites import GOOD, USABLE, Composites, centre, compose
-from xcarbon.prep.satellite import INDICES
+from xcarbon.prep.satellite.vegetation import INDICES
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.int8]

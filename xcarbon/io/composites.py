@@ -1,14 +1,16 @@
-"""Composites of satellite products at one tower, and one series out of several of them."""
+"""Composites of satellite products at one tower: their days, their flags, and one series out of several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xcarbon.core.conventions import MISSING_FLAG
+from xcarbon.core.errors import FileFormatError, MetadataError
 
 #: Length of the composite of a month [days]: that of the longest, so that no composite ends too early.
 MONTH = 31.0
@@ -42,6 +44,15 @@ class Composites:
     values: NDArray[np.float32]
     flags: NDArray[np.int8]
     length: NDArray[np.float32]
+    source: str
+
+
+class SeasonalCycle(NamedTuple):
+    """A mean seasonal cycle of one variable at one site: ``months (12,)``, NaN where missing."""
+
+    code: str
+    site: str
+    months: NDArray[np.float32]
     source: str
 
 
@@ -91,6 +102,35 @@ def month_centre(start: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
     month = start.astype("datetime64[M]")
     first, following = (of.astype("datetime64[D]").astype(np.int64) for of in (month, month + 1))
     return np.asarray((first + following) // 2, "datetime64[D]")
+
+
+def centres_from_dates(
+    start: NDArray[np.datetime64], composite_days: float | None, path: str
+) -> tuple[NDArray[np.datetime64], float]:
+    """Return the days at the centres of composites, and their length [days], from their first days.
+
+    By default it is a month if all first days are the first of a month, else the median step between them.
+    """
+    if composite_days is not None:
+        return centre(start, composite_days), float(composite_days)
+    dates = np.unique(start)
+    if (dates == dates.astype("datetime64[M]").astype("datetime64[D]")).all():
+        is_month = dates.size > 1 and np.diff(dates.astype("datetime64[M]")).min() == np.timedelta64(1)
+        if is_month:
+            return month_centre(start), MONTH
+    if dates.size < 2:
+        raise MetadataError(f"{path}: one date does not state the length of composites; pass composite_days")
+    length = float(np.median(np.diff(dates).astype(np.float64)))
+    return centre(start, length), length
+
+
+def checked_flags(flags: NDArray[np.float64], path: str, name: str) -> NDArray[np.int8]:
+    """Return quality flags as int8; missing ones are -1."""
+    flags = np.where(np.isfinite(flags), flags, MISSING_FLAG)
+    if not np.isin(flags, (-1, 0, 1, 2)).all():
+        found = sorted({float(flag) for flag in flags} - {-1.0, 0.0, 1.0, 2.0})
+        raise FileFormatError(f"{path}: {name!r} has flags {found[:5]}; quality flags are -1, 0, 1 and 2")
+    return flags.astype(np.int8)
 
 
 def merge(parts: Sequence[Composites]) -> Composites:

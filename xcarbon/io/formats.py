@@ -13,7 +13,8 @@ import xarray as xr
 from xcarbon.core.errors import FileFormatError, OptionError
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io.columns import Source
-from xcarbon.io.era5 import open_era5, unpack
+from xcarbon.io.era5 import open_era5
+from xcarbon.io.era5.files import unpack
 from xcarbon.io.fluxnet import open_fluxnet
 from xcarbon.io.grid import open_grid, open_lazily
 from xcarbon.io.location import is_repository

@@ -11,6 +11,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,6 +195,24 @@ def walk(path_or_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder")
         yield from (sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else (path,))
+
+
+def resolutions_in(paths: Iterable[str | os.PathLike[str]]) -> set[str]:
+    """Return the resolutions that the names of tower files at paths, in folders and in archives state.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "FLX_DE-Tha_FLUXNET2015_SUBSET_YY_2014-2014.csv").write_text("")
+    ...     resolutions_in([folder])
+    {'YY'}
+    """
+    found: set[str] = set()
+    for path in walk(paths):
+        with suppress(FileFormatError, OSError):  # a damaged archive is an error where it is read
+            found |= {release.resolution for release in map(recognise, sources_in(path)) if release}
+    return found
 
 
 def sources_in(path: Path) -> list[Source]:

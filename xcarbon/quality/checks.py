@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import itertools
-import sys
-import tempfile
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import dask
-import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -27,14 +20,16 @@ from xcarbon.core.errors import VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_no_half_hours, suggestion
 from xcarbon.core.variables import SATELLITE, TARGETS, VARIABLES
-from xcarbon.io.handles import LOCK, write_file
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.split import distances
 from xcarbon.prep.sun import Times
-from xcarbon.quality.plausibility import Array, Finding, Severity, TowerRecord, longest_run, run_checks
+from xcarbon.quality.cf import cf_findings
+from xcarbon.quality.plausibility import Finding, TowerRecord, run_checks
+from xcarbon.quality.plausibility.series import longest_run
+from xcarbon.quality.plausibility.tower import Array, Severity
 from xcarbon.quality.storage import stored_values
 
-__all__ = ["Finding", "Report", "cf_findings", "check"]
+__all__ = ["Report", "check"]
 
 #: Distance [km] up to which two towers are at the same place and have the same patches.
 SAME_PLACE = 0.1
@@ -44,21 +39,6 @@ SAME_SERIES = 24
 
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _WRAP = textwrap.TextWrapper(110, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
-#: Message that is not reported. The order (site, day, band, y, x) stores a day's patch in one piece, unlike
-#: the recommended order (site, band, day, y, x).
-_OUR_ORDER = "not in the recommended order T, Z, Y, X"
-#: Check whose failure is not reported. It subtracts adjacent values, which fails for strings (site, band).
-_CRASHES_ON_STRINGS = "check_coordinate_variables_strict_monotonicity"
-#: Functions of the checker that search a file for variables of a kind, hundreds of times for each file.
-_SEARCHES = (
-    "get_auxiliary_coordinate_variables",
-    "get_axis_variables",
-    "get_geophysical_variables",
-    "get_latitude_variables",
-    "get_longitude_variables",
-    "get_time_variable",
-    "get_z_variables",
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -217,74 +197,6 @@ def check(ds: xr.Dataset) -> Report:
     found = [*stored, *cf_findings(ds), *_metadata(ds), *itertools.chain(*findings), *_twins(ds, pairs, runs)]
     found.sort(key=lambda finding: (_SEVERITIES.index(finding.severity), finding.topic))
     return Report(tuple(found), _coverage(ds, rows))
-
-
-# --- Conventions ------------------------------------------------------------------
-
-
-def cf_findings(ds: xr.Dataset) -> list[Finding]:
-    """Check attributes and coordinates of a Dataset with the IOOS compliance checker.
-
-    Values are not read: the checker reads a small file of zeros with the same attributes.
-
-    Examples
-    --------
-    >>> from xcarbon.testing import synthetic_towers
-    >>> [finding.message for finding in cf_findings(synthetic_towers(1))]
-    ['§2.6.2 global attribute history should exist and be a non-empty string']
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "towers.nc")
-        write_file(_skeleton(ds), path, {})
-        return cf_findings_in_file(path)
-
-
-def cf_findings_in_file(path: Path) -> list[Finding]:
-    """Check the CF conventions of a NetCDF file with the suite ``cf:1.11`` of the IOOS compliance checker.
-
-    Violated requirements are errors and violated recommendations are warnings, in the words of the
-    checker. There is one note instead if the package ``compliance-checker`` is not installed.
-
-    The suite requires attributes named "l", "o", "n", "g" ... of sinusoidal grids, because its table
-    lacks a comma after "longitude_of_projection_origin". This function corrects the table. The suites
-    from 1.7 have the same bug, and 1.6 supports neither sinusoidal grids nor 64-bit time.
-    """
-    try:
-        with contextlib.redirect_stdout(sys.stdout):  # the import replaces sys.stdout if it has no encoding
-            from compliance_checker.base import BaseCheck
-            from compliance_checker.cf import appendix_f, util
-            from compliance_checker.runner import CheckSuite
-    except ImportError:
-        message = "The CF conventions were not checked. Run pip install 'xcarbon[check]' to check them."
-        return [Finding("note", "CF", message)]
-    CheckSuite.load_all_available_checkers()
-    _, *others = appendix_f.grid_mapping_dict17["sinusoidal"]
-    fixed = {"sinusoidal": [("longitude_of_projection_origin",), *others]}
-    once: dict[str, Any] = {name: functools.cache(getattr(util, name)) for name in _SEARCHES}
-    with (
-        LOCK,
-        mock.patch.dict(appendix_f.grid_mapping_dict17, fixed),
-        mock.patch.multiple(util, **once),
-        netCDF4.Dataset(path) as file,
-    ):
-        ((results, crashed),) = CheckSuite().run_all(file, ["cf:1.11"]).values()
-    found = [
-        Finding("error" if result.weight == BaseCheck.HIGH else "warning", "CF", message)
-        for result in results
-        if result.weight >= BaseCheck.MEDIUM and result.value[0] < result.value[1]
-        for message in result.msgs
-        if _OUR_ORDER not in message
-    ]
-    failed = sorted(crashed.keys() - {_CRASHES_ON_STRINGS})
-    messages = [f"{name} of compliance-checker failed. Check this convention by hand." for name in failed]
-    return [*found, *(Finding("note", "CF", message) for message in messages)]
-
-
-def _skeleton(ds: xr.Dataset) -> xr.Dataset:
-    """Return one tower, two hours and two days with all attributes, and zeros as values."""
-    few = ds.isel(site=slice(1), time=slice(2), day=slice(2), missing_dims="ignore")
-    zeros = {name: np.zeros(array.shape, array.dtype) for name, array in few.data_vars.items()}
-    return few.copy(data=zeros).load()
 
 
 # --- One tower --------------------------------------------------------------------
