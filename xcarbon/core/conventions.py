@@ -341,8 +341,9 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
     step = time_step(ds) if "time" in ds.indexes else HOUR
     if "time" in ds.indexes:
         ds = ds.assign_coords(time_bnds=time_bounds(ds["time"], step))
+    in_utc = "time" in ds.coords and is_utc(ds)  # once for all variables, because it takes some time
     for name in [*ds.data_vars, *ds.coords]:
-        _describe(ds, name)
+        _describe(ds, name, in_utc)
     if step == HALF_HOUR:
         _describe_half_hours(ds)
     kind = {} if is_grid(ds) else {"featureType": "timeSeries"}
@@ -351,10 +352,10 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
     return log(ds, history) if history else ds
 
 
-def _describe(ds: xr.Dataset, name: Hashable) -> None:
+def _describe(ds: xr.Dataset, name: Hashable, in_utc: bool) -> None:
     """Set the attributes and encoding of one variable of ``ds`` in place."""
     array, key = ds[name], str(name)
-    base, on_grid, in_utc = key.removesuffix(QC), is_grid(ds), is_utc(ds) if "time" in ds.coords else False
+    base, on_grid = key.removesuffix(QC), is_grid(ds)
     if key in VARIABLES:
         check_units(ds, (key,))
         solar = _SOLAR if on_grid and key in TIME_FEATURES else {}
