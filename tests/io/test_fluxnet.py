@@ -591,7 +591,9 @@ def test_text_in_a_number_column_is_named_when_it_is_read(write):
     ds = open_fluxnet(path, metadata=THARANDT)
     with pytest.raises(FileFormatError) as caught:
         ds["TA"].load()
-    assert str(caught.value) == f"{path}, line 4, column RH: 'wet' is not a number"
+    assert str(caught.value) == (
+        f"{path}, line 4, column RH: 'wet' is not a number; missing values are empty cells, NaN, NA or -9999"
+    )
 
 
 def test_text_where_nothing_is_read_does_no_harm(write):

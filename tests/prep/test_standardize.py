@@ -474,6 +474,9 @@ UNITS = [
     ("NEE", "mg CO2 m-2 s-1", 1e3 / 44.009, 0), ("NEE", "mol m-2 s-1", 1e6, 0), ("WS", "km/h", 1 / 3.6, 0),
     ("FCH4", "mg CH4 m-2 h-1", 1e6 / 16.043 / 3600, 0), ("FCH4", "umol m-2 s-1", 1000, 0),
     ("specific_humidity", "g kg-1", 1e-3, 0), ("elevation", "km", 1000, 0), ("TA", "degF", 5 / 9, -160 / 9),
+    ("NEE", "umolm-2s-1", 1, 0), ("NEE", "[µmol+1s-1m-2]", 1, 0), ("NEE", "gCm-2d-1", 1e6 / CARBON / 86400, 0),
+    ("NEE", "μmol m−2 s−1", 1, 0), ("SW_IN", "Wm-2", 1, 0), ("WS", "ms-1", 1, 0), ("WTD", "cm", 0.01, 0),  # noqa: RUF001
+    ("VPD", "kpa", 10, 0), ("PA", "mb", 0.1, 0), ("TA", "℃", 1, 0),
 ]  # fmt: skip
 
 
@@ -482,6 +485,11 @@ def test_conversion_is_linear_and_exact(case, value):
     code, units, factor, offset = case
     found = conversion(units, code)
     np.testing.assert_allclose(found[0] * value + found[1], factor * value + offset, rtol=1e-12, atol=1e-9)
+
+
+def test_rates_are_summed_over_the_time_step():
+    assert conversion("mm s-1", "P", hours=0.5) == (1800, 0)
+    assert conversion("J m-2", "SW_IN", hours=0.5)[0] == pytest.approx(1 / 1800)
 
 
 @given(st.sampled_from([*VARIABLES, *AUXILIARY]))

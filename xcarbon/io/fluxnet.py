@@ -65,7 +65,8 @@ def open_fluxnet(
         columns. Formats are ``.csv``, ``.csv.gz``, Excel workbooks (``.xlsx``) and ``.zip`` archives, also
         inside other archives. The worksheet of a workbook that contains a tower's table is read; its time
         stamps may be numbers, text or dates. Cells of text files are separated by commas, semicolons or tabs
-        and may be quoted, and a row of units may follow the header. Other files in folders and archives are
+        and may be quoted. A row of units may follow the header; values in other units than those of the
+        vocabulary are then converted. Other files in folders and archives are
         passed over: if they are usual there, their numbers are logged to ``xcarbon.io.fluxnet`` (level INFO),
         otherwise a warning lists them.
     resolution : {"HH", "DD", "WW", "MM", "YY"}, optional
