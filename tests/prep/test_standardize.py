@@ -474,8 +474,8 @@ UNITS = [
     ("NEE", "mg CO2 m-2 s-1", 1e3 / 44.009, 0), ("NEE", "mol m-2 s-1", 1e6, 0), ("WS", "km/h", 1 / 3.6, 0),
     ("FCH4", "mg CH4 m-2 h-1", 1e6 / 16.043 / 3600, 0), ("FCH4", "umol m-2 s-1", 1000, 0),
     ("specific_humidity", "g kg-1", 1e-3, 0), ("elevation", "km", 1000, 0), ("TA", "degF", 5 / 9, -160 / 9),
-    ("NEE", "umolm-2s-1", 1, 0), ("NEE", "[µmol+1s-1m-2]", 1, 0), ("NEE", "gCm-2d-1", 1e6 / CARBON / 86400, 0),
-    ("NEE", "μmol m−2 s−1", 1, 0), ("SW_IN", "Wm-2", 1, 0), ("WS", "ms-1", 1, 0), ("WTD", "cm", 0.01, 0),  # noqa: RUF001
+    ("NEE", "umolm-2s-1", 1, 0), ("NEE", "[µmol+1s-1m-2]", 1, 0), ("FCH4", "nmolCH4m-2s-1", 1, 0),
+    ("NEE", "μmol m−2 s−1", 1, 0), ("SW_IN", "Wm-2", 1, 0), ("WS", "ms-1", 1, 0), ("WTD", "cm", 0.01, 0),
     ("VPD", "kpa", 10, 0), ("PA", "mb", 0.1, 0), ("TA", "℃", 1, 0),
 ]  # fmt: skip
 

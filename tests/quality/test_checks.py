@@ -13,11 +13,11 @@ import pytest
 import xarray as xr
 
 from xcarbon.core import conventions
-from xcarbon.core.errors import VariableError
+from xcarbon.core.errors import MetadataError, VariableError
 from xcarbon.prep import clock
 from xcarbon.quality import plausibility
 from xcarbon.quality.checks import Report, cf_findings, check
-from xcarbon.testing import raise_on_compute, synthetic_towers
+from xcarbon.testing import raise_on_compute, synthetic_grid, synthetic_towers
 
 #: Known faults of real towers, verified by eye: part of the message by topic. Nothing else may be found.
 REAL = {
@@ -439,3 +439,11 @@ def test_swapped_coordinates_are_named(real_towers, site):
     found = message(tower.assign_coords(lat=lon, lon=lat), "clock")
     assert f"utc_offset fits a longitude of {float(lon[0]):g}, which is the latitude" in found
     assert f"The tower is then at {float(lat[0]):g} N, {float(lon[0]):g} E" in found
+
+
+def test_grid_is_not_checked():
+    grid = synthetic_grid(2, 2).isel(time=slice(24))
+    with pytest.raises(MetadataError, match="check is for towers"):
+        grid.carbon.check()
+    with pytest.raises(MetadataError, match="check is for towers"):
+        synthetic_towers(1, patches=False).isel(site=[]).carbon.check()
