@@ -532,3 +532,33 @@ def test_time_zones_are_refused_with_what_to_do():
     ds = xr.Dataset({"TA": ("time", np.zeros(48))}, {"time": time})
     with pytest.raises(TimestampError, match=r"without a time zone.*tz_localize\(None\)"):
         ds.carbon.standardize()
+
+
+def test_class_is_read_in_any_letter_case_and_an_unknown_one_is_an_error():
+    ds = xr.Dataset(
+        {"TA": ("time", np.zeros(48))}, {"time": pd.date_range("2020-01-01", periods=48, freq="h")}
+    )
+    for text, expected in {"enf": "ENF", " Gra": "GRA", "unk": "", "": "", np.nan: ""}.items():
+        assert ds.assign_coords(igbp=text).carbon.standardize()["igbp"].values == [expected]
+    for wrong in ("Evergreen Needleleaf Forests", 1):
+        with pytest.raises(MetadataError, match=f"igbp: unknown IGBP class '{wrong}'; the classes are ENF"):
+            ds.assign_coords(igbp=wrong).carbon.standardize()
+
+
+def test_single_cell_with_a_flux_is_a_tower():
+    # The NetCDF files of OzFlux have a latitude and a longitude of length 1, in local standard time.
+    axes = {
+        "time": pd.date_range("2020-01-01", periods=48, freq="h"),
+        "latitude": [-35.7],
+        "longitude": [148.2],
+    }
+    flux = {"units": "umol/m^2/s", "standard_name": "surface_upward_mole_flux_of_carbon_dioxide"}
+    air = {"units": "degC", "standard_name": "air_temperature"}
+    values = np.zeros((48, 1, 1))
+    ds = xr.Dataset({"Fco2": (tuple(axes), values, flux), "Ta": (tuple(axes), values, air)}, axes)
+    with pytest.raises(MetadataError, match=r"is a tower.*ds.squeeze\(\['latitude', 'longitude'\]\)"):
+        ds.carbon.standardize()
+    tower = ds.squeeze(["latitude", "longitude"]).carbon.standardize()
+    assert tower["NEE"].dims == ("site", "time")
+    assert "local standard time" in tower.attrs["standardization"]
+    assert ds.carbon.standardize(NEE=None)["TA"].dims == ("time", "lat", "lon")
