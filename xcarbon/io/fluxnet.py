@@ -233,6 +233,11 @@ def _find_towers(
     resolution: str | None = None,
 ) -> tuple[list[Tower], _Found]:
     """Survey files, and group them by tower."""
+    if isinstance(path_or_paths, xr.Dataset | xr.DataArray) or hasattr(path_or_paths, "to_xarray"):
+        raise OptionError(
+            f"open_fluxnet reads files, but found a {type(path_or_paths).__name__}; a table of variables on "
+            "time becomes a tower by table.to_xarray() and ds.carbon.standardize()"
+        )
     single = isinstance(path_or_paths, str | os.PathLike)
     paths = list(map(Path, [path_or_paths] if single else path_or_paths))  # type: ignore[arg-type]
     found = _Found(next(iter(given)) if len(given) == 1 else "", resolution)
@@ -277,7 +282,8 @@ class _Found:
     def add_file(self, path: Path) -> None:
         """Add a file or archive that a user names."""
         if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file or folder")
+            pattern = "; pass the files that the pattern matches" if "*" in path.name else ""
+            raise FileNotFoundError(f"{path}: no such file or folder{pattern}")
         sources = sources_in(path)
         self.named.add(str(path.absolute()))
         if not is_archive(path.name):

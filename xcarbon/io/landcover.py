@@ -37,7 +37,7 @@ from xcarbon.core.variables import IGBP_CLASSES
 from xcarbon.io.chunks import with_names
 from xcarbon.io.grid import open_lazily
 from xcarbon.io.hdf4 import open_hdf4
-from xcarbon.prep.cells import cell_edges, check_axes, unwrap
+from xcarbon.prep.cells import cell_edges, check_axes, check_overlap, unwrap
 
 PathLike = str | os.PathLike[str]
 LegendName = Literal["igbp", "lccs"]
@@ -238,6 +238,7 @@ def open_landcover(
         igbp, fraction = _take(codes, _NAMES), _take(codes, _SHARES)
     else:
         check_axes(like, "like", MetadataError)
+        check_overlap(like, pixels, str(path))
         igbp, fraction = _aggregate(codes, pixels["lat"].values, pixels["lon"].values, like)
     ds = xr.Dataset(
         {"land_fraction": (_DIMS, fraction, land_fraction_attrs())},
