@@ -115,8 +115,8 @@ def check_axes(grid: xr.Dataset | xr.DataArray, where: str, error: type[Exceptio
     for name in ("lat", "lon"):
         if grid[name].ndim == 1 and grid[name].dims != (name,):
             raise error(
-                f"{where}: {name} lies along {grid[name].dims[0]!r}, as of towers or points, but on a grid it "
-                f"lies along {name!r}"
+                f"{where}: {name} lies along {grid[name].dims[0]!r}, as of towers or points, but on a grid "
+                f"it lies along {name!r}"
             )
         values = np.asarray(grid[name].values)
         steps = np.diff(unwrap(values) if name == "lon" and values.ndim == 1 else values)

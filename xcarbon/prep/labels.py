@@ -59,8 +59,8 @@ def read_labels(ds: xr.Dataset) -> xr.Dataset:
     '2010-06-01T00'
     """
     _check_names(ds)
-    if values := [name for name in _PLACE if name in ds.data_vars and "time" not in ds[name].dims]:
-        ds = ds.set_coords(values)
+    if places := [name for name in _PLACE if name in ds.data_vars and "time" not in ds[name].dims]:
+        ds = ds.set_coords(places)
     for name, (largest, advice) in _RANGES.items():
         if name in ds.coords and ds[name].chunks is None and ds[name].dtype.kind in "fiu":
             values = np.atleast_1d(ds[name].values)
