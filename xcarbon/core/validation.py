@@ -170,6 +170,6 @@ def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
         units = ds[code].attrs.get("units", expected)
         if units != expected:
             raise MetadataError(
-                f"{code} has units {units!r}, but xcarbon needs {expected!r}: convert the "
-                f"values if they differ, and set ds[{code!r}].attrs['units']"
+                f"{code} has units {units!r}, but xcarbon needs {expected!r}: convert the values if they "
+                f"differ, and set ds[{code!r}].attrs['units']; ds.carbon.standardize() converts hourly values"
             )
