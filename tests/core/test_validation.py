@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, ModelError, OptionError, TimestampError, VariableError
-from xcarbon.core.validation import check_hourly, check_igbp, check_range, check_variables, steps_per_day
+from xcarbon.core.validation import (
+    check_hourly,
+    check_igbp,
+    check_range,
+    check_units,
+    check_variables,
+    steps_per_day,
+)
+from xcarbon.core.variables import variable
 from xcarbon.testing import synthetic_towers
 
 
@@ -30,6 +40,44 @@ def test_time_axis_that_is_not_hourly_is_an_error_that_says_where(hours):
     wrong = f"{stamps[-2].astype('datetime64[s]')} is followed by {stamps[-1].astype('datetime64[s]')}"
     with pytest.raises(TimestampError, match=f"DE-Tha: .*{wrong.replace('T', ' ')}"):
         check_hourly(xr.DataArray(stamps, dims="time"), "DE-Tha")
+
+
+@pytest.mark.parametrize(
+    ("hours", "advice"),
+    [
+        ([0, 1, 2, 5, 6], "asfreq() fills gaps"),
+        ([0, 1, 1, 2], "ds.drop_duplicates('time')"),
+        ([3, 2, 1], "ds.sortby('time')"),
+        ([0, 3, 6, 9], "most steps are 3 hours long"),
+        ([0, 24, 48], "most steps are 24 hours long"),
+        ([0, 1 / 6, 2 / 6, 3 / 6], "ds.resample(time='1h').mean()"),
+    ],
+)
+def test_error_of_a_time_axis_says_what_to_do(hours, advice):
+    steps = np.array([round(hour * 60) for hour in hours], "timedelta64[m]")
+    stamps = np.datetime64("2010-03-01T00:00", "ns") + steps
+    with pytest.raises(TimestampError, match=re.escape(advice)):
+        check_hourly(xr.DataArray(stamps, dims="time"), "DE-Tha")
+
+
+def test_time_with_a_zone_is_converted_to_standard_time():
+    time = pd.date_range("2010-06-01", periods=3, freq="h", tz="Europe/Berlin")
+    with pytest.raises(TimestampError, match=r"tz_convert\('Etc/GMT-1'\).*without daylight saving"):
+        check_hourly(xr.Dataset(coords={"time": time})["time"], "DE-Tha")
+
+
+@pytest.mark.parametrize("kind", [object, str, "Int64"])
+def test_variables_without_numbers_are_an_error(kind):
+    time = pd.date_range("2010-06-01", periods=3, freq="h", name="time")
+    ds = pd.DataFrame({"TA": [1, 2, 3], "NEE": [1, 2, 3]}, index=time).astype({"TA": kind}).to_xarray()
+    for use in (lambda: check_units(ds, ["NEE", "TA"]), ds.carbon.standardize, ds.carbon.predict_nee):
+        with pytest.raises(VariableError, match=r"TA has values of the type .*ds\['TA'\].astype"):
+            use()
+
+
+def test_several_codes_where_one_is_needed_are_an_error():
+    with pytest.raises(VariableError, match="a variable is named by its code, such as 'NEE'"):
+        variable(["NEE", "LE"])  # type: ignore[arg-type]
 
 
 def test_hourly_time_axis_passes(plain):

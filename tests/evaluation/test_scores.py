@@ -11,7 +11,7 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 
 from xcarbon.core.errors import MetadataError, OptionError, VariableError
 from xcarbon.evaluation.scores import MOMENTS, moments, pooled, score
-from xcarbon.testing import raise_on_compute
+from xcarbon.testing import raise_on_compute, synthetic_towers
 
 TIME = np.datetime64("2010-01-01", "ns") + np.arange(40) * np.timedelta64(1, "h")
 
@@ -240,3 +240,13 @@ def test_implausible_observations_do_not_count():
     missing = ds.copy(deep=True)
     missing["NEE"][:, 3:6] = np.nan
     xr.testing.assert_identical(score(wrong, prediction).compute(), score(missing, prediction).compute())
+
+
+def test_prediction_in_other_units_is_an_error():
+    ds = synthetic_towers(1, patches=False, variables=["NEE"]).isel(time=slice(240)).load()
+    prediction = ds["NEE"] + 1
+    mass = prediction.assign_attrs(units="gC m-2 d-1")
+    with pytest.raises(MetadataError, match="in 'umol m-2 s-1', but the prediction is in 'gC m-2 d-1'"):
+        score(ds, mass)
+    both = ds.assign(NEE=ds["NEE"].assign_attrs(units="gC m-2 d-1"))
+    assert score(both, mass)["nse"].values == score(ds, prediction)["nse"].values

@@ -348,3 +348,16 @@ def test_error_in_an_archive_names_the_member(tmp_path):
 def test_stray_carriage_return_is_named(write):
     with pytest.raises(FileFormatError, match=r"cannot be read as a table \(new-line character"):
         read_fields(write(BIF + "BE-Bra;2;GRP_IGBP;IG\rBP;ENF\n"))
+
+
+def test_table_may_have_blanks_and_decimal_commas(tmp_path):
+    table = tmp_path / "site_data.csv"
+    table.write_text("SITE_ID ; LOCATION_LAT;LOCATION_LON ;IGBP\n DE-Tha ;50,96; 13,57 ; enf\n")
+    found = read_metadata(table)["DE-Tha"]
+    assert (found.lat, found.lon, found.igbp) == (50.96, 13.57, "ENF")
+
+
+@pytest.mark.parametrize("wrong", [[{"site": "DE-Tha", "lat": 1}], 3, {"DE-Tha"}])
+def test_metadata_of_another_type_is_an_error(wrong):
+    with pytest.raises(MetadataError, match=r"metadata is a .*table.T.to_dict\(\)"):
+        given_fields(wrong)

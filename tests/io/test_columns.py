@@ -17,6 +17,7 @@ from xcarbon.io.columns import Source, find_line, read_columns, read_last_line
 
 COMMENTS = "# Site: US-CRT\n# Version: 2-5\n"
 TEXT = "a,b\n1,2\n3,4\n5,-9999\n"
+MISSING = "; missing values are empty cells, NaN, NA or -9999"
 
 
 @pytest.fixture(params=["plain", "gz", "zip"])
@@ -50,10 +51,10 @@ def test_lines_before_the_header_do_not_matter(write, start, ending):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("3,wet", "line {line}, column b: 'wet' is not a number"),
+        ("3,wet", "line {line}, column b: 'wet' is not a number" + MISSING),
         ("3", "line {line}: the line has 1 cells, but the header has 2 columns"),
         ("3,4,5", "line {line}: the line has 3 cells, but the header has 2 columns"),
-        ("3,", "line {line}, column b: '' is not a number"),
+        ("3,", "line {line}, column b: '' is not a number" + MISSING),
     ],
 )
 @pytest.mark.parametrize(("start", "line"), [("", 3), (COMMENTS, 5), (f"{COMMENTS}\n", 6)])

@@ -12,7 +12,7 @@ import xarray as xr
 
 from xcarbon import open_fluxnet
 from xcarbon.core.conventions import QC
-from xcarbon.core.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, TimestampError
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io import records
 from xcarbon.io.badm import SiteMetadata
@@ -591,7 +591,9 @@ def test_text_in_a_number_column_is_named_when_it_is_read(write):
     ds = open_fluxnet(path, metadata=THARANDT)
     with pytest.raises(FileFormatError) as caught:
         ds["TA"].load()
-    assert str(caught.value) == f"{path}, line 4, column RH: 'wet' is not a number"
+    assert str(caught.value) == (
+        f"{path}, line 4, column RH: 'wet' is not a number; missing values are empty cells, NaN, NA or -9999"
+    )
 
 
 def test_text_where_nothing_is_read_does_no_harm(write):
@@ -984,3 +986,12 @@ def test_file_name_without_a_tower_needs_metadata(write):
 def test_fields_of_one_tower_do_not_fit_several_files(write):
     with pytest.raises(MetadataError, match="but the files are from"):
         open_fluxnet([write(), write(site="US-Ha1")], metadata=THARANDT)
+
+
+def test_tables_in_memory_and_patterns_are_refused_with_advice(tmp_path):
+    frame = pd.DataFrame({"TA": [1.0]}, index=pd.DatetimeIndex(["2010-06-01"], name="time"))
+    for table in (frame, frame.to_xarray()):
+        with pytest.raises(OptionError, match=r"reads files, but found a Data.*ds.carbon.standardize\(\)"):
+            open_fluxnet(table)
+    with pytest.raises(FileNotFoundError, match="pass the files that the pattern matches"):
+        open_fluxnet(str(tmp_path / "*.csv"))

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import netCDF4
 import numpy as np
+import pytest
 import xarray as xr
 
 import xcarbon
 from tests.processes import exit_code
+from xcarbon.core.errors import FileFormatError
 from xcarbon.io import handles
 from xcarbon.io.handles import LOCK, write_file
 from xcarbon.io.netcdf import open_netcdf, write_netcdf
@@ -62,3 +64,15 @@ def test_only_files_with_strings_stay_open(tmp_path):
     assert len(handles._KEPT) == before
     handles.open_file(tmp_path / "strings.nc")
     assert len(handles._KEPT) == before + 1
+
+
+@pytest.mark.parametrize("read", [xcarbon.open_netcdf, xcarbon.open_era5])
+def test_folders_patterns_and_grib_are_refused_with_advice(tmp_path, read):
+    grib = tmp_path / "era5.grib"
+    grib.write_bytes(b"GRIB" + bytes(100))
+    with pytest.raises(FileFormatError, match="GRIB, which is not read"):
+        read(grib)
+    with pytest.raises(FileFormatError, match=r"is a folder, but no Zarr store; .*glob\('\*.nc'\)"):
+        read(tmp_path)
+    with pytest.raises(FileNotFoundError, match="is a pattern; pass the files"):
+        read(tmp_path / "*.nc")

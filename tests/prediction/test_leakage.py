@@ -102,3 +102,9 @@ def test_the_model_of_the_package_lists_the_places_of_its_towers(real_towers):
     np.testing.assert_allclose(towers.lat, ds["lat"], atol=1e-4)
     np.testing.assert_allclose(towers.lon, ds["lon"], atol=1e-4)
     assert (towers.igbp == ds["igbp"].values).all()
+
+
+def test_towers_may_share_a_coordinate(days, model):
+    along = days.assign_coords(lat=("site", [50.0] * 3), lon=("site", [9.0, 10.0, 11.0]))
+    found = in_training(along.drop_vars("lat").assign_coords(lat=50.0), model)
+    assert found.equals(in_training(along, model).reset_coords(drop=True))

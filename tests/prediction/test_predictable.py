@@ -65,3 +65,14 @@ def test_tolerances_of_predictors_and_target_are_separate(towers):
     assert strict["target"].isnull().all()
     assert strict["hourly"].notnull().all()
     assert model_inputs(ds, ["TA"], target="NEE", max_qc=1)["target"].notnull().any()
+
+
+def test_inputs_that_are_absent_are_printed(capsys):
+    towers = synthetic_towers(1, patches=False, variables=["TA", "SW_IN", "VPD", "RH"]).isel(time=slice(48))
+    with xcarbon.set_options(progress=True):
+        towers.carbon.predict_nee()
+        assert "lacks" not in capsys.readouterr().out
+        towers.drop_vars(["VPD", "igbp"]).carbon.predict_nee()
+    printed = capsys.readouterr().out
+    assert "less accurate without VPD and igbp, which the Dataset lacks" in printed
+    assert "ds.carbon.standardize(derive=True) computes VPD from TA and RH" in printed

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xcarbon.core.conventions import QC
-from xcarbon.core.errors import OptionError, StoreError, TimestampError, VariableError
+from xcarbon.core.errors import MetadataError, OptionError, StoreError, TimestampError, VariableError
 from xcarbon.prep.aggregate import RESOLUTIONS, aggregate, period_edges
 from xcarbon.testing import raise_on_compute
 
@@ -113,7 +113,7 @@ def test_towers_are_lazy_and_the_result_does_not_depend_on_chunks(towers):
         found = towers.chunk(site=1, time=1000).carbon.aggregate("MM")
     assert found["NEE"].chunks is not None
     assert found["NEE"].dims == ("site", "time") and found.sizes["time"] == 12
-    xr.testing.assert_identical(found.load().drop_attrs(), aggregate(towers.load(), "MM").drop_attrs())
+    xr.testing.assert_identical(found.load().drop_attrs(), aggregate(towers.compute(), "MM").drop_attrs())
     assert not {"WD", "reflectance", "day", "patch_x"} & set(found.variables)
     assert {"lat", "igbp", "site"} <= set(found.coords)
 
@@ -170,3 +170,11 @@ def test_periods_are_not_written_as_hours(towers, tmp_path):
     for write in (daily.carbon.to_store, daily.carbon.to_netcdf, daily.carbon.to_sites):
         with pytest.raises(StoreError, match="only hourly towers are written"):
             write(tmp_path / "towers")
+
+
+@pytest.mark.parametrize(("code", "units"), [("TA", "K"), ("NEE", "gC m-2 d-1")])
+def test_other_units_are_an_error(code, units):
+    wrong = hourly(**{code: 1})
+    wrong[code].attrs["units"] = units
+    with pytest.raises(MetadataError, match=f"{code} has units '{units}'"):
+        aggregate(wrong, "DD")

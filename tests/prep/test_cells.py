@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xcarbon.core.errors import MetadataError
-from xcarbon.prep.cells import cell_area, cell_edges, with_cell_area
+from xcarbon.prep.cells import cell_area, cell_edges, check_axes, check_overlap, with_cell_area
 
 
 def grid(lat: object, lon: object) -> xr.Dataset:
@@ -63,3 +63,25 @@ def test_measures_are_named_by_variables_on_the_cells():
     found = with_cell_area(ds)
     assert found["NEE"].attrs == {"cell_measures": "area: cell_area"} and not found["other"].attrs
     assert "cell_area" not in ds.coords and not ds["NEE"].attrs
+
+
+def test_towers_and_paths_are_no_grid():
+    towers = xr.Dataset(coords={"lat": ("site", [50.0, 49.0]), "lon": ("site", [10.0, 11.0])})
+    with pytest.raises(MetadataError, match="like: lat lies along 'site', as of towers"):
+        check_axes(towers, "like", MetadataError)
+    with pytest.raises(MetadataError, match="like must be a Dataset or DataArray"):
+        check_axes("a.nc", "like", MetadataError)
+
+
+def test_map_of_another_region_is_an_error():
+    region = grid(np.arange(50, 45, -0.5), np.arange(5, 15, 0.5))
+    globe = grid(np.arange(90, -90, -1), np.arange(-180, 180))
+    pixels, world = (xr.zeros_like(of["lat"] + of["lon"]) for of in (region, globe))
+    for lon in ([8.0, 9.0], [368.0, 369.0], [-360 + 14.9, -360 + 15.9]):
+        check_overlap(grid([48.0, 47.0], lon), pixels, "map.nc")
+    for lat, lon in (([48.0, 47.0], [20.0, 21.0]), ([30.0, 29.0], [8.0, 9.0]), ([48.0, 47.0], [-10.0, -9.0])):
+        with pytest.raises(
+            MetadataError, match=r"map.nc covers 45.5 to 50 degrees north .* no cell in common"
+        ):
+            check_overlap(grid(lat, lon), pixels, "map.nc")
+    check_overlap(grid([48.0, 47.0], [179.8, 180.8]), world, "map.nc")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from xcarbon.core.errors import MetadataError, TimestampError
+from xcarbon.core.errors import MetadataError, TimestampError, VariableError
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.statics import stack_statics
@@ -138,3 +138,55 @@ def test_unknown_class_is_an_error_with_the_classes(two):
 def test_class_that_is_not_known_is_missing(two, unknown):
     ds = two.assign_coords(igbp=("site", ["ENF", unknown]))
     assert np.isnan(stack_statics(model_inputs(ds, ["TA"]), ["igbp"]).compute()[1, 0])
+
+
+@pytest.mark.parametrize("name", ["igbp", "lat", "lon", "elevation", "utc_offset"])
+def test_places_may_be_variables(two, name):
+    found = read_labels(two.reset_coords(name))
+    assert found.equals(two)
+    assert name in found.coords
+
+
+def test_class_that_is_a_variable_is_used():
+    ds = synthetic_towers(1, patches=False, variables=["TA", "SW_IN", "VPD"]).isel(time=slice(96)).load()
+    found, expected = ds.reset_coords(["igbp", "lat"]).carbon.predict_nee(), ds.carbon.predict_nee()
+    np.testing.assert_array_equal(found, expected)
+
+
+OTHER_NAMES = {
+    "sites": ({"site": "sites"}, r"'site' is named 'sites'; use ds.rename\(sites='site'\)"),
+    "station": ({"site": "station"}, r"ds.rename\(station='site'\)"),
+    "any dim of towers": ({"site": "place"}, r"ds.rename\(place='site'\)"),
+    "latitude": ({"lat": "latitude", "lon": "longitude"}, r"ds.rename\(latitude='lat', longitude='lon'\)"),
+    "datetime": ({"time": "datetime"}, r"'time' is named 'datetime'"),
+}
+
+
+@pytest.mark.parametrize(("names", "message"), OTHER_NAMES.values(), ids=OTHER_NAMES)
+def test_other_names_are_errors_with_advice(two, names, message):
+    # Towers along another dim would be taken for cells of a grid, whose time is in UTC.
+    for use in (lambda ds: model_inputs(ds, ["TA"]), lambda ds: ds.carbon.predict_nee()):
+        with pytest.raises(MetadataError, match=message):
+            use(two.rename(names))
+
+
+def test_identifiers_along_another_dim_are_an_error_with_advice(two):
+    with pytest.raises(MetadataError, match=r"towers lie along 'place'.*ds.swap_dims\(place='site'\)"):
+        read_labels(two.swap_dims(site="place"))
+
+
+def test_cells_along_one_dim_stay_cells():
+    axes = {
+        "time": pd.date_range("2010-01-01", periods=24, freq="h"),
+        "lat": ("cell", [50.0, 0]),
+        "lon": ("cell", [0, 15.0]),
+    }
+    cells = xr.Dataset({"TA": (("time", "cell"), np.zeros((24, 2), "float32"))}, axes)
+    clock = model_inputs(cells, ["TOD", "TA"])["local_time"]
+    assert (clock.isel(cell=1) - clock.isel(cell=0)).dt.seconds.values.tolist() == [3600] * 24
+
+
+@pytest.mark.parametrize("dim", ["site", "time"])
+def test_nothing_to_predict_is_an_error(two, dim):
+    with pytest.raises(VariableError, match=f"dimension '{dim}' has the length 0"):
+        two.isel({dim: []}).carbon.predict_nee()

@@ -474,6 +474,9 @@ UNITS = [
     ("NEE", "mg CO2 m-2 s-1", 1e3 / 44.009, 0), ("NEE", "mol m-2 s-1", 1e6, 0), ("WS", "km/h", 1 / 3.6, 0),
     ("FCH4", "mg CH4 m-2 h-1", 1e6 / 16.043 / 3600, 0), ("FCH4", "umol m-2 s-1", 1000, 0),
     ("specific_humidity", "g kg-1", 1e-3, 0), ("elevation", "km", 1000, 0), ("TA", "degF", 5 / 9, -160 / 9),
+    ("NEE", "umolm-2s-1", 1, 0), ("NEE", "[µmol+1s-1m-2]", 1, 0), ("FCH4", "nmolCH4m-2s-1", 1, 0),
+    ("NEE", "μmol m−2 s−1", 1, 0), ("SW_IN", "Wm-2", 1, 0), ("WS", "ms-1", 1, 0), ("WTD", "cm", 0.01, 0),
+    ("VPD", "kpa", 10, 0), ("PA", "mb", 0.1, 0), ("TA", "℃", 1, 0),
 ]  # fmt: skip
 
 
@@ -482,6 +485,11 @@ def test_conversion_is_linear_and_exact(case, value):
     code, units, factor, offset = case
     found = conversion(units, code)
     np.testing.assert_allclose(found[0] * value + found[1], factor * value + offset, rtol=1e-12, atol=1e-9)
+
+
+def test_rates_are_summed_over_the_time_step():
+    assert conversion("mm s-1", "P", hours=0.5) == (1800, 0)
+    assert conversion("J m-2", "SW_IN", hours=0.5)[0] == pytest.approx(1 / 1800)
 
 
 @given(st.sampled_from([*VARIABLES, *AUXILIARY]))
@@ -524,3 +532,33 @@ def test_time_zones_are_refused_with_what_to_do():
     ds = xr.Dataset({"TA": ("time", np.zeros(48))}, {"time": time})
     with pytest.raises(TimestampError, match=r"without a time zone.*tz_localize\(None\)"):
         ds.carbon.standardize()
+
+
+def test_class_is_read_in_any_letter_case_and_an_unknown_one_is_an_error():
+    ds = xr.Dataset(
+        {"TA": ("time", np.zeros(48))}, {"time": pd.date_range("2020-01-01", periods=48, freq="h")}
+    )
+    for text, expected in {"enf": "ENF", " Gra": "GRA", "unk": "", "": "", np.nan: ""}.items():
+        assert ds.assign_coords(igbp=text).carbon.standardize()["igbp"].values == [expected]
+    for wrong in ("Evergreen Needleleaf Forests", 1):
+        with pytest.raises(MetadataError, match=f"igbp: unknown IGBP class '{wrong}'; the classes are ENF"):
+            ds.assign_coords(igbp=wrong).carbon.standardize()
+
+
+def test_single_cell_with_a_flux_is_a_tower():
+    # The NetCDF files of OzFlux have a latitude and a longitude of length 1, in local standard time.
+    axes = {
+        "time": pd.date_range("2020-01-01", periods=48, freq="h"),
+        "latitude": [-35.7],
+        "longitude": [148.2],
+    }
+    flux = {"units": "umol/m^2/s", "standard_name": "surface_upward_mole_flux_of_carbon_dioxide"}
+    air = {"units": "degC", "standard_name": "air_temperature"}
+    values = np.zeros((48, 1, 1))
+    ds = xr.Dataset({"Fco2": (tuple(axes), values, flux), "Ta": (tuple(axes), values, air)}, axes)
+    with pytest.raises(MetadataError, match=r"is a tower.*ds.squeeze\(\['latitude', 'longitude'\]\)"):
+        ds.carbon.standardize()
+    tower = ds.squeeze(["latitude", "longitude"]).carbon.standardize()
+    assert tower["NEE"].dims == ("site", "time")
+    assert "local standard time" in tower.attrs["standardization"]
+    assert ds.carbon.standardize(NEE=None)["TA"].dims == ("time", "lat", "lon")

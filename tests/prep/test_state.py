@@ -248,3 +248,12 @@ def test_without_a_state_there_is_none(towers):
     nothing = stack_state(towers.drop_vars(["LAI", "FAPAR", "TA", "VPD"]), FEATURES, hourly)
     assert nothing.shape == (2, towers.sizes["time"], len(FEATURES))
     assert nothing.isnull().all()
+
+
+@pytest.mark.parametrize("dims", [("site", "time"), ("site",), ("day", "place")])
+def test_satellite_series_without_days_or_place_are_an_error(dims):
+    ds = synthetic_towers(1, patches=False, variables=["TA"]).isel(time=slice(48))
+    sizes = {"site": 1, "time": 48, "day": 2, "place": 3}
+    ds = ds.assign(FAPAR=(dims, np.full([sizes[dim] for dim in dims], 0.5)))
+    with pytest.raises(VariableError, match=r"FAPAR has the dimensions .*satellite series lie along day"):
+        stack_state(ds, ["FAPAR"], model_inputs(ds, ["TA"])["hourly"])

@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 
 from tests.quality.samples import by_site, found
-from xcarbon.core.errors import VariableError
+from xcarbon.core.errors import MetadataError, VariableError
 from xcarbon.quality.cf import cf_findings
 from xcarbon.quality.checks import check
-from xcarbon.testing import raise_on_compute
+from xcarbon.testing import raise_on_compute, synthetic_grid, synthetic_towers
 
 #: Known faults of real towers, verified by eye: part of the message by topic. Nothing else may be found.
 REAL = {
@@ -151,3 +151,11 @@ def test_satellite_series_have_coverage_and_limits(clean):
     )
     assert (finding.site, finding.variable) == (str(clean["site"].values[1]), "FAPAR")
     assert "3 values of FAPAR are beyond 0 to 1 [1]" in finding.message
+
+
+def test_grid_is_not_checked():
+    grid = synthetic_grid(2, 2).isel(time=slice(24))
+    with pytest.raises(MetadataError, match="check is for towers"):
+        grid.carbon.check()
+    with pytest.raises(MetadataError, match="check is for towers"):
+        synthetic_towers(1, patches=False).isel(site=[]).carbon.check()

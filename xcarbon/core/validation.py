@@ -90,24 +90,40 @@ def _check_steps(time: xr.DataArray, where: str, step: np.timedelta64, kind: str
     """Raise a TimestampError at the first step of a time axis that has another length."""
     wrong = np.flatnonzero(np.diff(time.values) != step)
     if wrong.size:
-        unit = "1h" if step == _HOUR else "30min"
         before, after = map(pd.Timestamp, time.values[wrong[0] : wrong[0] + 2])
         raise TimestampError(
             f"{where}: the time axis must be {kind} without gaps, but {before} is followed by {after}; "
-            f"ds.resample(time='{unit}').asfreq() fills gaps"
+            f"{_advice(np.diff(time.values), wrong[0], step)}"
         )
+
+
+def _advice(steps: np.ndarray, wrong: int, step: np.timedelta64) -> str:
+    """Return what to do about a time axis with these steps, of which the one at ``wrong`` is another."""
+    usual = np.median(steps.astype("m8[s]").astype(np.int64)) / 3600
+    if steps[wrong] == np.timedelta64(0):
+        return "ds.drop_duplicates('time') keeps the first of equal stamps"
+    if (steps < np.timedelta64(0)).any():
+        return "ds.sortby('time') sorts the stamps"
+    if usual > 1:
+        return f"most steps are {usual:g} hours long, and hourly values cannot be made from them"
+    if usual < step / _HOUR:
+        return "ds.resample(time='1h').mean() combines means and rates, and .sum() combines amounts"
+    return f"ds.resample(time='{'1h' if step == _HOUR else '30min'}').asfreq() fills gaps"
 
 
 def check_stamps(time: xr.DataArray, where: str) -> None:
     """Raise a TimestampError that names the data (``where``) unless its stamps are datetime64."""
     if time.dtype.kind != "M" or getattr(time.dtype, "tz", None) is not None:
-        first = time.values[0] if time.size else "nothing"
+        first = repr(time.to_index()[0]) if time.size else "nothing"
         advice = "ds.assign_coords(time=pd.to_datetime(...))"
         if getattr(time.dtype, "tz", None) is not None:
-            advice = "ds.assign_coords(time=ds.indexes['time'].tz_localize(None)), which keeps the clock"
+            advice = (
+                "ds.assign_coords(time=ds.indexes['time'].tz_convert('Etc/GMT-1').tz_localize(None)), where "
+                "Etc/GMT-1 is local standard time of UTC+1, without daylight saving"
+            )
         raise TimestampError(
             f"{where}: time must be datetime64 without a time zone, but it is {time.dtype}, such as "
-            f"{first!r}; use {advice}"
+            f"{first}; use {advice}"
         )
 
 
@@ -136,14 +152,24 @@ def suggestion(ds: xr.Dataset) -> str:
     return advice if is_cf and not has_codes else ""
 
 
+def check_numbers(array: xr.DataArray) -> None:
+    """Raise a VariableError if the values of a variable are not numbers of NumPy, such as text."""
+    if not isinstance(array.dtype, np.dtype) or array.dtype.kind not in "fiub":
+        raise VariableError(
+            f"{array.name} has values of the type {array.dtype}, but xcarbon needs numbers: use "
+            f"ds[{array.name!r}].astype('float32'), or pd.to_numeric for a column with text"
+        )
+
+
 def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
-    """Raise a MetadataError if the attribute ``units`` of a variable is not that of the vocabulary."""
+    """Raise an error if a variable has no numbers, or if ``units`` is not that of the vocabulary."""
     # With wrong units, all values would be out of bounds and count as missing.
     for code in codes:
+        check_numbers(ds[code])
         expected = (SATELLITE[code] if code in SATELLITE else VARIABLES[code]).units
         units = ds[code].attrs.get("units", expected)
         if units != expected:
             raise MetadataError(
-                f"{code} has units {units!r}, but xcarbon needs {expected!r}: convert the "
-                f"values if they differ, and set ds[{code!r}].attrs['units']"
+                f"{code} has units {units!r}, but xcarbon needs {expected!r}: convert the values if they "
+                f"differ, and set ds[{code!r}].attrs['units']; ds.carbon.standardize() converts hourly values"
             )

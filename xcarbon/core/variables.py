@@ -622,7 +622,9 @@ def variable(code: str) -> Variable:
     """
     try:
         return VARIABLES[code]
-    except KeyError:
+    except (KeyError, TypeError):  # a list has no hash
+        if not isinstance(code, str):
+            raise VariableError(f"a variable is named by its code, such as 'NEE', found {code!r}") from None
         common = [known.code for known in VARIABLES.values() if not known.is_uncertainty]
         instead = near(code, common) or list(VARIABLES)
         raise VariableError(f"there is no variable {code!r}; use one of {instead}") from None

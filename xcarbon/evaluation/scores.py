@@ -265,7 +265,7 @@ def pair(
     VariableError
         If the prediction has no name or no labels, or ``ds`` does not contain the observations.
     TimestampError, MetadataError
-        If the prediction and ``ds`` have no hour or no tower in common.
+        If the prediction and ``ds`` have no hour or no tower in common, or other units.
     """
     prediction = as_flux(prediction)
     if prediction.name is None:
@@ -277,6 +277,13 @@ def pair(
     ds = read_labels(ds)
     check_no_half_hours(ds["time"], str(ds.encoding.get("source", "the observations")))
     observed = mask_quality(ds, [target], max_qc)[target]
+    default = VARIABLES[target].units if target in VARIABLES else "1"
+    units, found = (str(array.attrs.get("units", default)) for array in (ds[target], prediction))
+    if units != found:
+        raise MetadataError(
+            f"the observations of {target} are in {units!r}, but the prediction is in {found!r}: convert one "
+            "of them, and set its attribute units"
+        )
     if "site" not in observed.dims:
         observed, prediction = _with_site(observed), _with_site(prediction)
     either = [observed, prediction.reset_coords(drop=True)]
@@ -292,7 +299,6 @@ def pair(
         # chunk() makes coordinates lazy, too; here they stay in memory.
         observed = observed.chunk(time=-1).assign_coords(observed.coords)
         predicted = predicted.chunk(time=-1)
-    units = VARIABLES[target].units if target in VARIABLES else "1"
     return observed.assign_attrs(units=units), predicted
 
 

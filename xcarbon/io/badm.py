@@ -222,6 +222,12 @@ def given_fields(metadata: Metadata | None) -> Fields:
         return {}
     if isinstance(metadata, str | os.PathLike):
         return read_fields(metadata)
+    if not isinstance(metadata, Mapping | SiteMetadata):
+        raise MetadataError(
+            f"metadata is a {type(metadata).__name__}, but must be the path of a table, the fields of a tower"
+            " as in dict(site=..., lat=...), or a mapping from site to fields, such as table.T.to_dict() of "
+            "a DataFrame with one row for each site"
+        )
     if isinstance(metadata, SiteMetadata):
         return {metadata.site: asdict(metadata)}
     if any(isinstance(known, Mapping | SiteMetadata) for known in metadata.values()):
@@ -317,7 +323,7 @@ def is_missing(value: Any) -> bool:
 
 def _number(name: str, value: Any, site: str) -> float:
     try:
-        return float(value)
+        return float(value.replace(",", ".") if isinstance(value, str) else value)
     except (TypeError, ValueError):
         raise MetadataError(f"{site}: {name} must be a number, found {value!r}") from None
 
@@ -332,7 +338,8 @@ def _read_rows(path: str | os.PathLike[str] | Source) -> tuple[set[str], list[di
     with reading(f"{source}: cannot be read as a table"):
         header, *cells = list(csv.reader(io.StringIO(text), delimiter=separator)) or [[]]
     names = [name.strip() for name in header]
-    rows = [dict(zip(names, [*row, *[""] * len(names)], strict=False)) for row in cells if row]
+    texts = ([cell.strip() for cell in row] for row in cells if row)
+    rows = [dict(zip(names, [*row, *[""] * len(names)], strict=False)) for row in texts]
     return set(names), rows
 
 

@@ -6,6 +6,7 @@ state the file, the line and the column.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import datetime as dt
 import functools
@@ -18,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ TIMESTAMP = "TIMESTAMP_START"
 PLUS = " + "
 #: Cells that stand for a missing value in the networks' files and tables.
 MISSING_CELLS = (
-    "-9999", "-9999.0", "", " ", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "NULL", "null",
+    "-9999", "-9999.0", "", " ", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null", "None", "--",
+    "#N/A", "#NV", "#N/V", "#DIV/0!", "#VALUE!", "#NUM!", "#REF!", "#NAME?", "#NULL!",  # of spreadsheets
 )  # fmt: skip
 #: Errors while the bytes of a damaged file are decompressed.
 _READ_ERRORS = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -102,7 +104,7 @@ class Source:
     @contextmanager
     def _text_lines(self) -> Iterator[Iterator[tuple[int, str]]]:
         with self.open() as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors=_AS_WINDOWS)
             numbered = ((number, line.strip(_BLANKS)) for number, line in enumerate(text, start=1))
             yield ((number, line) for number, line in numbered if line and line[0] != "#")
 
@@ -139,19 +141,34 @@ def _open_member(source: Source) -> Iterator[Any]:
 
 # Lines
 
+#: Handler of bytes that are not UTF-8: they are read as by Windows, whose degree sign is a single byte.
+_AS_WINDOWS = "xcarbon-cp1252"
+
+
+def _as_windows(error: UnicodeError) -> tuple[str, int]:
+    """Decode the bytes of an error as by Windows."""
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+
+
+codecs.register_error(_AS_WINDOWS, _as_windows)
 #: Blanks around a line; tabs can separate empty cells.
 _BLANKS = " \r\n\f\v\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a table is written: names of columns, line above the data, separator, quotes and decimal point."""
+    """How a table is written: names of columns, line above the data, separator, quotes, decimal point, units.
+
+    ``units`` are the cells of a row of units under the header; empty if there is none.
+    """
 
     header: list[str]
     line: int
     separator: str = ","
     is_quoted: bool = False
     decimal: str = "."
+    units: tuple[str, ...] = ()
 
 
 def read_layout(source: Source) -> Layout:
@@ -163,11 +180,12 @@ def read_layout(source: Source) -> Layout:
         start = list(itertools.islice(lines, 2))
     separator = _separator(first[1])
     rows = list(_rows(first, iter(start)))
-    units = len(rows) <= len(start)
-    line = start[0][0] if units else first[0]
-    text = "".join(row for _, row in start[units:])
+    has_units = len(rows) <= len(start)
+    line = start[0][0] if has_units else first[0]
+    units = tuple(cell.strip(' "') for cell in split_line(start[0][1], separator)) if has_units else ()
+    text = "".join(row for _, row in start[has_units:])
     decimal = "," if separator != "," and re.search(r"\d,\d", text) else "."
-    return Layout(rows[0][1], line, separator, '"' in first[1] + text, decimal)
+    return Layout(rows[0][1], line, separator, '"' in first[1] + text, decimal, units)
 
 
 def _rows(first: tuple[int, str], lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
@@ -313,7 +331,7 @@ def _parse_with_care(
     """Parse stamps from text, quotes that begin below the first row, and decimal commas; None if it fails."""
     texts = {name: pa.string() if kind == pa.int64() else kind for name, kind in types.items()}
     for decimal in layout.decimal if layout.separator == "," else ".,":
-        careful = Layout(layout.header, layout.line, layout.separator, True, decimal)
+        careful = replace(layout, is_quoted=True, decimal=decimal)
         try:
             table = _parse(source, careful, texts, missing)
         except pa.ArrowInvalid:
@@ -355,7 +373,9 @@ def _find_wrong_line(
                 if is_stamp and parse_stamp(text) is None:
                     return TimestampError(f"{where}: {text!r} is {NO_STAMP}")
                 if not (is_stamp or text in missing or _is_number(text)):
-                    return FileFormatError(f"{where}: {text!r} is not a number")
+                    return FileFormatError(
+                        f"{where}: {text!r} is not a number; missing values are empty cells, NaN, NA or -9999"
+                    )
     return None
 
 

@@ -65,7 +65,8 @@ def open_fluxnet(
         columns. Formats are ``.csv``, ``.csv.gz``, Excel workbooks (``.xlsx``) and ``.zip`` archives, also
         inside other archives. The worksheet of a workbook that contains a tower's table is read; its time
         stamps may be numbers, text or dates. Cells of text files are separated by commas, semicolons or tabs
-        and may be quoted, and a row of units may follow the header. Other files in folders and archives are
+        and may be quoted. A row of units may follow the header; values in other units than those of the
+        vocabulary are then converted. Other files in folders and archives are
         passed over: if they are usual there, their numbers are logged to ``xcarbon.io.fluxnet`` (level INFO),
         otherwise a warning lists them.
     resolution : {"HH", "DD", "WW", "MM", "YY"}, optional
@@ -232,6 +233,11 @@ def _find_towers(
     resolution: str | None = None,
 ) -> tuple[list[Tower], _Found]:
     """Survey files, and group them by tower."""
+    if isinstance(path_or_paths, xr.Dataset | xr.DataArray) or hasattr(path_or_paths, "to_xarray"):
+        raise OptionError(
+            f"open_fluxnet reads files, but found a {type(path_or_paths).__name__}; a table of variables on "
+            "time becomes a tower by table.to_xarray() and ds.carbon.standardize()"
+        )
     single = isinstance(path_or_paths, str | os.PathLike)
     paths = list(map(Path, [path_or_paths] if single else path_or_paths))  # type: ignore[arg-type]
     found = _Found(next(iter(given)) if len(given) == 1 else "", resolution)
@@ -276,7 +282,8 @@ class _Found:
     def add_file(self, path: Path) -> None:
         """Add a file or archive that a user names."""
         if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file or folder")
+            pattern = "; pass the files that the pattern matches" if "*" in path.name else ""
+            raise FileNotFoundError(f"{path}: no such file or folder{pattern}")
         sources = sources_in(path)
         self.named.add(str(path.absolute()))
         if not is_archive(path.name):

@@ -17,6 +17,7 @@ from xcarbon.io.era5 import open_era5
 from xcarbon.io.era5.files import unpack
 from xcarbon.io.fluxnet import open_fluxnet
 from xcarbon.io.grid import open_grid, open_lazily
+from xcarbon.io.handles import ZARR
 from xcarbon.io.location import is_repository
 from xcarbon.io.netcdf import open_netcdf
 from xcarbon.io.networks import recognise
@@ -33,8 +34,6 @@ ERA5_CHUNKS = dict.fromkeys(("time", "valid_time"), 744) | dict.fromkeys(
 
 #: First bytes of NetCDF files (classic and HDF5) and of zip archives.
 _NETCDF, _ZIP = (b"CDF", b"\x89HDF"), b"PK\x03\x04"
-#: Files of which one lies in every Zarr group.
-_ZARR = ("zarr.json", ".zgroup", ".zmetadata")
 
 
 def open_data(
@@ -102,7 +101,7 @@ def _holds_netcdf(path: str) -> bool:
 
 
 def _is_zarr(path: str) -> bool:
-    return is_repository(Path(path)) or any(os.path.isfile(os.path.join(path, name)) for name in _ZARR)
+    return is_repository(Path(path)) or any(os.path.isfile(os.path.join(path, name)) for name in ZARR)
 
 
 def _starts_with(path: str, starts: tuple[bytes, ...]) -> bool:

@@ -31,12 +31,15 @@ from xarray.backends.locks import combine_locks, get_dask_scheduler, get_write_l
 from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK, NetCDF4BackendEntrypoint
 
 from xcarbon.core.atomic import is_full
+from xcarbon.core.errors import FileFormatError
 from xcarbon.core.workers import finished_threads
 from xcarbon.io.chunks import open_zarr, with_names
 
 _KEPT: list[xr.Dataset] = []
 #: First bytes of files that the NetCDF library reads: classic NetCDF, and HDF5.
 _MAGIC = (b"CDF", b"\x89HDF")
+#: Files of which one lies in every Zarr group.
+ZARR = ("zarr.json", ".zgroup", ".zmetadata")
 
 
 class _Lock:
@@ -79,6 +82,7 @@ LOCK = _Lock()
 
 def open_netcdf_file(path: str | os.PathLike[str], **settings: Any) -> xr.Dataset:
     """Open a NetCDF file as ``xarray.open_dataset`` does, safely on several threads."""
+    _check_kind(path)
     with LOCK:
         return xr.open_dataset(path, engine=_NetCDFBackend, lock=LOCK, **settings)
 
@@ -98,6 +102,7 @@ def open_file(path: str | os.PathLike[str], **settings: Any) -> xr.Dataset:
     without strings are closed when it is deleted.
     """
     engine = settings.pop("engine", None)
+    _check_kind(path)
     if engine == "zarr":
         return open_zarr(path, **settings)
     if engine is None and _is_netcdf(path):
@@ -108,6 +113,26 @@ def open_file(path: str | os.PathLike[str], **settings: Any) -> xr.Dataset:
     if os.path.isfile(path) and any("char_dim_name" not in array.encoding for array in texts):
         _KEPT.append(ds)
     return ds
+
+
+def _check_kind(path: str | os.PathLike[str]) -> None:
+    """Raise an error for a pattern, a folder of files, or a file in GRIB."""
+    if "*" in os.fspath(path) and not os.path.exists(path):
+        raise FileNotFoundError(
+            f"{path} is a pattern; pass the files that it matches: sorted(glob.glob(...))"
+        )
+    if os.path.isdir(path) and not any(os.path.isfile(os.path.join(path, name)) for name in ZARR):
+        raise FileFormatError(
+            f"{path} is a folder, but no Zarr store; pass its files as a list, as in "
+            f"sorted(Path({os.fspath(path)!r}).glob('*.nc'))"
+        )
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            is_grib = file.read(4) == b"GRIB"
+        if is_grib:
+            raise FileFormatError(
+                f"{path} is in the format GRIB, which is not read; download it as NetCDF, or convert it"
+            )
 
 
 def _is_netcdf(path: str | os.PathLike[str]) -> bool:

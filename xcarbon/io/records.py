@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from xcarbon.core.conventions import HALF_HOUR, HOUR
-from xcarbon.core.errors import FileFormatError, TimestampError
+from xcarbon.core.errors import FileFormatError, MetadataError, TimestampError
 from xcarbon.core.variables import (
     MDS,
     VARIABLES,
@@ -38,12 +38,15 @@ from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse, replace_flags
 from xcarbon.prep.hours import combining
 from xcarbon.prep.limits import CODES, Counts, apply_limits_to_column, count_beyond, is_code
+from xcarbon.prep.units import conversion
 
 #: Number that marks a missing value.
 MISSING = -9999
 #: Fluxes filtered by a variable, and by a constant threshold of friction velocity.
 _VUT, _CUT = "_VUT_", "_CUT_"
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
+#: Cells of a row of units that state no units.
+_NO_UNITS = ("", "-", "--", *MISSING_CELLS)
 #: Position that AmeriFlux BASE appends to a code: horizontal, vertical and replicate, or the layer.
 _POSITION = r"_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)|_(?P<layer>\d+)"
 
@@ -66,6 +69,9 @@ class Record:
         Number of time steps.
     step : {30, 60}
         Length of a time step [minutes].
+    conversions : dict
+        Factor and offset that convert a column to the units of its variable, where a row of units under the
+        header states others.
     """
 
     release: Release
@@ -74,6 +80,7 @@ class Record:
     first: np.datetime64
     rows: int
     step: int
+    conversions: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def start(self) -> np.datetime64:
@@ -180,7 +187,8 @@ def survey(
             f"{source}: the file is hourly and has no half-hours; open it without resolution='HH'"
         )
     kind = HalfHourRecord if halves else Record
-    return kind(release, columns, flags, np.datetime64(first, "m"), rows, step)
+    conversions = _conversions(source, columns, step)
+    return kind(release, columns, flags, np.datetime64(first, "m"), rows, step, conversions)
 
 
 def has_records(source: Source) -> bool:
@@ -198,6 +206,8 @@ def read_header(source: Source) -> list[str]:
     start = repr(",".join(header)[:80])
     if not header:
         raise FileFormatError(f"{source}: the file is empty")
+    if any("\0" in column for column in header):
+        raise FileFormatError(f"{source}: the file is not UTF-8 text; save it as CSV in UTF-8")
     if not choose_columns(header):
         raise FileFormatError(
             f"{source}: this is not a FLUXNET file: its header, which starts with {start}, contains no "
@@ -206,7 +216,10 @@ def read_header(source: Source) -> list[str]:
     if TIMESTAMP not in header and "TIMESTAMP" in header:
         raise FileFormatError(f"{source}: the file is daily or coarser (TIMESTAMP); {_WANTED}")
     if TIMESTAMP not in header:
-        raise TimestampError(f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}")
+        end = "; it is TIMESTAMP_END minus the time step" if "TIMESTAMP_END" in header else ""
+        raise TimestampError(
+            f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}{end}"
+        )
     repeated = sorted({column for column in header if column and header.count(column) > 1})
     if repeated:
         raise FileFormatError(f"{source}: the header contains the columns {repeated} more than once")
@@ -326,6 +339,44 @@ def _split_depth(code: str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else (code, 0)
 
 
+# Units
+
+
+def _conversions(
+    source: Source, columns: dict[str, tuple[str, ...]], step: int
+) -> dict[str, tuple[float, float]]:
+    """Read the row of units under the header, if there is one; see :class:`Record`."""
+    layout = read_layout(source)
+    if not layout.units:
+        return {}
+    stated = dict(zip(layout.header, layout.units, strict=True))
+    found = {}
+    for code, names in columns.items():
+        for name in names:
+            parts = {_conversion(source, part, stated[part], code, step) for part in name.split(PLUS)}
+            if len(parts) > 1:
+                units = " and ".join(repr(stated[part]) for part in name.split(PLUS))
+                raise FileFormatError(
+                    f"{source}, line {layout.line}: the units {units} of {name} differ; convert one of the "
+                    "columns"
+                )
+            found[name] = parts.pop()
+    return {name: numbers for name, numbers in found.items() if numbers != (1.0, 0.0)}
+
+
+def _conversion(source: Source, column: str, units: str, code: str, step: int) -> tuple[float, float]:
+    """Return the factor and the offset of a column whose units the row of units states."""
+    if units.strip("[]") in _NO_UNITS or units == VARIABLES[code].units:
+        return 1.0, 0.0
+    try:
+        return conversion(units, code, hours=step / 60)
+    except MetadataError as error:
+        raise FileFormatError(
+            f"{source}, line {read_layout(source).line}, column {column}: {error}; correct the row of units, "
+            "or leave a cell empty if the values are in the units of xcarbon"
+        ) from None
+
+
 # Time stamps
 
 
@@ -420,13 +471,22 @@ def _stamp_error(stamps: NDArray[np.int64], row: int, step: int, source: Source)
     before = _parse(stamps[row - 1])
     assert before is not None  # the rows before are regular
     jump = int((found - before).total_seconds()) // 60
-    fault = "repeats" if jump == 0 else "is earlier than" if jump < 0 else "leaves a gap after"
+    if jump == 0:
+        fault, advice = "repeats", "leave out one of the rows"
+    elif jump < 0:
+        fault, advice = "is earlier than", "sort the rows by time"
+    else:
+        fault, advice = "leaves a gap after", f"add the missing rows, as asfreq('{step}min') of pandas does"
+        if row == 1:
+            advice = f"{advice}; only half-hours and hours are read"
     message = f"{place}: {TIMESTAMP} {stamp} {fault} {stamps[row - 1]}, but the time step is {step} minutes"
     if abs(jump - step) == 60 and found.month in (3, 4, 9, 10, 11) and found.hour <= 4:
         message += (
             "; this looks like a change to or from daylight saving time, but FLUXNET files must be in "
             "local standard time all year round"
         )
+    else:
+        message += f"; {advice}"
     return TimestampError(message)
 
 
@@ -470,7 +530,7 @@ def read_hours(record: Record) -> Hours:
 def _read_option(table: pa.Table, code: str, column: str, record: Record) -> tuple[Option, Counts]:
     """Convert one column and its quality flags to clock hours, and count the values beyond the limits."""
     limits = VARIABLES[code].limits
-    values = without_missing(table[column])
+    values = _values(table, column, record)
     counts = count_beyond(values, limits)
     if any(counts):
         values = apply_limits_to_column(values, limits, counts)
@@ -495,10 +555,20 @@ def _equal_halves(table: pa.Table, record: Record) -> float:
     if record.step == 60 or code is None:
         return np.nan
     column = record.columns[code][0]
-    values = apply_limits_to_column(without_missing(table[column]), VARIABLES[code].limits)
+    values = apply_limits_to_column(_values(table, column, record), VARIABLES[code].limits)
     if column in record.flags:
         values = np.where(without_missing(table[record.flags[column]]) == 0, values, np.nan)
     return clock.equal_halves(values, half_past=record.half_past)
+
+
+def _values(table: pa.Table, column: str, record: Record) -> NDArray[np.float32]:
+    """Return one column in the units of its variable, NaN where missing."""
+    values = without_missing(table[column])
+    if column not in record.conversions:
+        return values
+    factor, offset = record.conversions[column]
+    known = np.where(is_code(values), np.nan, values.astype(np.float64))
+    return (factor * known + offset).astype(np.float32)
 
 
 def without_missing(column: pa.ChunkedArray) -> NDArray[np.float32]:

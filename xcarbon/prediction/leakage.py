@@ -65,6 +65,7 @@ def in_training(ds: xr.Dataset, model: CarbonModel, *, min_distance: float = 1.0
 
 
 def _is_near(lat: np.ndarray, lon: np.ndarray, towers: TrainingTowers, min_distance: float) -> np.ndarray:
-    """Return whether places lie within a distance [km] of a training tower, in the shape of ``lat``."""
+    """Return whether places lie within a distance [km] of a training tower, in their common shape."""
+    lat, lon = np.broadcast_arrays(lat, lon)  # one of them can be the same for all towers
     apart = distances(np.ravel(lat), np.ravel(lon), towers.lat, towers.lon)
     return np.reshape((apart < min_distance).any(axis=1), np.shape(lat))

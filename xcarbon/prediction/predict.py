@@ -19,7 +19,7 @@ from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
 from xcarbon.core.spelling import did_you_mean
-from xcarbon.core.variables import IN_TRAINING, SPREAD, SUMS, memory_code
+from xcarbon.core.variables import IN_TRAINING, SPREAD, SUMS, TIME_FEATURES, memory_code
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.models.inputs import ModelInputs
@@ -182,6 +182,7 @@ def predict(
         raise ModelError(f"this {model.predictor.name} model predicts no standard deviation: omit spread")
     config = model.config
     ds, max_qc = read_labels(ds), model.scaler.max_qc if max_qc is None else max_qc
+    _report_absent(ds, model)
     _report_missing(ds, model, max_qc)
     _report_memory(ds, model, history)
     longer, begin = ds, 0
@@ -264,6 +265,24 @@ def _default(target: str) -> CarbonModel:
         name = model.provenance["name"]
         tqdm.write(f"predicting {target} with {name} of xcarbon; `xcarbon models {name}` describes it")
     return model
+
+
+def _report_absent(ds: xr.Dataset, model: CarbonModel) -> None:
+    """Print which predictors and site features of the model are not in the Dataset."""
+    codes = [code for code in model.config.variables if code not in TIME_FEATURES and code not in ds]
+    absent = codes + [name for name in model.config.statics if name not in ds.coords]
+    if not OPTIONS["progress"] or not absent:
+        return
+    derived = {"RH": "VPD", "VPD": "RH"}
+    advice = next(
+        (
+            f"; ds.carbon.standardize(derive=True) computes {code} from TA and {derived[code]}"
+            for code in codes
+            if code in derived and {"TA", derived[code]} <= set(ds.data_vars)
+        ),
+        "",
+    )
+    tqdm.write(f"the model is less accurate without {' and '.join(absent)}, which the Dataset lacks{advice}")
 
 
 def _report_missing(ds: xr.Dataset, model: CarbonModel, max_qc: int) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xcarbon.core import conventions
 from xcarbon.core.conventions import QC
 from xcarbon.core.errors import OptionError, TimestampError, VariableError
-from xcarbon.core.validation import steps_per_day
+from xcarbon.core.validation import check_units, steps_per_day
 from xcarbon.core.variables import TIME_FEATURES, VARIABLES
 from xcarbon.prep.hours import clock_hours
 from xcarbon.prep.limits import plausible
@@ -73,6 +73,8 @@ def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
         If ``time`` is not hourly or half-hourly, or empty.
     VariableError
         If the Dataset contains no variable to aggregate.
+    MetadataError
+        If the units of a variable differ from those of the vocabulary.
 
     Notes
     -----
@@ -123,6 +125,7 @@ def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
     variables: dict[str, Any] = {}
     for code in VARIABLES:
         if code in ds and "time" in ds[code].dims and _is_aggregated(code):
+            check_units(ds, (code,))
             variables |= _aggregate(ds, code, stamps, edges, resolution, per_day)
     if not variables:
         raise VariableError(

@@ -104,6 +104,8 @@ def cell_edges(lat: NDArray[Any], lon: NDArray[Any]) -> tuple[Edges, Edges]:
 
 def check_axes(grid: xr.Dataset | xr.DataArray, where: str, error: type[Exception]) -> None:
     """Check that ``lat`` and ``lon`` are one-dimensional and monotonic, apart from the seam of longitudes."""
+    if not isinstance(grid, xr.Dataset | xr.DataArray):
+        raise error(f"{where} must be a Dataset or DataArray on lat and lon, found {grid!r}")
     absent = [name for name in ("lat", "lon") if name not in grid.coords]
     if absent:
         raise error(
@@ -111,6 +113,11 @@ def check_axes(grid: xr.Dataset | xr.DataArray, where: str, error: type[Exceptio
             "xcarbon.open_era5 or rename its dimensions to lat and lon"
         )
     for name in ("lat", "lon"):
+        if grid[name].ndim == 1 and grid[name].dims != (name,):
+            raise error(
+                f"{where}: {name} lies along {grid[name].dims[0]!r}, as of towers or points, but on a grid "
+                f"it lies along {name!r}"
+            )
         values = np.asarray(grid[name].values)
         steps = np.diff(unwrap(values) if name == "lon" and values.ndim == 1 else values)
         monotonic = values.ndim == 1 and values.size and ((steps > 0).all() or (steps < 0).all())
@@ -119,6 +126,21 @@ def check_axes(grid: xr.Dataset | xr.DataArray, where: str, error: type[Exceptio
                 f"{where}: {name} must be one-dimensional and monotonic in degrees, found "
                 f"{values.dtype} of shape {values.shape} that begins with {values.ravel()[:3].tolist()}"
             )
+
+
+def check_overlap(like: xr.Dataset | xr.DataArray, pixels: xr.DataArray, where: str) -> None:
+    """Raise a MetadataError unless some cells of ``like`` are between the outer pixels of a map."""
+    lat, lon = pixels["lat"].values, unwrap(pixels["lon"].values)
+    first, span = lon.min(), np.ptp(lon)
+    step = max(np.ptp(like[name].values) / max(like.sizes[name] - 1, 1) for name in ("lat", "lon"))
+    near_lat = (like["lat"].values >= lat.min() - step) & (like["lat"].values <= lat.max() + step)
+    near_lon = (like["lon"].values - first + step) % 360 <= span + 2 * step
+    if not (near_lat.any() and near_lon.any()):
+        raise MetadataError(
+            f"{where} covers {lat.min():g} to {lat.max():g} degrees north and {first:g} to {first + span:g} "
+            f"degrees east, but like begins at {float(like['lat'][0]):g} degrees north and "
+            f"{float(like['lon'][0]):g} degrees east: they have no cell in common"
+        )
 
 
 def unwrap(lon: NDArray[Any]) -> NDArray[np.float64]:

@@ -106,6 +106,8 @@ def model_inputs(
         raise VariableError(
             found_none + (suggestion(ds) or did_you_mean(measured, [str(name) for name in ds.data_vars]))
         )
+    if empty := [str(dim) for dim in ds[found[0]].dims if not ds.sizes[dim]]:
+        raise VariableError(f"the Dataset has nothing to read: its dimension {empty[0]!r} has the length 0")
     codes = [] if target is None else [target] if isinstance(target, str) else list(target)
     check_variables(ds, tuple(codes), "training and scoring")
     check_units(ds, [*found, *codes])

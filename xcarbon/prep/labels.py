@@ -18,12 +18,19 @@ _RANGES = {
     "lat": (90, "latitudes are in degrees north"),
     "lon": (180, "longitudes are in degrees east from -180 to 180: use (ds['lon'] + 180) % 360 - 180"),
 }
+#: Coordinates of towers and cells that models read.
+_PLACE = ("lat", "lon", "elevation", "igbp", "utc_offset")
+#: Other names of coordinates, and of the dim of towers, in lower case.
+_OTHER_NAMES = {"latitude": "lat", "longitude": "lon"}
+_TOWERS = ("sites", "site_id", "site_code", "station", "stations", "tower", "towers")
 #: Calendars whose days are those of datetime64 since 1582.
 _SAME_DAYS = ("standard", "gregorian", "proleptic_gregorian")
 
 
 def read_labels(ds: xr.Dataset) -> xr.Dataset:
     """Return a Dataset with ``time`` as datetime64 and IGBP classes in capitals, and check its places.
+
+    Latitude, longitude, elevation, class and UTC offset become coordinates if they are data variables.
 
     Parameters
     ----------
@@ -41,7 +48,8 @@ def read_labels(ds: xr.Dataset) -> xr.Dataset:
     TimestampError
         If ``time`` is not made of such stamps.
     MetadataError
-        If ``lat``, ``lon`` or ``utc_offset`` is out of range.
+        If ``lat``, ``lon`` or ``utc_offset`` is out of range, or if ``time``, ``lat``, ``lon`` or the dim of
+        the towers has another name.
 
     Examples
     --------
@@ -50,6 +58,9 @@ def read_labels(ds: xr.Dataset) -> xr.Dataset:
     >>> str(read_labels(ds)["time"].values[0].astype("M8[h]"))
     '2010-06-01T00'
     """
+    _check_names(ds)
+    if places := [name for name in _PLACE if name in ds.data_vars and "time" not in ds[name].dims]:
+        ds = ds.set_coords(places)
     for name, (largest, advice) in _RANGES.items():
         if name in ds.coords and ds[name].chunks is None and ds[name].dtype.kind in "fiu":
             values = np.atleast_1d(ds[name].values)
@@ -64,6 +75,43 @@ def read_labels(ds: xr.Dataset) -> xr.Dataset:
         time = _read_stamps(ds)
         ds = ds.assign_coords(time=("time", time, ds["time"].attrs))
     return ds
+
+
+def _check_names(ds: xr.Dataset) -> None:
+    """Raise an error if time, place or the dim of the towers has another name than in the data model."""
+    # A place with another name would be unknown, and towers along another dim would be cells in UTC.
+    renamed = {
+        str(name): known
+        for name in ds.variables
+        if (known := _OTHER_NAMES.get(str(name).lower())) and known not in ds.variables
+    }
+    if "time" not in ds.variables:
+        stamps = [
+            str(name) for name, index in ds.indexes.items() if index.dtype.kind == "M" and name != "day"
+        ]
+        renamed |= dict.fromkeys(stamps[:1], "time")
+    dim = _dim_of_towers(ds)
+    if dim is not None and "site" in ds.variables:
+        raise MetadataError(
+            f"{_where(ds)}: the towers lie along {dim!r}, but xcarbon needs the dimension 'site'; use "
+            f"ds.swap_dims({dim}='site')"
+        )
+    renamed |= {} if dim is None else {dim: "site"}
+    if renamed:
+        names = " and ".join(f"{known!r} is named {name!r}" for name, known in renamed.items())
+        new = ", ".join(f"{name}={known!r}" for name, known in renamed.items())
+        raise MetadataError(f"{_where(ds)}: {names}; use ds.rename({new})")
+
+
+def _dim_of_towers(ds: xr.Dataset) -> str | None:
+    """Return the dim along which towers lie, if it is not ``site``."""
+    if "site" in ds.dims:
+        return None
+    named = [str(dim) for dim in ds.dims if str(dim).lower() in _TOWERS]
+    lat, lon = (ds[name].dims if name in ds.variables else () for name in ("lat", "lon"))
+    if not named and "utc_offset" in ds.variables and len(lat) == 1 and lat == lon != ("time",):
+        named = [str(lat[0])]
+    return named[0] if named else None
 
 
 def _where(ds: xr.Dataset) -> str:

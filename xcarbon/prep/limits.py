@@ -17,7 +17,7 @@ from xcarbon.core.variables import VARIABLES, Limits
 Array = NDArray[Any]
 
 #: Numbers that files use for missing values. All are beyond the limits of every variable.
-CODES = (-9999.0, -6999.0, -999.0, 999999.0, 9999.0, 9999.99, 99999.0, 1e20, 1e30, 1e36)
+CODES = (-9999.0, -9999.9, -9999.99, -6999.0, -999.0, 999999.0, 9999.0, 9999.99, 99999.0, 1e20, 1e30, 1e36)
 #: Share of a column's values beyond the limits [1], and the number of these values, above which the column
 #: is probably in another unit. Such columns are not emptied when files are read, so that
 #: :func:`xcarbon.check` can name the unit.

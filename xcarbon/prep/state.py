@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xcarbon.core.errors import VariableError
 from xcarbon.core.variables import MEMORY, SATELLITE, memory_code, memory_features
 from xcarbon.prep import satellite
 from xcarbon.prep.memory import memory
@@ -80,7 +81,15 @@ def stack_state(
     """
     codes = list(dict.fromkeys(code for name in features if (code := memory_code(name)) and code in ds))
     means = memory(ds, codes, history=history) if codes else xr.Dataset()
-    series = [code for code in features if code in SATELLITE and code in ds and "day" in ds[code].dims]
+    series = [code for code in features if code in SATELLITE and code in ds]
+    for code in series:
+        allowed = {"day", "site", *hourly.dims[:-2]}
+        if "day" not in ds[code].dims or not set(ds[code].dims) <= allowed:
+            raise VariableError(
+                f"{code} has the dimensions {ds[code].dims}, but satellite series lie along day and the "
+                f"dimensions {hourly.dims[:-2]} of the predictors: add the series with the days of its "
+                f"composites, or leave it out by ds.drop_vars({code!r})"
+            )
     joined = [name for code in series for name in (code, f"{code}_QC", f"{code}_DAYS") if name in ds]
     dims, chunks = hourly.dims[:-1], hourly.data.chunks[:-1]
     values = (

@@ -28,10 +28,23 @@ _SUBSTANCE = re.compile(
 )
 _FACTOR = re.compile(r"(\d*\.?\d+(?:[eE][+-]?\d+)?|10(?:\^|\*\*)?[+-]\d+)(?:\s+(.*))?")
 _CELSIUS = re.compile(r"deg(?:ree)?s?[ _]?C(?:elsius)?", re.IGNORECASE)
+#: Spellings that pint cannot read: signs of powers, and units that nothing separates, as in "umolm-2s-1".
+_SPELLINGS = (
+    (re.compile(r"^\[(.*)\]$"), r"\1"),
+    (re.compile("\N{MINUS SIGN}"), "-"),
+    (re.compile(r"(?<=[A-Za-z])\+1(?!\d)"), " "),
+    (re.compile(r"(mol|W|J|g|C|CO2|CH4|[Pp]hotons?)(?=m-\d)"), r"\1 "),
+    (re.compile(r"(?<=-\d)(?=[A-Za-z])"), " "),
+    (re.compile(r"^([hk])pa$", re.IGNORECASE), lambda match: match[1].lower() + "Pa"),
+)
 _SYNONYMS = {
     "Kelvin": "K",
+    "\N{DEGREE CELSIUS}": "degC",
     "fraction": "1",
+    "frac": "1",
     "unitless": "1",
+    "mb": "hPa",
+    "ms-1": "m s-1",
     "ppmv": "ppm",
     "degree_true": "degree",
     "degrees_true": "degree",
@@ -40,7 +53,7 @@ _SYNONYMS = {
 _ANGLES = ("degree", "degrees", "radian")
 
 
-def conversion(units: str, code: str, *, as_carbon: bool = False) -> tuple[float, float]:
+def conversion(units: str, code: str, *, as_carbon: bool = False, hours: float = 1.0) -> tuple[float, float]:
     """Return the factor and the offset that convert values to the units of the vocabulary.
 
     Parameters
@@ -51,6 +64,8 @@ def conversion(units: str, code: str, *, as_carbon: bool = False) -> tuple[float
         Code of the variable, or a name in ``AUXILIARY``.
     as_carbon : bool
         Whether a mass without a substance, as in ``"kg m-2 s-1"``, is a mass of carbon.
+    hours : float
+        Length of a time step [hours], over which rates of precipitation are summed.
 
     Returns
     -------
@@ -65,8 +80,8 @@ def conversion(units: str, code: str, *, as_carbon: bool = False) -> tuple[float
     Notes
     -----
     Beside units of the same dimension, precipitation is converted from a mass (1000 kg m-3) and from a rate,
-    which is summed over the hour; radiation from its sum over the hour [J m-2]; and carbon fluxes from masses
-    of carbon (12.011 g mol-1), carbon dioxide (44.009 g mol-1) or methane (16.043 g mol-1).
+    which is summed over the time step; radiation from its sum over the step [J m-2]; and carbon fluxes from
+    masses of carbon (12.011 g mol-1), carbon dioxide (44.009 g mol-1) or methane (16.043 g mol-1).
 
     Examples
     --------
@@ -80,7 +95,7 @@ def conversion(units: str, code: str, *, as_carbon: bool = False) -> tuple[float
     if substance and substance not in _SUBSTANCES.get(code, ()):
         raise MetadataError(f"units {units!r} of {substance} cannot be converted to {target!r} for {code}")
     if _is_angle(source) == _is_angle(goal):
-        for bridge in _bridges(registry, code, "C" if as_carbon and not substance else substance):
+        for bridge in _bridges(registry, code, "C" if as_carbon and not substance else substance, hours):
             if (source * bridge.units).dimensionality == goal.dimensionality:
                 if bridge.unitless:  # the units may have another zero
                     zero, one = (float(registry.Quantity(x, source).to(goal).magnitude) for x in (0.0, 1.0))
@@ -103,8 +118,11 @@ def _registry() -> Any:
 @functools.cache
 def _parse(text: str) -> tuple[float, Any, str]:
     """Split units into a number, units of pint, and the substance that they name or ""."""
-    match = _SUBSTANCE.search(text)
-    plain = _SUBSTANCE.sub(r"\1", text).strip()
+    spelled = text.strip()
+    for pattern, spelling in _SPELLINGS:
+        spelled = pattern.sub(spelling, spelled)
+    match = _SUBSTANCE.search(spelled)
+    plain = " ".join(_SUBSTANCE.sub(r"\1", spelled).split())
     plain = _SYNONYMS.get(plain, plain)
     plain = "degC" if _CELSIUS.fullmatch(plain) else plain
     number, rest = "1", plain
@@ -121,15 +139,15 @@ def _parse(text: str) -> tuple[float, Any, str]:
     )
 
 
-def _bridges(registry: Any, code: str, substance: str) -> list[Any]:
+def _bridges(registry: Any, code: str, substance: str, hours: float) -> list[Any]:
     """Return quantities by which values may be multiplied to reach the dimension of a variable."""
-    quantity, hour = registry.Quantity, registry.Quantity(1.0, "hour")
+    quantity, step = registry.Quantity, registry.Quantity(hours, "hour")
     bridges = [quantity(1.0, "")]
     if code == "P":
         density = quantity(1000.0, "kg m-3")
-        bridges += [1 / density, hour, hour / density]
+        bridges += [1 / density, step, step / density]
     elif code in ("SW_IN", "LW_IN"):
-        bridges += [1 / hour]
+        bridges += [1 / step]
     elif substance in MOLAR_MASS and code in _SUBSTANCES:
         bridges += [1 / quantity(MOLAR_MASS[substance], "g mol-1")]
     return bridges

@@ -14,9 +14,9 @@ import dask
 import numpy as np
 import xarray as xr
 
-from xcarbon.core.conventions import QC
+from xcarbon.core.conventions import QC, is_grid
 from xcarbon.core.display import table, tower_map
-from xcarbon.core.errors import VariableError
+from xcarbon.core.errors import MetadataError, VariableError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_no_half_hours, suggestion
 from xcarbon.core.variables import SATELLITE, TARGETS, VARIABLES
@@ -154,6 +154,8 @@ def check(ds: xr.Dataset) -> Report:
         If no variable of the vocabulary has the dimension ``time``.
     TimestampError
         If the values are half-hourly.
+    MetadataError
+        If there are no towers, as on a grid.
 
     Examples
     --------
@@ -173,6 +175,8 @@ def check(ds: xr.Dataset) -> Report:
         )
     ds = read_labels(ds)
     check_no_half_hours(ds["time"], str(ds.encoding.get("source", "the Dataset")))
+    if is_grid(ds) or not ds.sizes.get("site", 1):
+        raise MetadataError(f"check is for towers, but the Dataset has none, only {dict(ds.sizes)}")
     if "site" not in ds.dims:
         ds = ds.expand_dims("site")
     stored = stored_values(ds)

@@ -23,7 +23,7 @@ def test_grids_without_cells(values, tmp_path, towers):
     for like, message in [
         (xr.Dataset(coords={"latitude": [1.0], "longitude": [1.0]}), "no coordinate lat and lon"),
         (xr.Dataset(coords={"lat": (("y", "x"), np.ones((2, 2))), "lon": 1.0}), "one-dimensional"),
-        (towers, "monotonic"),
+        (towers, "lies along .site., as of towers"),
     ]:
         with pytest.raises(MetadataError, match=message):
             open_landcover(tmp_path / "map.nc", like=like)

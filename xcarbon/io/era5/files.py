@@ -99,7 +99,8 @@ def _check_source(array: xr.DataArray, units: str, where: str) -> None:
     if not set(array.dims) == set(array.indexes) == set(DIMS) or not array.size:
         raise FileFormatError(
             f"{where} has dimensions {dict(array.sizes)}, but xcarbon reads (time, latitude, longitude) and "
-            "dimensions of size 1"
+            "dimensions of size 1; those of a series at a point are added by "
+            "ds.expand_dims(['latitude', 'longitude'])"
         )
     if not np.issubdtype(array["time"].dtype, np.datetime64):
         raise TimestampError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import xarray as xr
 
 from xcarbon.core import conventions
-from xcarbon.core.errors import VariableError
-from xcarbon.core.variables import VARIABLES
+from xcarbon.core.errors import MetadataError, VariableError
+from xcarbon.core.variables import TARGETS, VARIABLES
 from xcarbon.prep.standardize.coordinates import (
     TOWER_NAMES,
     attribute_name,
@@ -58,11 +58,12 @@ def standardize(
     Raises
     ------
     VariableError
-        If no variable is found, if several variables have the same standard name, or if a choice does not
-        exist.
+        If no variable is found, if several variables have the same standard name, if a variable with a
+        FLUXNET name has text, or if a choice does not exist.
     MetadataError
         If units are absent or cannot be converted, if the coordinates are not those of towers or of a
-        regular grid, or if towers are in UTC and ``utc_offset`` is not given.
+        regular grid, if a single cell of a grid has a measured flux, if a class is unknown, or if towers are
+        in UTC and ``utc_offset`` is not given.
     TimestampError
         If the time axis is not decoded, not hourly, or not of clock hours in local standard time.
     OptionError
@@ -98,6 +99,14 @@ def standardize(
         raise VariableError(
             f"no variable of xcarbon is in {sorted(map(str, ds.data_vars))}: standard names are absent or "
             'others; choose variables by code, as in ds.carbon.standardize(TA="temperature")'
+        )
+    measured = [code for code in TARGETS if code in found]
+    if axes.is_grid and measured and all(ds.sizes[dim] == 1 for dim in axes.place):
+        dims = list(axes.place)
+        raise MetadataError(
+            f"a single cell with {measured[0]} is a tower, whose time is local standard time, while that of "
+            f"grids is UTC: use ds.squeeze({dims}).carbon.standardize(), with utc_offset= if the time is "
+            f"UTC; for the cell of a grid, leave the flux out by {measured[0]}=None"
         )
     coords, clock = read_coordinates(ds, axes, found, utc_offset)
     made, auxiliary = convert_all(ds, axes, found)

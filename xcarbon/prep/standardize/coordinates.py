@@ -13,11 +13,9 @@ import xarray as xr
 
 from xcarbon.core import conventions
 from xcarbon.core.errors import MetadataError, OptionError, TimestampError
-from xcarbon.core.validation import check_hourly, check_stamps
-from xcarbon.core.variables import (
-    IGBP_CLASSES,
-)
+from xcarbon.core.validation import check_hourly, check_igbp, check_stamps
 from xcarbon.prep.standardize.names import ERA5_NAMES
+from xcarbon.prep.statics import UNKNOWN
 from xcarbon.prep.units import conversion
 
 #: Coordinates of towers other than those that ``ds.cf`` finds, and the names that they have elsewhere.
@@ -256,11 +254,19 @@ def _tower_values(ds: xr.Dataset, axes: Axes, code: str, known: tuple[str, ...])
     array = ds[names[0]]
     if array.dtype.kind in "SUOT":
         values = np.broadcast_to(_text(array.values), size)
-        return None if code == "igbp" and not set(values) <= {*IGBP_CLASSES, ""} else values
+        return _classes(values, names[0]) if code == "igbp" else values
+    if code == "igbp":
+        return np.broadcast_to(_classes(_text(array.values), names[0]), size)
     if code == "elevation":
         factor, offset = conversion(str(array.attrs.get("units", "m")), code)
         return np.broadcast_to((factor * array.values + offset).astype("float32"), size)
     return np.broadcast_to(array.values, size)
+
+
+def _classes(texts: Any, name: str) -> Any:
+    """Return IGBP classes in capitals, "" where unknown; other texts and numbers are an error."""
+    known = [str(text) for text in texts]
+    return np.array(["" if text.upper() in UNKNOWN else check_igbp(text, name) for text in known])
 
 
 def other_variables(ds: xr.Dataset, axes: Axes) -> xr.Dataset:

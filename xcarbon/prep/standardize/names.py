@@ -8,6 +8,7 @@ import cf_xarray  # noqa: F401 (registers ds.cf)
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, VariableError
+from xcarbon.core.validation import check_numbers
 from xcarbon.core.variables import (
     TIME_FEATURES,
     VARIABLES,
@@ -57,6 +58,8 @@ _ERA5: dict[str, tuple[str, ...]] = {
     **{f"TS_{depth}": (f"stl{depth}", f"soil_temperature_level_{depth}") for depth in range(1, 5)},
     "dew_point": ("d2m", "2m_dewpoint_temperature"),
 }
+#: Codes by their names in FLUXNET; a variable with such a name must have numbers.
+_CODES = {name: code for code, known in VARIABLES.items() for name in (code, *known.columns)}
 ERA5_NAMES = {name for names in _ERA5.values() for name in names}
 #: ERA5 variables that are sums or means of the hour that ends at the stamp.
 ENDING = {name for code in ("P", "SW_IN", "LW_IN") for name in _ERA5[code]}
@@ -77,6 +80,9 @@ def find_variables(
         for name, array in ds.data_vars.items()
         if set(array.dims) <= dims and time in array.dims and array.dtype.kind in "fiu"
     ]
+    for name, array in ds.data_vars.items():
+        if time in array.dims and set(array.dims) <= dims and _CODES.get(str(name), "") not in {*choices, ""}:
+            check_numbers(array)
     found = {code: _chosen(ds, usable, code, name) for code, name in choices.items() if name is not None}
     wanted = [code for code in (*VARIABLES, *AUXILIARY) if code not in {*choices, *TIME_FEATURES}]
     for search in (_by_fluxnet_name, _by_standard_name, _by_documented_name):
