@@ -18,10 +18,10 @@ Array = NDArray[np.floating[Any]]
 DECAYS, DIURNAL_DECAY = (6, 240), 72
 #: Shares of the variance of an error in gaps of a month: of a single hour, of the parts with these decay
 #: times, and of the diurnal part.
-SHARES = (0.28, 0.03, 0.34, 0.35)
+SHARES = (0.28, 0.04, 0.34, 0.34)
 #: Length of such a gap [hours], and the power of the length of a shorter gap to which the variance of the two
 #: lasting parts is proportional, because an adapted model has read the measured hours around the gap.
-MONTH, POWER = 720, 0.8
+MONTH, POWER = 720, 0.7
 # These constants are from gaps that were hidden at 35 towers and filled by adapted models of other towers;
 # see ``benchmarks.intervals``.
 

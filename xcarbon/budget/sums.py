@@ -106,12 +106,12 @@ def carbon_sums(
     :math:`\gamma`, and one that lasts for days and weeks, with the correlation :math:`\lambda`. At the lag
     :math:`k` [h] they are
 
-    .. math:: \gamma(k) = 0.90\, \delta_{k0} + 0.10\, e^{-k/6}, \quad
-       \lambda(k) = 0.49\, e^{-k/240} + 0.51 \cos(2 \pi k / 24)\, e^{-k / 72}.
+    .. math:: \gamma(k) = 0.88\, \delta_{k0} + 0.12\, e^{-k/6}, \quad
+       \lambda(k) = 0.5\, e^{-k/240} + 0.5 \cos(2 \pi k / 24)\, e^{-k / 72}.
 
-    Their shares of the variance are :math:`a^2 = 0.31 / r` and :math:`b^2 = 0.69\, g / r` with
-    :math:`r = 0.31 + 0.69\, g`. In gaps that an adapted model has filled, :math:`g` is
-    :math:`(\min(L, 720) / 720)^{0.8}` for a gap of :math:`L` hours, because the model has read the measured
+    Their shares of the variance are :math:`a^2 = 0.32 / r` and :math:`b^2 = 0.68\, g / r` with
+    :math:`r = 0.32 + 0.68\, g`. In gaps that an adapted model has filled, :math:`g` is
+    :math:`(\min(L, 720) / 720)^{0.7}` for a gap of :math:`L` hours, because the model has read the measured
     hours before and after the gap; otherwise it is 1. These constants are from gaps that were hidden at 35
     towers and filled by adapted models of other towers: a single tower contains few pairs of independent
     weeks. Systematic errors of measurement, including those of the friction velocity threshold, are not
