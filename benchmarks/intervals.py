@@ -6,14 +6,15 @@ python -m benchmarks.intervals out [--store STORE] [options of benchmarks.gaps]
 times, and ``POWER`` sets the growth of the lasting parts with the length of the gap. They are estimated from
 the errors of adapted models in planted gaps, in all predictions that ``benchmarks.gaps`` wrote to ``out``.
 With options of ``benchmarks.gaps``, or without predictions, that benchmark runs first. The models must not
-have been trained on the towers; here, ``val`` and ``fold-*`` are folders of ensembles of the members that
+have been trained on the towers; here, ``val`` is the folder of an ensemble of the members that
 ``benchmarks.weights.train`` writes:
 
 python -m benchmarks.gaps out --towers 35 --seeds 0 1 2 3 --methods adapted --model val ...
-python -m benchmarks.gaps out --towers 36 --split train --seeds 10 --methods adapted --model fold-* ...
 python -m benchmarks.intervals out
 
-The command prints the constants with 95 % intervals over towers, and the shares of hours and of sums in their
+The shares are fitted to the products of errors in gaps of 12 and 30 days, by their lag. The power is the one
+with which the intervals of hours and sums contain most nearly 90 % of them in gaps of all kinds. The command
+prints the constants with 95 % intervals over towers, and the shares of hours and of sums in their
 90 % interval, with constants that were estimated without the tested tower (five folds over towers).
 """
 

@@ -76,7 +76,7 @@ def test_it_is_lazy_and_the_same_for_chunks_and_for_a_tower_alone(monkeypatch):
 def test_sums_of_a_model_that_is_not_adapted_have_a_warning(tower, filled, recwarn):
     carbon_sums(filled)
     assert not recwarn.list
-    with pytest.warns(UserWarning, match=r"not adapted.*54 to 70 %"):
+    with pytest.warns(UserWarning, match=r"not adapted.*57 to 74 %"):
         carbon_sums(gapfill(tower, model=light_model(), adapt=False))
 
 
