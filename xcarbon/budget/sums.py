@@ -96,7 +96,7 @@ def carbon_sums(
     -----
     With :math:`s_i` the standard error of an hour, the variance of the sum is
 
-    .. math:: V = \frac{\sum_k e_k^2}{\sum_k s_k^2} \sum_{i,j\,filled} s_i s_j \left[
+    .. math:: V = \frac{\sum_m e_m^2}{\sum_m s_m^2} \sum_{i,j\,filled} s_i s_j \left[
        a_i a_j \gamma(|i - j|) + b_i b_j \lambda(|i - j|) \right] + \sum_{i\,measured} s_i^2,
 
     because errors of measurements are regarded as independent, whereas those of a model are correlated
