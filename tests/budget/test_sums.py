@@ -195,6 +195,14 @@ def test_errors_that_nothing_is_known_of_are_not_given():
     np.testing.assert_allclose(known, GRAMS * np.sqrt(8760))
 
 
+def test_a_year_without_filled_hours_has_no_error_of_filling_if_that_of_others_is_unknown():
+    filled = series(random=1.0).drop_vars("NEE_MODEL_SE")
+    complete = filled["time"].dt.year == 2012
+    filled = filled.assign(NEE_FILLED=filled["NEE_FILLED"].where(~complete, 0))
+    terms = carbon_sums(filled).isel(time=[1, 2])["NEE_SE_TERMS"].sel(term="filling")
+    assert (terms[:, 0] == 0).all() and terms[:, 1].isnull().all()
+
+
 def test_hidden_hours_tell_the_errors_of_a_model_that_was_fitted():
     """The model has no errors in training hours, and errors as large as its spread in hidden hours."""
     truth = series(share=0.0)

@@ -69,7 +69,8 @@ def error_parts(spread: Array, length: Array, ratio: float, per_hour: int = 1) -
     The arguments are the spread, 0 or NaN in steps without the error, the length [hours] of the gap of each
     step, both ``(steps,)``, the variance of errors relative to the spread, and 2 for half-hours.
     """
-    variance = ratio * np.nan_to_num(spread.astype(float)) ** 2 / relative_variance(length)
+    spread = np.nan_to_num(spread.astype(float))
+    variance = np.where(spread > 0, ratio * spread**2 / relative_variance(length), 0)  # the ratio may be NaN
     correlation = part_correlations(np.arange(spread.size) / per_hour)
     share_short, share_lasting = sum(SHARES[:2]), sum(SHARES[2:])
     return (

@@ -46,7 +46,7 @@ MISSING = -9999
 _VUT, _CUT = "_VUT_", "_CUT_"
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
 #: Cells of a row of units that state no units.
-_NO_UNITS = ("", "-", "--", *MISSING_CELLS)
+_NO_UNITS = ("-", *MISSING_CELLS)
 #: Position that AmeriFlux BASE appends to a code: horizontal, vertical and replicate, or the layer.
 _POSITION = r"_(?P<horizontal>\d+)_(?P<vertical>\d+)_(?P<replicate>\d+|A)|_(?P<layer>\d+)"
 
