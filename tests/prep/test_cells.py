@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xcarbon.core.errors import MetadataError
-from xcarbon.prep.cells import cell_area, cell_edges, check_axes, check_overlap, with_cell_area
+from xcarbon.prep.cells import cell_area, cell_edges, check_axes, with_cell_area
 
 
 def grid(lat: object, lon: object) -> xr.Dataset:
@@ -71,17 +71,3 @@ def test_towers_and_paths_are_no_grid():
         check_axes(towers, "like", MetadataError)
     with pytest.raises(MetadataError, match="like must be a Dataset or DataArray"):
         check_axes("a.nc", "like", MetadataError)
-
-
-def test_map_of_another_region_is_an_error():
-    region = grid(np.arange(50, 45, -0.5), np.arange(5, 15, 0.5))
-    globe = grid(np.arange(90, -90, -1), np.arange(-180, 180))
-    pixels, world = (xr.zeros_like(of["lat"] + of["lon"]) for of in (region, globe))
-    for lon in ([8.0, 9.0], [368.0, 369.0], [-360 + 14.9, -360 + 15.9]):
-        check_overlap(grid([48.0, 47.0], lon), pixels, "map.nc")
-    for lat, lon in (([48.0, 47.0], [20.0, 21.0]), ([30.0, 29.0], [8.0, 9.0]), ([48.0, 47.0], [-10.0, -9.0])):
-        with pytest.raises(
-            MetadataError, match=r"map.nc covers 45.5 to 50 degrees north .* no cell in common"
-        ):
-            check_overlap(grid(lat, lon), pixels, "map.nc")
-    check_overlap(grid([48.0, 47.0], [179.8, 180.8]), world, "map.nc")

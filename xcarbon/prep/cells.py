@@ -128,21 +128,6 @@ def check_axes(grid: xr.Dataset | xr.DataArray, where: str, error: type[Exceptio
             )
 
 
-def check_overlap(like: xr.Dataset | xr.DataArray, pixels: xr.DataArray, where: str) -> None:
-    """Raise a MetadataError unless some cells of ``like`` are between the outer pixels of a map."""
-    lat, lon = pixels["lat"].values, unwrap(pixels["lon"].values)
-    first, span = lon.min(), np.ptp(lon)
-    step = max(np.ptp(like[name].values) / max(like.sizes[name] - 1, 1) for name in ("lat", "lon"))
-    near_lat = (like["lat"].values >= lat.min() - step) & (like["lat"].values <= lat.max() + step)
-    near_lon = (like["lon"].values - first + step) % 360 <= span + 2 * step
-    if not (near_lat.any() and near_lon.any()):
-        raise MetadataError(
-            f"{where} covers {lat.min():g} to {lat.max():g} degrees north and {first:g} to {first + span:g} "
-            f"degrees east, but like begins at {float(like['lat'][0]):g} degrees north and "
-            f"{float(like['lon'][0]):g} degrees east: they have no cell in common"
-        )
-
-
 def unwrap(lon: NDArray[Any]) -> NDArray[np.float64]:
     """Remove the jump of longitudes at 180 or 360 degrees."""
     return np.unwrap(lon.astype(float), period=360)

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from tests.io.landcover.samples import LAND, MCD12C1, axis, pixels, write_cci
+from xcarbon.core.errors import MetadataError
 from xcarbon.io.landcover import majority, open_landcover
 from xcarbon.testing import raise_on_compute
 
@@ -89,6 +90,7 @@ def check(ds: xr.Dataset, source: xr.DataArray, lat: np.ndarray, lon: np.ndarray
     descending=st.booleans(),
     side=st.integers(1, 200),
 )
+@hypothesis.example(0, (2, 2), (3.0, 3.0), (-72.2, -140.9), (2, 2), False, 1)  # beyond the outer centres
 @hypothesis.example(
     45, (8, 5), (3.0, 23.984375), (0.0, 0.0), (2, 3), False, 1
 )  # nearly at the edge of a pixel
@@ -103,6 +105,29 @@ def test_aggregation_is_that_of_a_loop(tmp_path, seed, shape, step, corner, cell
         patch.setattr(majority, "_PIXELS", side)  # blocks of a few pixels
         ds = open_landcover(path, like=xr.Dataset(coords={"lat": lat, "lon": lon})).load()
     check(ds, pixels(source)[MCD12C1], lat, lon)
+
+
+def test_map_of_another_region_is_an_error(tmp_path):
+    def cells(lat, lon):
+        return open_landcover(path, like=xr.Dataset(coords={"lat": lat, "lon": lon}))["igbp"].values
+
+    path = write_cci(
+        tmp_path / "cci.nc", np.full((10, 20), 130, "uint8"), axis(50, 45, 10), axis(5, 15, 20), time=True
+    )
+    inside = [8.0, 9.0], [368.0, 369.0], [-360 + 14.9, -360 + 15.9], [4.9, 3.9]
+    for lon in inside:
+        assert (cells([48.0, 47.0], lon) == "GRA").any()
+    outside = ([48.0, 47.0], [20.0, 21.0]), ([30.0, 29.0], [8.0, 9.0]), ([48.0, 47.0], [-10.0, -9.0])
+    for lat, lon in outside:
+        with pytest.raises(MetadataError, match=r"cci.nc covers 45 to 50 degrees north .* no cell in common"):
+            cells(lat, lon)
+
+
+@pytest.mark.parametrize(("lat", "lon"), [(-89.0, -179.0), (-72.2, -140.9), (89.0, 179.0), (1.0, 361.0)])
+def test_cells_lie_on_the_outer_half_of_large_pixels(tmp_path, lat, lon):
+    pixels(np.full((2, 2), 10, "uint8")).to_netcdf(tmp_path / "map.nc")
+    like = xr.Dataset(coords={"lat": [lat, lat + 0.5], "lon": [lon, lon + 0.5]})
+    assert (open_landcover(tmp_path / "map.nc", like=like)["igbp"] == "GRA").all()
 
 
 def test_ties_go_to_the_first_class(tmp_path):
@@ -134,6 +159,6 @@ def test_large_maps_are_read_in_blocks(tmp_path):
     lat, lon = axis(90, -90, 64800), axis(-180, 180, 129600)
     cells = xr.Dataset(coords={"lat": np.arange(50, 46, -0.25), "lon": np.arange(9, 14, 0.25)})
     with raise_on_compute():
-        igbp, _ = majority.aggregate(codes, lat, lon, cells)
+        igbp, _ = majority.aggregate(codes, lat, lon, cells, "map.nc")
     assert igbp.shape == (16, 20) and igbp.numblocks != (1, 1)
     assert (igbp.compute(scheduler="sync") == "DBF").all() and len(set(read)) <= 4

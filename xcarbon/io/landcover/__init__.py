@@ -16,7 +16,7 @@ from xcarbon.core.errors import FileFormatError, MetadataError, OptionError
 from xcarbon.io.landcover.files import DIMS, PathLike, open_map, packaged_map
 from xcarbon.io.landcover.legends import LCCS_TO_IGBP, LEGENDS, NAMES, SHARES, LegendName, translate
 from xcarbon.io.landcover.majority import aggregate, look_up
-from xcarbon.prep.cells import check_axes, check_overlap
+from xcarbon.prep.cells import check_axes
 
 __all__ = ["LCCS_TO_IGBP", "land_fraction_attrs", "open_landcover"]
 
@@ -109,8 +109,7 @@ def open_landcover(
         igbp, fraction = look_up(codes, NAMES), look_up(codes, SHARES)
     else:
         check_axes(like, "like", MetadataError)
-        check_overlap(like, pixels, str(path))
-        igbp, fraction = aggregate(codes, pixels["lat"].values, pixels["lon"].values, like)
+        igbp, fraction = aggregate(codes, pixels["lat"].values, pixels["lon"].values, like, str(path))
     ds = xr.Dataset(
         {"land_fraction": (DIMS, fraction, land_fraction_attrs())},
         {name: (name, grid[name].values) for name in DIMS} | {"igbp": (DIMS, igbp)},

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xcarbon.core.errors import MetadataError
 from xcarbon.io.landcover.legends import CODES, MISSING, NAMES, WATER
 from xcarbon.prep.cells import cell_edges, unwrap
 
@@ -21,15 +22,25 @@ _PIXELS, _CELLS = 2**21, 2**16
 
 
 def aggregate(
-    codes: da.Array, lat: NDArray[Any], lon: NDArray[Any], like: xr.Dataset | xr.DataArray
+    codes: da.Array, lat: NDArray[Any], lon: NDArray[Any], like: xr.Dataset | xr.DataArray, where: str
 ) -> tuple[da.Array, da.Array]:
-    """Return the class and the fraction of land of each cell; a task computes a block of cells."""
+    """Return the class and the fraction of land of each cell; a task computes a block of cells.
+
+    A MetadataError is raised if no cell lies on the map, named ``where``.
+    """
     lat, lon = lat.astype(float), unwrap(lon)
-    north, east = (-1 if axis.size > 1 and axis[1] < axis[0] else 1 for axis in (lat, lon))
-    codes = codes[::north, ::east]
-    pixels = _edges(lat[::north], lon[::east])
+    down, left = (-1 if axis.size > 1 and axis[1] < axis[0] else 1 for axis in (lat, lon))
+    codes = codes[::down, ::left]
+    pixels = _edges(lat[::down], lon[::left])
     cells = _edges(like["lat"].values.astype(float), unwrap(like["lon"].values))
     rows, columns = (_match(cells[axis], pixels[axis], axis == 0) for axis in (0, 1))
+    if not (rows.on_map.any() and columns.on_map.any()):
+        (south, north), (west, east) = ((lower.min(), upper.max()) for lower, upper in pixels)
+        raise MetadataError(
+            f"{where} covers {south:g} to {north:g} degrees north and {west:g} to {east:g} degrees east, but "
+            f"like begins at {float(like['lat'][0]):g} degrees north and {float(like['lon'][0]):g} degrees "
+            "east: they have no cell in common"
+        )
     per_cell = rows.pixels_per_cell * columns.pixels_per_cell
     side = max(1, math.isqrt(int(min(_CELLS, _PIXELS / per_cell))))
     blocks = []
@@ -86,6 +97,11 @@ class _Matched:
     first: NDArray[np.intp]
     last: NDArray[np.intp]
     is_latitude: bool
+
+    @property
+    def on_map(self) -> NDArray[np.bool_]:
+        """Return whether each cell overlaps a pixel."""
+        return self.last > self.first
 
     @property
     def pixels_per_cell(self) -> float:
