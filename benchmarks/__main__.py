@@ -23,7 +23,7 @@ TOWER_YEAR = Path(__file__).parents[1] / "docs/data/FLX_DE-Tha_FLUXNET2015_SUBSE
 BENCHMARKS: dict[str, list[str]] = {
     "importing": [],
     "reading": [],
-    "building": ["build", "--towers", "2", "--years", "1"],
+    "building": ["build", "--towers", "2", "--years", "1", "--processes", "1"],
     "buckets": [],
     "windows": [],
     "boosting": [],
@@ -34,7 +34,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "streaming": [],
     "scaling": [],
     "graphs": ["towers", "grid", "--names", "predict_to"],
-    "continent": ["--workers", "2"],
+    "continent": ["--workers", "1"],
     "killing": ["--rounds", "1", "--workers", "2"],
     "restarting": ["--rounds", "1"],
     "gaps": ["gaps", "--store", "STORE", "--towers", "1"],

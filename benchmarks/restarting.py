@@ -27,10 +27,11 @@ import xarray as xr
 from dask.distributed import Client
 
 import xcarbon
+from benchmarks.common import size
 from benchmarks.killing import NETWORK, write_raw
 from xcarbon.core.errors import XCarbonError
 
-WORKERS = 2
+WORKERS = size(2, 1)
 
 
 class Cluster:

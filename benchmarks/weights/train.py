@@ -77,7 +77,10 @@ def predict(model: CarbonModel, towers: xr.Dataset, path: Path) -> None:
     if path.exists():
         return
     found = [towers.carbon.predict(code, model, spread=model.has_spread) for code in TARGETS]
-    together = xr.merge([each.to_dataset() if isinstance(each, xr.DataArray) else each for each in found])
+    together = xr.merge(
+        [each.to_dataset() if isinstance(each, xr.DataArray) else each for each in found],
+        compat="no_conflicts",
+    )
     write_netcdf(together, path)
 
 
