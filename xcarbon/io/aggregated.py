@@ -18,7 +18,9 @@ from xcarbon.io import badm
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.columns import MISSING_CELLS, TIMESTAMP, Source, find_line, read_columns
 from xcarbon.io.networks import Release
-from xcarbon.io.records import Record, choose_columns, without_empty, without_missing
+from xcarbon.io.records import Record, choose_columns
+from xcarbon.io.records.column_choice import without_empty
+from xcarbon.io.records.missing import without_missing
 from xcarbon.io.towers import Tower
 from xcarbon.prep.aggregate import RESOLUTIONS, has_hourly_units, period_attrs, period_edges, share_attrs
 from xcarbon.prep.limits import apply_limits_to_column
