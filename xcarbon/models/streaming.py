@@ -117,7 +117,7 @@ class StreamingConfig:
     def __post_init__(self) -> None:
         check_codes(self)
         if set(self.statics) - set(STATICS):
-            raise ModelError(f"statics must be out of {list(STATICS)}, found {self.statics}")
+            raise ModelError(f"statics must be among {list(STATICS)}, found {self.statics}")
         check_range(self, "window", ge=1)
         check_range(self, "cross_blocks", ge=1, le=self.layers)
         if self.width % (2 * self.heads):

@@ -17,7 +17,7 @@ from xcarbon.prep.humidity import saturation_vapour_pressure
 
 Array = NDArray[np.floating[Any]]
 
-#: Minimum number of values of a variable, and of wet hours, whose unit is judged.
+#: Minimum number of values of a variable, and of wet hours, to determine its unit.
 LEAST_HOURS, LEAST_WET = 120, 50
 #: Hours of a record that contains all seasons.
 ALL_SEASONS = 300 * 24
@@ -107,7 +107,7 @@ def _quantiles(values: Array) -> tuple[float, float]:
 
 
 def _temperature(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """No median temperature of a site is above 40 degC, and no air is above the record of 56.7 degC."""
+    """Find the unit of a temperature: medians are at most 40 degC, and the record of the air is 56.7 degC."""
     middle, high = _quantiles(values)
     if 180 < middle < 340:
         return KELVIN
@@ -124,7 +124,7 @@ def _temperature(code: str, values: Array, others: Mapping[str, Array], elevatio
 
 
 def _percentage(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Humidity and soil moisture above 1 % occur at every site."""
+    """Find the unit of humidity or soil moisture: values above 1 % occur at every site."""
     middle, high = _quantiles(values)
     return FRACTION if middle > 0 and high <= (1.1 if code == "RH" else 1.0) else None
 
@@ -141,7 +141,7 @@ def _median_ratio(values: Array, expected: Array) -> float:
 
 
 def _deficit(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Compare the deficit with that by humidity, else with the saturation vapour pressure, else with ranges.
+    """Find the unit of VPD from humidity, else from the saturation vapour pressure, else from its range.
 
     The 99th percentile of VPD / es(TA) is at least 0.375 at the towers of FLUXNET2015 (CG-Tch), and the 99th
     percentile of VPD at least 3.6 hPa (SJ-Adv).
@@ -164,7 +164,7 @@ def _deficit(code: str, values: Array, others: Mapping[str, Array], elevation: f
 
 
 def _pressure(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Air pressure at towers is from 40 to 110 kPa, and follows from the elevation within a few percent."""
+    """Find the unit of air pressure: 40 to 110 kPa at towers, and close to that of the elevation."""
     middle, _ = _quantiles(values)
     expected = 101.3 * np.exp(-elevation / 8400)
     if abs(middle * 0.133322 / expected - 1) < 0.04 and abs(middle / 10 / expected - 1) > 0.1:
@@ -176,7 +176,7 @@ def _pressure(code: str, values: Array, others: Mapping[str, Array], elevation: 
 
 
 def _mole_fraction(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Air has 300 to 1000 umol mol-1 of carbon dioxide, which are 12 to 40 mmol m-3."""
+    """Find the unit of carbon dioxide in air: 300 to 1000 umol mol-1, which are 12 to 40 mmol m-3."""
     middle, _ = _quantiles(values)
     for name, factor in (("mol mol-1", 1e6), ("mmol mol-1", 1e3)):
         if 250 < middle * factor < 1500:
@@ -188,7 +188,7 @@ def _mole_fraction(code: str, values: Array, others: Mapping[str, Array], elevat
 
 
 def _precipitation(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Wet hours have about 1 mm in the mean, and more than 1 mm in the wettest hundredth."""
+    """Find the unit of precipitation: about 1 mm in the mean wet hour, and more in the wettest 1 %."""
     wet = values[values > 0]
     if wet.size < LEAST_WET:
         return None
@@ -199,7 +199,7 @@ def _precipitation(code: str, values: Array, others: Mapping[str, Array], elevat
 
 
 def _radiation(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Sunny hours have more than 5 W m-2, and no record has more than the radiation above the atmosphere."""
+    """Find the unit of radiation: more than 5 W m-2 in sun, and less than above the atmosphere."""
     _, high = _quantiles(values)
     potential = others.get("SW_IN_POT")
     if potential is not None:
@@ -219,7 +219,7 @@ def _radiation(code: str, values: Array, others: Mapping[str, Array], elevation:
 
 
 def _photons(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Sunlight has about 2 umol of photons per J; a sunny hour has more than 0.01 mol m-2."""
+    """Find the unit of a photon flux: 2 umol of photons per J, and above 0.01 mol m-2 in sunny hours."""
     _, high = _quantiles(values)
     if 0 < high < 0.01:
         return _times("mol m-2 s-1", 1e6)
@@ -232,13 +232,13 @@ def _photons(code: str, values: Array, others: Mapping[str, Array], elevation: f
 
 
 def _carbon(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """The largest hundredth of a flux is above 1 umol m-2 s-1, also in the Arctic (GL-ZaH has 1.7)."""
+    """Find the unit of a carbon flux: the largest 1 % is above 1 umol m-2 s-1, also at GL-ZaH (1.7)."""
     _, high = _quantiles(np.abs(values))
     return _times("mol m-2 s-1", 1e6) if 0 < high < 1e-3 else None
 
 
 def _methane(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Noise alone makes hours of a few nmol m-2 s-1."""
+    """Find the unit of a methane flux: noise alone causes values of a few nmol m-2 s-1."""
     _, high = _quantiles(np.abs(values))
     if 0 < high < 1e-4:
         return _times("mol m-2 s-1", 1e9)

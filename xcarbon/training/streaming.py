@@ -165,7 +165,7 @@ class StreamingRun(TrainingRun):
         if self.model.network.state is not None:
             self.model.network.state.standardise(*towers.input_moments("state"))
 
-    def _chances(self) -> tuple[int, ...]:
+    def _dropout_shape(self) -> tuple[int, ...]:
         config = self.model.network.config
         groups = len(state_groups(config.state))
         return self.training.length + 1, len(config.variables) + len(config.statics) + 4 + groups

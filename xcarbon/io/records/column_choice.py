@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from xcarbon.core.variables import VARIABLES, Variable
 from xcarbon.io.columns import MISSING_CELLS, PLUS, Source, read_columns
-from xcarbon.io.records.missing import marks_missing, without_missing
+from xcarbon.io.records.missing import is_missing_cell, without_missing
 from xcarbon.prep.limits import is_code
 
 #: Parts of the names of columns: fluxes filtered with a threshold of friction velocity that varies from year
@@ -61,7 +61,9 @@ def without_empty(header: list[str], source: Source) -> list[str]:
     }
     with source.lines() as lines:  # few files are read to the end, because most have values from the start
         rows = [cells for _, cells in itertools.islice(lines, 1, 49) if len(cells) == len(header)]
-    doubtful = [column for column, place in places.items() if all(marks_missing(row[place]) for row in rows)]
+    doubtful = [
+        column for column, place in places.items() if all(is_missing_cell(row[place]) for row in rows)
+    ]
     empty = _empty(doubtful, source)
     also_empty = _empty([column.replace(_VUT, _CUT) for column in empty], source)
     replaced = {column for column in empty if column.replace(_VUT, _CUT) not in also_empty}

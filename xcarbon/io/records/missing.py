@@ -13,7 +13,7 @@ from xcarbon.prep.limits import CODES
 MISSING = -9999
 
 
-def marks_missing(cell: str) -> bool:
+def is_missing_cell(cell: str) -> bool:
     """Check whether a cell stands for a missing value."""
     try:
         return cell.strip() in MISSING_CELLS or float(cell.replace(",", ".")) in CODES

@@ -43,12 +43,12 @@ def radiation(tower: TowerRecord) -> Iterator[Finding]:
         return
     good = tower.read("SW_IN")
     rest = np.where(np.isnan(good), tower.read("SW_IN", max_qc=_ANY_FLAG), np.nan)
-    yield from _odd_years(tower, years_of_radiation(good, tower.time, tower.sun), "warning", "SW_IN")
+    yield from _implausible_years(tower, years_of_radiation(good, tower.time, tower.sun), "warning", "SW_IN")
     years = years_of_radiation(rest, tower.time, tower.sun)
-    yield from _odd_years(tower, years, "note", f"SW_IN with a quality flag above {MAX_QC}")
+    yield from _implausible_years(tower, years, "note", f"SW_IN with a quality flag above {MAX_QC}")
 
 
-def _odd_years(
+def _implausible_years(
     tower: TowerRecord, years: list[YearOfRadiation], severity: Severity, what: str
 ) -> Iterator[Finding]:
     """List the years in which radiation is impossible; ``what`` is the subject of the sentence."""
