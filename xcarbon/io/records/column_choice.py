@@ -27,11 +27,13 @@ def choose_columns(header: list[str], *, uncertainty: bool = False) -> dict[str,
     sensors by their position, the highest (in the soil: the shallowest) first. In the soil the vertical
     position is the depth. Means over a layer (``_1``) follow the sensors.
 
-    Some columns replace others that a file lacks (or that are empty, see :func:`without_empty`): fluxes
-    filtered by a constant threshold of friction velocity (``_CUT_REF``) those with a variable one
-    (``_VUT_REF``), also their percentiles, and the flux at the sensor plus the storage below it (FC + SC), or
-    FC where storage is missing, the NEE of the site team. NEE that the team has filled (``NEE_PI_F``) is the
-    last choice.
+    Some columns replace others that a file lacks, or that are empty (see :func:`without_empty`):
+
+    - Fluxes filtered with a constant threshold of friction velocity (``_CUT_REF``), and their percentiles,
+      replace those with a threshold that varies from year to year (``_VUT_REF``).
+    - The flux at the sensor plus the storage below it (``FC + SC``) replaces the NEE of the site team. Where
+      storage is missing, ``FC`` alone is used.
+    - NEE that the site team has filled (``NEE_PI_F``) is the last choice.
 
     Examples
     --------
