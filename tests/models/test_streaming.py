@@ -414,7 +414,7 @@ def test_a_flux_that_is_always_zero_does_not_drive_the_spread_to_nothing():
     with torch.no_grad():
         network.head.bias[1] = -1e4
     prediction = network(sequences(network.config, 1, 5))
-    assert (prediction.log_scale >= streaming.LEAST_LOG_SCALE).all()
+    assert (prediction.log_scale >= streaming.MIN_LOG_SCALE).all()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ _OTHER_UNITS = ("FLUXNET-CH4", "AmeriFlux-BASE")
 _NEVER_MEASURED = 3
 #: Digits of a time stamp, and length of the longest period [days], by resolution.
 _DIGITS = {"DD": 8, "WW": 8, "MM": 6, "YY": 4}
-_LONGEST = {"DD": 1, "WW": 9, "MM": 31, "YY": 366}
+_MAX_DAYS = {"DD": 1, "WW": 9, "MM": 31, "YY": 366}
 
 
 class PeriodRecord(Record):
@@ -51,7 +51,7 @@ class PeriodRecord(Record):
 
 def _edges(first: np.datetime64, rows: int, resolution: str) -> Stamps:
     """Return the edges ``(rows + 1,)`` of the periods from the one that contains the day ``first``."""
-    return period_edges(first, first + rows * _LONGEST[resolution], resolution)[: rows + 1]
+    return period_edges(first, first + rows * _MAX_DAYS[resolution], resolution)[: rows + 1]
 
 
 def survey_periods(release: Release, resolution: str, *, uncertainty: bool = False) -> PeriodRecord:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WEEK = 7
 #: Longest period whose hours are drawn [days].
-LONGEST = 62
+MAX_HOURLY_DAYS = 62
 #: Length from which lines are thin [days].
 _DENSE = 800
 
@@ -52,7 +52,7 @@ def draw_series(ax: Axes, hours: Hours) -> None:
     ax.axhline(0, color=QUIET, linewidth=0.6, zorder=0)
     days = observed.sizes["time"] / daily_steps(observed["time"].values)
     width = 1.4 if days < _DENSE else 0.6
-    if days > LONGEST:
+    if days > MAX_HOURLY_DAYS:
         ax.plot(*daily_means(observed), "o", color=OBSERVED, ms=1.3 * width, label="observed")
         stamps, mean = daily_means(predicted[hours.code])
         error, period = daily_errors(flux_of(hours)), "daily mean "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Most years in one figure.
-_MOST = 24
+_MAX_YEARS = 24
 _DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -90,8 +90,8 @@ def summed_years(flux: Flux, hours: Hours, year: int | Sequence[int] | None) -> 
             f"{', '.join(absent) or 'every year'}, and the complete years are {complete}; "
             "ds.carbon.gapfill() fills gaps"
         )
-    if len(wanted) > _MOST:
-        raise OptionError(f"the figure shows at most {_MOST} years, found {len(wanted)}")
+    if len(wanted) > _MAX_YEARS:
+        raise OptionError(f"the figure shows at most {_MAX_YEARS} years, found {len(wanted)}")
     return [_sum(flux, hours.code, number, with_days=len(wanted) == 1) for number in wanted]
 
 

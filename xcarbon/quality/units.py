@@ -18,7 +18,7 @@ from xcarbon.prep.humidity import saturation_vapour_pressure
 Array = NDArray[np.floating[Any]]
 
 #: Minimum number of values of a variable, and of wet hours, to determine its unit.
-LEAST_HOURS, LEAST_WET = 120, 50
+MIN_HOURS, MIN_WET = 120, 50
 #: Hours of a record that contains all seasons.
 ALL_SEASONS = 300 * 24
 #: Largest potential radiation [W m-2] of a record that is not polar night.
@@ -87,7 +87,7 @@ def find_unit(
     >>> find_unit("RH", np.linspace(0.3, 1, 200), {}).advice
     'Multiply it by 100'
     """
-    if np.count_nonzero(~np.isnan(values)) < LEAST_HOURS:
+    if np.count_nonzero(~np.isnan(values)) < MIN_HOURS:
         return None
     base = code.split("_")[0]
     rule = {
@@ -153,7 +153,7 @@ def _deficit(code: str, values: Array, others: Mapping[str, Array], elevation: f
             return kilopascals if 0.09 < ratio < 0.11 else pascals if 90 < ratio < 110 else None
     if "TA" in others:
         ratios = values / saturation_vapour_pressure(others["TA"])
-        if np.count_nonzero(~np.isnan(ratios)) >= LEAST_HOURS:
+        if np.count_nonzero(~np.isnan(ratios)) >= MIN_HOURS:
             middle, high = _quantiles(ratios)
             return kilopascals if 0 < high < 0.15 else pascals if middle > 2 else None
     _, high = _quantiles(values)
@@ -190,7 +190,7 @@ def _mole_fraction(code: str, values: Array, others: Mapping[str, Array], elevat
 def _precipitation(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
     """Find the unit of precipitation: about 1 mm in the mean wet hour, and more in the wettest 1 %."""
     wet = values[values > 0]
-    if wet.size < LEAST_WET:
+    if wet.size < MIN_WET:
         return None
     mean, high = wet.mean(), np.percentile(wet, 99)
     if mean < 0.005 and high < 0.05:
@@ -204,7 +204,7 @@ def _radiation(code: str, values: Array, others: Mapping[str, Array], elevation:
     potential = others.get("SW_IN_POT")
     if potential is not None:
         day = ~np.isnan(values) & (potential > 0)
-        if day.sum() < LEAST_HOURS or np.percentile(potential[day], 90) < SUNNY:
+        if day.sum() < MIN_HOURS or np.percentile(potential[day], 90) < SUNNY:
             return None
         clearness = values[day].sum() / potential[day].sum()
         if 1.2 < clearness < 2.2:
@@ -227,7 +227,7 @@ def _photons(code: str, values: Array, others: Mapping[str, Array], elevation: f
     if light is None:
         return None
     bright = (light > 100) & ~np.isnan(values)
-    ratio = np.median(values[bright] / light[bright]) if bright.sum() >= LEAST_HOURS else np.nan
+    ratio = np.median(values[bright] / light[bright]) if bright.sum() >= MIN_HOURS else np.nan
     return _times("W m-2", 4.57, is_certain=False) if 0.35 < ratio < 0.6 else None
 
 

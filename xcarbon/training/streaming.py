@@ -29,7 +29,7 @@ from xcarbon.training.distributed import Shard, join_processes
 from xcarbon.training.objective import drop
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
-from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
+from xcarbon.training.sequences import MIN_TARGETS, TowerSequences
 from xcarbon.training.task import Task, configure
 from xcarbon.training.windows import Batch
 
@@ -136,7 +136,7 @@ def _load(
     towers = Shard(fabric, inputs, 1, load)
     if not len(towers):
         raise ModelError(
-            f"none of {inputs.sizes['site']} towers has {min(LEAST_TARGETS, training.length)} hours with "
+            f"none of {inputs.sizes['site']} towers has {min(MIN_TARGETS, training.length)} hours with "
             f"{', '.join(task.targets)} and a quality flag <= {task.max_qc} in a sequence of "
             f"{training.length} hours: check the data, or increase max_qc or length"
         )
