@@ -25,7 +25,7 @@ from xcarbon.models.bundle import CarbonModel, Scaler
 from xcarbon.models.ecoperceiver import EcoPerceiver, EcoPerceiverConfig
 from xcarbon.models.inputs import ModelInputs
 from xcarbon.models.networks import EcoPerceiverPredictor
-from xcarbon.prediction import predict as inference
+from xcarbon.prediction import blocks
 from xcarbon.testing import synthetic_towers
 
 TOWERS, YEARS = size(20, 2), size(5, 1)
@@ -80,12 +80,12 @@ class Sample:
         return np.resize(found, output.shape)
 
 
-PREDICT = inference.predict_hours
+PREDICT = blocks.predict_hours
 
 
 def store_to_netcdf(store: Path, sample: Sample, model: CarbonModel) -> float:
     """Predict a store and write the result to NetCDF; return the time [s]."""
-    with mock.patch.object(inference, "predict_hours", sample), tempfile.TemporaryDirectory() as folder:
+    with mock.patch.object(blocks, "predict_hours", sample), tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         open_store(store).carbon.predict_to("NEE", model, Path(folder, "nee.nc"))
         return time.perf_counter() - start

@@ -71,7 +71,7 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 templates_path = ["_templates"]
 
-#: Docstrings may name a function by where it lives; the pages have it under its public name.
+#: Docstrings may name a function by its module; the pages have it under its public name.
 _HOMES = {f"xcarbon.{home}.{name}": f"xcarbon.{name}" for name, home in xcarbon._MODULES.items()}
 
 

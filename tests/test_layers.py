@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,30 @@ def graph() -> dict[str, set[str]]:
 
 def test_every_module_has_a_floor():
     assert {name.split(".")[0] for name in NAMES} == LEVEL.keys()
+
+
+def test_the_page_for_contributors_lists_all_floors():
+    """The table of the page has the folders in the order of ``FLOORS``, and all paths on the page exist."""
+    text = (PACKAGE.parent / "docs" / "contributing.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", text, re.MULTILINE)
+    found = [(name.strip("/"), int(level)) for level, names in rows for name in re.findall("`(.+?)`", names)]
+    stated = {name.removesuffix(".py"): level - 1 for name, level in found}
+    assert stated == {name: level for name, level in LEVEL.items() if name != "_version"}
+    layout = text.partition("## Layout")[2].partition("## Dependencies")[0]
+    paths = re.findall(rf"`((?:{'|'.join(LEVEL)})/\S*)`", layout)
+    assert len(paths) > 40 and [path for path in paths if not (PACKAGE / path).exists()] == []
+
+
+@pytest.mark.parametrize("folder", [name for name in LEVEL if (PACKAGE / name).is_dir()])
+def test_the_docstring_of_a_folder_states_what_it_may_import(folder):
+    docstring = ast.get_docstring(ast.parse((PACKAGE / folder / "__init__.py").read_text()))
+    (sentence,) = re.findall(r"This folder may import ([^.]+)\.", " ".join(str(docstring).split()))
+    stated = set(re.findall("``(.+?)``", sentence)) - {"xcarbon"}
+    own = LEVEL[folder]
+    assert all(LEVEL[name] <= own for name in stated)
+    if own:
+        assert set(FLOORS[own - 1]) - {"_version"} <= stated
+    assert ("folders below" in sentence) == (own > 2)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

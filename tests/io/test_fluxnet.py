@@ -14,12 +14,11 @@ from xcarbon import open_fluxnet
 from xcarbon.core.conventions import QC
 from xcarbon.core.errors import FileFormatError, MetadataError, OptionError, TimestampError
 from xcarbon.core.variables import VARIABLES
-from xcarbon.io import records
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.columns import Source
 from xcarbon.io.fluxnet import audit_fluxnet
 from xcarbon.io.networks import newest_first, recognise
-from xcarbon.io.records import read_hours, survey
+from xcarbon.io.records import read_hours, survey, timestamps, values
 from xcarbon.io.towers import fuse_records, group_towers, labels, read_tower
 from xcarbon.testing import raise_on_compute, write_fluxnet_csv, write_release
 
@@ -402,8 +401,8 @@ def test_release_is_read_lazily_and_each_file_once(write, monkeypatch):
         ds = open_fluxnet(paths, metadata=THARANDT | dict(site="DE-Tha"))
     assert all(array.chunks for array in ds.data_vars.values())
     opened = []
-    original = records.read_columns
-    monkeypatch.setattr(records, "read_columns", lambda *args: opened.append(args[0].name) or original(*args))
+    original = values.read_columns
+    monkeypatch.setattr(values, "read_columns", lambda *args: opened.append(args[0].name) or original(*args))
     ds.load()
     assert sorted(opened) == sorted([OLD, NEW])
 
@@ -572,11 +571,12 @@ def test_nothing_is_computed_at_opening_and_the_file_is_read_once(write, monkeyp
     columns = {"TA_F": range(8), "TA_F_QC": [0] * 8, "RH": range(8), "P_F": range(8)}
     path = write(table(columns, steps=8))
     calls = []
-    monkeypatch.setattr(
-        records,
-        "read_columns",
-        lambda *args, original=records.read_columns: calls.append(list(args[1])) or original(*args),
-    )
+    for module in (timestamps, values):
+        monkeypatch.setattr(
+            module,
+            "read_columns",
+            lambda *args, original=module.read_columns: calls.append(list(args[1])) or original(*args),
+        )
     with raise_on_compute():
         ds = open_fluxnet(path, metadata=THARANDT)
     assert calls == [["TIMESTAMP_START"]]

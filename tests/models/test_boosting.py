@@ -159,7 +159,7 @@ def test_an_unknown_place_is_missing(igbp, lat):
     config = BoostedTreesConfig(VARIABLES, (), ("igbp", "lat"), STATE)
     features = hour_features(config, with_place(40, igbp, lat))
     found = dict(zip(config.features, features.T, strict=True))
-    assert all(np.isnan(found[name]).all() == np.isnan(igbp) for name in config.place[:-1])
+    assert all(np.isnan(found[name]).all() == np.isnan(igbp) for name in config.site_features[:-1])
     assert np.isnan(found["season"]).all() == np.isnan(lat)
     without = hour_features(config, ModelInputs(with_place(40, igbp, lat).hourly))
     assert np.isnan(without[:, len(VARIABLES) :]).all()

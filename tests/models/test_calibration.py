@@ -47,7 +47,7 @@ def test_extreme_states_are_limited():
 
 def test_only_the_last_hours_are_used():
     longer = inputs("GRA", [0.9, 0.9, 0.6])
-    found = CALIBRATION.place(CONFIG, longer, 1)
+    found = CALIBRATION.log_factor(CONFIG, longer, 1)
     np.testing.assert_allclose(found, [0.2], rtol=1e-5)
 
 

@@ -414,7 +414,7 @@ def test_a_flux_that_is_always_zero_does_not_drive_the_spread_to_nothing():
     with torch.no_grad():
         network.head.bias[1] = -1e4
     prediction = network(sequences(network.config, 1, 5))
-    assert (prediction.log_scale >= streaming.LEAST_LOG_SCALE).all()
+    assert (prediction.log_scale >= streaming.MIN_LOG_SCALE).all()
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_a_flux_that_is_always_zero_does_not_drive_the_spread_to_nothing():
         ({"targets": ()}, "needs variables, and targets"),
         ({"variables": ()}, "needs variables, and targets"),
         ({"targets": ("NEE", "LE")}, r"not among them.*\('NEE', 'LE'\)"),
-        ({"statics": ("igbp", "slope")}, r"out of \['igbp'.*'slope'"),
+        ({"statics": ("igbp", "slope")}, r"among \['igbp'.*'slope'"),
         ({"window": 0}, "window must be at least 1"),
         ({"cross_blocks": 0}, "cross_blocks must be at least 1"),
         ({"cross_blocks": 7}, "cross_blocks must be at least 1 and at most 6, found 7"),

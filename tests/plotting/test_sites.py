@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xcarbon.plotting import CarbonPlot
-from xcarbon.plotting.sites import LEAST, WORLD, degrees, extent
+from xcarbon.plotting.sites import MIN_HEIGHT, WORLD, degrees, extent
 
 places = st.lists(st.tuples(st.floats(-180, 180), st.floats(-80, 80)), min_size=1, max_size=5)
 
@@ -21,7 +21,7 @@ def test_all_towers_are_within_the_map(towers: list[tuple[float, float]]) -> Non
     assert west <= lon.min() and lon.max() <= east
     if ((west, east), (south, north)) != WORLD:
         assert south <= lat.min() and lat.max() <= north
-        assert north - south >= LEAST - 1e-9 or north == 90 or south == -90
+        assert north - south >= MIN_HEIGHT - 1e-9 or north == 90 or south == -90
 
 
 def test_towers_of_all_continents_are_on_a_map_of_the_world() -> None:

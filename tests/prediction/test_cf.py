@@ -10,7 +10,7 @@ import xarray as xr
 import xcarbon
 from tests.prediction.test_predict import make
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.prediction import predict as module
+from xcarbon.prediction import blocks
 from xcarbon.testing import synthetic_towers
 
 #: Recommendations that a DataArray cannot meet, because a file of one has no global attributes.
@@ -66,7 +66,7 @@ def test_a_part_is_computed_without_the_rest(bare, monkeypatch):
         return predict_series(self, inputs, wanted)
 
     monkeypatch.setattr(CarbonModel, "predict_series", count)
-    monkeypatch.setattr(module, "BLOCK", 50)
+    monkeypatch.setattr(blocks, "BLOCK", 50)
     prediction = bare.chunk(site=1, time=-1).carbon.predict_nee(model)
     part = prediction.isel(site=1, time=slice(110, 120)).values
     assert calls == [50]

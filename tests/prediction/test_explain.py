@@ -318,7 +318,7 @@ def test_nothing_is_computed_before_it_is_asked_for(days, model, tmp_path):
         ({"groups": {"TA": ["SW_IN"]}}, "the name 'TA'"),
         ({"lagged": ["lat"]}, "hourly inputs.*found.*lat"),
         ({"lagged": []}, "hourly inputs"),
-        ({"lags": [0, 2, 2]}, "rise"),
+        ({"lags": [0, 2, 2]}, "increase"),
         ({"lags": [-1, 2]}, "window, 0 to 7"),
         ({"lags": [CONTEXT]}, "window, 0 to 7"),
         ({"hours": 0}, "at least 1"),

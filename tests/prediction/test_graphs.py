@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import xcarbon
 from xcarbon.io import regions
-from xcarbon.prediction.parcel import Parcel
+from xcarbon.prediction.compressed import CompressedModel
 from xcarbon.testing import synthetic_grid, synthetic_towers
 
 #: Hours of a block.
@@ -62,7 +62,7 @@ def test_tasks_of_grids_are_bounded(model, hours, rows):
 def test_a_block_of_a_longer_chunk_adds_few_tasks(model, tower, towers, blocks):
     """The block is one task, and the name of its values another; the chunk of the record is prepared once."""
     whole = cut(tower, towers, blocks, chunk=-1)
-    with mock.patch("xcarbon.prediction.predict.BLOCK", HOURS):
+    with mock.patch("xcarbon.prediction.blocks.BLOCK", HOURS):
         assert count(whole.carbon.predict_nee(model)) <= (MOST + 2 * blocks) * towers + 20
 
 
@@ -88,7 +88,7 @@ def test_predict_to_adds_one_task_per_region(model, tower, tmp_path, monkeypatch
 
 def test_weights_are_in_the_graph_once(model, tower):
     """The graph of many blocks is hardly larger than the compressed model."""
-    alone = len(pickle.dumps(Parcel(model)))
+    alone = len(pickle.dumps(CompressedModel(model)))
     small, large = (
         len(
             pickle.dumps(
@@ -101,10 +101,10 @@ def test_weights_are_in_the_graph_once(model, tower):
     assert alone < 0.6 * len(pickle.dumps(model))
 
 
-def test_parcel_stays_closed_until_it_is_opened(model):
+def test_model_stays_compressed_until_it_is_opened(model):
     """The bytes that a scheduler passes on are those that it got; locally nothing is copied."""
-    assert Parcel(model).open() is model
-    arrived = pickle.loads(pickle.dumps(Parcel(model)))
+    assert CompressedModel(model).open() is model
+    arrived = pickle.loads(pickle.dumps(CompressedModel(model)))
     assert pickle.dumps(arrived) == pickle.dumps(pickle.loads(pickle.dumps(arrived)))
     assert arrived.open().fingerprint() == model.fingerprint()
 

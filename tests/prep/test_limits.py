@@ -13,7 +13,7 @@ from xcarbon.core.errors import BoundsError
 from xcarbon.core.variables import LIMITS, VARIABLES, Limits
 from xcarbon.prep.limits import (
     CODES,
-    LEAST_VALUES,
+    MIN_VALUES,
     Counts,
     apply_limits,
     apply_limits_to_column,
@@ -88,7 +88,7 @@ def test_column_in_another_unit_is_kept_without_its_codes():
     found = apply_limits_to_column(hectopascals, LIMITS["PA"])
     np.testing.assert_array_equal(found, [1013.0] * 100 + [np.nan] * 4)
     assert count_beyond(hectopascals, LIMITS["PA"]) == Counts(codes=3, other_unit=100)
-    few = hectopascals[: LEAST_VALUES - 1]
+    few = hectopascals[: MIN_VALUES - 1]
     assert np.isnan(apply_limits_to_column(few, LIMITS["PA"])).all()
 
 

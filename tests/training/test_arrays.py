@@ -26,7 +26,7 @@ from xcarbon.training import arrays as arrays_module
 from xcarbon.training import fit
 from xcarbon.training.arrays import Arrays, memory_limit
 from xcarbon.training.moments import TowerMoments, pooled
-from xcarbon.training.run import ahead
+from xcarbon.training.run import prefetch
 from xcarbon.training.windows import Windows, load_windows
 
 SETTINGS = {
@@ -190,7 +190,7 @@ def test_items_are_made_one_ahead_in_order():
             yield number
 
     found = []
-    for item in ahead(items()):
+    for item in prefetch(items()):
         found.append(item)
         assert len(made) <= item + 2
     assert found == made == list(range(5))

@@ -477,7 +477,7 @@ def test_trees_with_a_state_have_settings_of_their_own(with_series, stateful):
     assert training.items() >= (STATE_SETTINGS | STATE).items()
     assert stateful.targets == stateful.outputs == ("NEE", "GPP_NT")
     used = set(stateful.predictor.booster.get_score())
-    assert used & set(config.place) and used & {"FAPAR", "LAI"} and used <= set(config.features)
+    assert used & set(config.site_features) and used & {"FAPAR", "LAI"} and used <= set(config.features)
     with pytest.raises(ModelError, match="'paper' or 'state'"):
         BoostingConfig(features="all")
     with pytest.raises(ModelError, match="share must be greater than 0"):
@@ -537,7 +537,7 @@ def test_groups_are_masked_hour_by_hour(with_series):
     gone = dict(zip(config.features, np.isnan(features).T, strict=True))
     assert not gone["TA"].any() and not gone["DOY"].any()
     assert gone["season"].mean() == pytest.approx(0.2, abs=0.01)
-    assert all((gone[name] == gone["season"]).all() for name in config.place)
+    assert all((gone[name] == gone["season"]).all() for name in config.site_features)
     for name in state:  # with the whole state, with all of its kind, and alone
         assert gone[name].mean() == pytest.approx(1 - 0.8**3, abs=0.01)
     together = gone["TA_1D"] & gone["VPD_1D"]
@@ -554,7 +554,7 @@ def test_masked_features_are_those_of_the_dropout(with_series):
         tower_rows(inputs, config, Draw(0.2, dropout, 0))[0].features.compute() for dropout in (0.0, 0.5)
     )
     assert np.isnan(masked).sum() > np.isnan(plain).sum()
-    place = [config.features.index(name) for name in config.place]
+    place = [config.features.index(name) for name in config.site_features]
     assert np.isnan(masked[:, place]).mean() == pytest.approx(0.5, abs=0.05)
     np.testing.assert_array_equal(np.sort(masked[:, 0]), np.sort(plain[:, 0]))
 

@@ -248,8 +248,8 @@ def test_groups_of_the_state_are_masked_in_whole_windows(dropout, shares):
     config = EcoPerceiverConfig(("DOY", "TA"), (), ("TA_1D", "TA_30D", "LAI"), group_dropout=dropout, **TINY)
     run = object.__new__(ecoperceiver.EcoPerceiverRun)
     run.model = SimpleNamespace(config=config, network=EcoPerceiver(config))
-    assert run._chances() == (8, 2 + 5)
-    chance = torch.rand(400, *run._chances(), generator=torch.Generator().manual_seed(0))
+    assert run._dropout_shape() == (8, 2 + 5)
+    chance = torch.rand(400, *run._dropout_shape(), generator=torch.Generator().manual_seed(0))
     batch = Batch(ModelInputs(torch.zeros(400, 8, 2), state=torch.ones(400, 8, 3)), torch.zeros(400, 8))
     found = run._mask(batch, chance).inputs
     gone = torch.isnan(found.state)

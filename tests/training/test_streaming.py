@@ -17,7 +17,7 @@ from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.training import fit, objective, streaming
 from xcarbon.training.checkpoints import MODEL
-from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
+from xcarbon.training.sequences import MIN_TARGETS, TowerSequences
 
 TINY = {"width": 16, "heads": 2, "window": 8, "octaves": 4, "layers": 2, "cross_blocks": 1}
 QUICK = {
@@ -64,13 +64,13 @@ def test_every_target_is_in_one_sequence(sequences, inputs):
     """But for those that are alone in a gap."""
     every = sequences_of(inputs, (), 64).samples
     targets = every.targets(every.starts)
-    assert torch.isfinite(targets).sum(1).min() >= LEAST_TARGETS
+    assert torch.isfinite(targets).sum(1).min() >= MIN_TARGETS
     found = np.sort(targets[torch.isfinite(targets)].numpy())
     known = inputs["target"].values[..., 0]
     known = known[np.isfinite(known)]
     assert np.isin(found, known).all()
     assert len(np.unique(found)) == len(np.unique(known[np.isin(known, found)])) == len(found)
-    assert len(known) - 4 * LEAST_TARGETS < len(found) <= len(known)
+    assert len(known) - 4 * MIN_TARGETS < len(found) <= len(known)
 
 
 @pytest.mark.parametrize("offset", [0, -20, 28])

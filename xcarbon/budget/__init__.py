@@ -1,4 +1,9 @@
-"""Gap filling and partitioning, carbon sums of towers and regions, and artificial gaps to test filling."""
+"""Gap filling, partitioning, and carbon sums of towers and regions with their uncertainty.
+
+``fill`` fills gaps by a model that ``adapt`` adapts to the tower, or by ``mds``; ``gaps`` hides measured
+hours to test this. ``sums`` sums one flux, and ``balance`` all fluxes of a budget. This folder may import
+``prediction`` and the folders below it.
+"""
 
 from xcarbon.budget.balance import budget, fill_and_partition
 from xcarbon.budget.fill import gapfill

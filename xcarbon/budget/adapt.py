@@ -42,7 +42,7 @@ GAPS, FOLDS = (3, 36, 288, 720), 4
 #: End of the source of adapted predictions.
 ADAPTED = ", adapted to the measured hours of the tower"
 #: Fewest measured hours that a tower needs.
-FEWEST = 500
+MIN_HOURS = 500
 #: Level of the interval that the factor of the spread calibrates, and its half width [standard deviations].
 LEVEL, LIMIT = LEVELS[-1], LIMITS[-1]
 #: Number of trees for the flux, and of those for the error of the model.
@@ -160,11 +160,11 @@ def adapt(
     -------
     numpy.ndarray
         Prediction and spread, ``(2, steps)``. They are those of the model if the tower has less than
-        :data:`FEWEST` measured hours.
+        :data:`MIN_HOURS` measured hours.
     """
     known = np.isfinite(measured) & np.isfinite(base)
     unchanged = np.full_like(base, np.nan) if spread is None else spread
-    if known.sum() < FEWEST * per_hour:
+    if known.sum() < MIN_HOURS * per_hour:
         return np.stack([base, unchanged]).astype(np.float32)
     features = np.column_stack([features, np.arange(len(base)) / (24 * per_hour)]).astype(np.float32)
     group, length = in_artificial_gaps(known, per_hour)
@@ -222,7 +222,7 @@ def in_artificial_gaps(known: NDArray[np.bool_], per_hour: int = 1) -> tuple[NDA
     for number in range(FOLDS):
         hidden = known & (drawn == number)
         left = known & ~hidden
-        if left.sum() >= FEWEST * per_hour / 2:
+        if left.sum() >= MIN_HOURS * per_hour / 2:
             group[hidden], length[hidden] = number, gap_length(left)[hidden]
     return group, length
 

@@ -1,7 +1,8 @@
 """The command line: every command calls the public functions of the package.
 
 ``options`` has the options that commands share, ``wording`` the words of error messages, and the other
-modules the commands themselves.
+modules the commands themselves. This folder may import ``accessor`` and the folders below it, and the
+public names of ``xcarbon``.
 """
 
 from __future__ import annotations

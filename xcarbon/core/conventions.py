@@ -353,9 +353,20 @@ def apply(ds: xr.Dataset, *, history: str | None = None, **root: str) -> xr.Data
 
 
 def _describe(ds: xr.Dataset, name: Hashable, in_utc: bool) -> None:
-    """Set the attributes and encoding of one variable of ``ds`` in place."""
-    array, key = ds[name], str(name)
-    base, on_grid = key.removesuffix(QC), is_grid(ds)
+    """Set the attributes and the encoding of one variable of ``ds`` in place."""
+    array, key, on_grid = ds[name], str(name), is_grid(ds)
+    _set_attrs(ds, array, on_grid=on_grid, in_utc=in_utc)
+    _set_encoding(array, on_grid=on_grid)
+    if key in _PATCHES and "spatial_ref" in ds.coords:
+        # rioxarray reads it from the encoding, too, and xarray then leaves it out of "coordinates".
+        array.attrs.pop("grid_mapping", None)
+        array.encoding["grid_mapping"] = "spatial_ref"
+
+
+def _set_attrs(ds: xr.Dataset, array: xr.DataArray, *, on_grid: bool, in_utc: bool) -> None:
+    """Set the CF attributes of a variable of ``ds``, which depend on its name."""
+    key = str(array.name)
+    base = key.removesuffix(QC)
     if key in VARIABLES:
         check_units(ds, (key,))
         solar = _SOLAR if on_grid and key in TIME_FEATURES else {}
@@ -372,8 +383,8 @@ def _describe(ds: xr.Dataset, name: Hashable, in_utc: bool) -> None:
         array.attrs = satellite_quality_attrs(base) | array.attrs
         _complete_flags(array)
     elif key.removesuffix(LENGTH) in SATELLITE:
-        name = SATELLITE[key.removesuffix(LENGTH)].long_name
-        array.attrs = {"long_name": f"length of the composite of {name}", "units": "days"} | array.attrs
+        series = SATELLITE[key.removesuffix(LENGTH)].long_name
+        array.attrs = {"long_name": f"length of the composite of {series}", "units": "days"} | array.attrs
     elif key in _SHARED_AXES and "patch_x" in ds.coords:
         array.attrs = dict(_SHARED_AXES[key])
     elif (on_grid or in_utc) and key in _GRID_COORDINATES:
@@ -386,6 +397,11 @@ def _describe(ds: xr.Dataset, name: Hashable, in_utc: bool) -> None:
         array.attrs |= _PATCHES[key]
     elif "flag_values" in array.attrs:
         _complete_flags(array)
+
+
+def _set_encoding(array: xr.DataArray, *, on_grid: bool) -> None:
+    """Set the encoding of a variable with which it is written to a file, which depends on its name."""
+    key = str(array.name)
     array.encoding.pop("coordinates", None)  # xarray lists the coordinates anew in each file that it writes
     if key in ("time", "time_bnds"):
         array.encoding = {"units": TIME_UNITS, "calendar": "standard", "dtype": "int64"}
@@ -395,10 +411,6 @@ def _describe(ds: xr.Dataset, name: Hashable, in_utc: bool) -> None:
         array.encoding = {"_FillValue": None}
     elif key == "reflectance":
         array.encoding = dict(REFLECTANCE_ENCODING)
-    if key in _PATCHES and "spatial_ref" in ds.coords:
-        # rioxarray reads it from the encoding, too, and xarray then leaves it out of "coordinates".
-        array.attrs.pop("grid_mapping", None)
-        array.encoding["grid_mapping"] = "spatial_ref"
 
 
 def _describe_half_hours(ds: xr.Dataset) -> None:

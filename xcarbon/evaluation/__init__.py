@@ -1,4 +1,7 @@
-"""Scores of predictions by condition, time scale and tower, and published benchmarks."""
+"""Scores of predictions by class, condition, time scale and tower, baselines, and published benchmarks.
+
+This folder may import ``pipeline``, ``quality``, ``testing`` and the folders below them.
+"""
 
 from xcarbon.evaluation.coverage import coverage
 from xcarbon.evaluation.hours import conditions, score_conditions

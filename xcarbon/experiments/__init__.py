@@ -1,7 +1,8 @@
 """Comparisons of models with a report.
 
 :func:`run` trains, predicts, scores and reports; it skips what has been done before. An experiment is
-described in a TOML file (:func:`read_experiment`) or in Python (:class:`Experiment`, :class:`Model`).
+described in a TOML file (:func:`read_experiment`) or in Python (:class:`Experiment`, :class:`Model`). This
+folder may import ``plotting``, ``reports``, ``prediction`` and the folders below it.
 """
 
 from xcarbon.experiments.comparison import run

@@ -16,7 +16,7 @@ from xcarbon.evaluation.bootstrap import DRAWS
 from xcarbon.experiments import figures, paper, wording
 from xcarbon.experiments.config import Experiment, Model
 from xcarbon.experiments.protocols import PROTOCOLS
-from xcarbon.experiments.results import judged
+from xcarbon.experiments.results import scored_predictions
 from xcarbon.experiments.runs import RunList, inputs
 from xcarbon.prep.split import distances
 from xcarbon.reports.pages import Page
@@ -231,7 +231,7 @@ def _weeks(page: Page, experiment: Experiment, plan: RunList, results: xr.Datase
         if not seeds:
             page.text(f"{site} is not among the scored towers.")
             continue
-        each = [judged(experiment, plan, seed)[1].sel(site=site, drop=True) for seed in seeds]
+        each = [scored_predictions(experiment, plan, seed)[1].sel(site=site, drop=True) for seed in seeds]
         predicted = xr.concat(each, "seed", join="outer").sel(model=results["model"].values)
         predicted = predicted.transpose("model", "seed", "time").compute()
         bands = " Lines are means over seeds, bands are the range of the seeds." if len(seeds) > 1 else ""
@@ -286,7 +286,10 @@ def _data(page: Page, experiment: Experiment, plan: RunList, results: xr.Dataset
         *_sets(plan),
         ["scored towers", f"{towers} towers with {hours:,} hours"],
         ["seeds", " ".join(map(str, experiment.seeds))],
-        ["missing data", "; ".join(_lacks(experiment, plan, results)) or "none compared with the paper"],
+        [
+            "missing data",
+            "; ".join(_limitations(experiment, plan, results)) or "none compared with the paper",
+        ],
         ["software", ", ".join(f"{name} {version(name)}" for name in libraries)],
         ["date", f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"],
     ]
@@ -317,7 +320,7 @@ def _sets(plan: RunList) -> Iterator[list[str]]:
         yield [f"{what} towers", "; ".join(dict.fromkeys(texts))]
 
 
-def _lacks(experiment: Experiment, plan: RunList, results: xr.Dataset) -> Iterator[str]:
+def _limitations(experiment: Experiment, plan: RunList, results: xr.Dataset) -> Iterator[str]:
     """Yield what the store lacks compared with the paper, and other limitations."""
     ds = plan.ds
     absent = [code for code in PAPER_INPUTS if code not in ds and code not in TIME_FEATURES]
@@ -334,12 +337,12 @@ def _lacks(experiment: Experiment, plan: RunList, results: xr.Dataset) -> Iterat
     without = {s for sets in plan.sets.values() for s in sets.scored} - set(map(str, results["site"].values))
     if without:
         yield f"{len(without)} of the scored towers, where no hour is predicted by all models"
-    near = max(_too_near(ds, sets.train, sets.scored) for sets in plan.sets.values())
+    near = max(_count_near_training(ds, sets.train, sets.scored) for sets in plan.sets.values())
     if near:
         yield f"independence: {near} of the scored towers are less than {_NEAR:.0f} km from a training tower"
 
 
-def _too_near(ds: xr.Dataset, train: tuple[str, ...], scored: tuple[str, ...]) -> int:
+def _count_near_training(ds: xr.Dataset, train: tuple[str, ...], scored: tuple[str, ...]) -> int:
     """Count the scored towers next to a training tower."""
     place = [ds[name].sel(site=list(sites)).values for sites in (train, scored) for name in ("lat", "lon")]
     return int((distances(*place) < _NEAR).any(axis=0).sum())

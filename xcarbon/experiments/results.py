@@ -56,7 +56,7 @@ def collect(experiment: Experiment, plan: RunList) -> xr.Dataset:
     OptionError
         If there is no hour that all models predict.
     """
-    lazy = [_of_seed(experiment, *judged(experiment, plan, seed)) for seed in experiment.seeds]
+    lazy = [_of_seed(experiment, *scored_predictions(experiment, plan, seed)) for seed in experiment.seeds]
     with progress_bar("scoring"):
         by_seed = dask.compute(*lazy)
     seeds = _index("seed", experiment.seeds)
@@ -90,7 +90,7 @@ def collect(experiment: Experiment, plan: RunList) -> xr.Dataset:
     return _with_attrs(results.assign_coords(place), experiment, plan)
 
 
-def judged(experiment: Experiment, plan: RunList, seed: int) -> tuple[xr.Dataset, xr.DataArray]:
+def scored_predictions(experiment: Experiment, plan: RunList, seed: int) -> tuple[xr.Dataset, xr.DataArray]:
     """Open the scored towers of a seed and the predictions ``(model, site, time)`` of its models, lazily."""
     ds = plan.ds.sel(site=list(plan.sets[seed].scored))
     when = towers.period(plan.counts, plan.sets[seed].scored, experiment.hours)

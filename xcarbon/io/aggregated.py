@@ -18,7 +18,9 @@ from xcarbon.io import badm
 from xcarbon.io.badm import SiteMetadata
 from xcarbon.io.columns import MISSING_CELLS, TIMESTAMP, Source, find_line, read_columns
 from xcarbon.io.networks import Release
-from xcarbon.io.records import Record, choose_columns, without_empty, without_missing
+from xcarbon.io.records import Record, choose_columns
+from xcarbon.io.records.column_choice import without_empty
+from xcarbon.io.records.missing import without_missing
 from xcarbon.io.towers import Tower
 from xcarbon.prep.aggregate import RESOLUTIONS, has_hourly_units, period_attrs, period_edges, share_attrs
 from xcarbon.prep.limits import apply_limits_to_column
@@ -30,7 +32,7 @@ _OTHER_UNITS = ("FLUXNET-CH4", "AmeriFlux-BASE")
 _NEVER_MEASURED = 3
 #: Digits of a time stamp, and length of the longest period [days], by resolution.
 _DIGITS = {"DD": 8, "WW": 8, "MM": 6, "YY": 4}
-_LONGEST = {"DD": 1, "WW": 9, "MM": 31, "YY": 366}
+_MAX_DAYS = {"DD": 1, "WW": 9, "MM": 31, "YY": 366}
 
 
 class PeriodRecord(Record):
@@ -49,7 +51,7 @@ class PeriodRecord(Record):
 
 def _edges(first: np.datetime64, rows: int, resolution: str) -> Stamps:
     """Return the edges ``(rows + 1,)`` of the periods from the one that contains the day ``first``."""
-    return period_edges(first, first + rows * _LONGEST[resolution], resolution)[: rows + 1]
+    return period_edges(first, first + rows * _MAX_DAYS[resolution], resolution)[: rows + 1]
 
 
 def survey_periods(release: Release, resolution: str, *, uncertainty: bool = False) -> PeriodRecord:

@@ -34,7 +34,8 @@ from xcarbon.io.networks import (
     walk,
     why_skipped,
 )
-from xcarbon.io.records import Record, read_header, survey
+from xcarbon.io.records import Record, survey
+from xcarbon.io.records.header import read_header
 from xcarbon.io.towers import Tower, group_towers, label, labels, read_tower, replaced_records, terms
 from xcarbon.io.workbooks import is_workbook
 from xcarbon.prep.aggregate import check_resolution, describe
@@ -221,7 +222,7 @@ def audit_fluxnet(
     for tower in towers:
         start = min(record.start for record in tower.records)
         end = max(record.end for record in tower.records)
-        total = int((end - start) / tower.records[0].unit)
+        total = int((end - start) / tower.records[0].output_step)
         audits[tower.site] = read_tower(tower, start, total, labels([tower])).audit
     return audits
 

@@ -21,7 +21,7 @@ from xcarbon.io.handles import ZARR
 from xcarbon.io.location import is_repository
 from xcarbon.io.netcdf import open_netcdf
 from xcarbon.io.networks import recognise
-from xcarbon.io.records import has_records
+from xcarbon.io.records.header import has_records
 from xcarbon.io.store import open_store
 
 PathLike = str | os.PathLike[str]

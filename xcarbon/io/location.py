@@ -1,4 +1,4 @@
-"""Where a store lives: in a local folder, in a bucket of an object store, or on a web server.
+"""The place of a store: in a local folder, in a bucket of an object store, or on a web server.
 
 A local folder is plain Zarr, which is replaced by renaming, unless its name ends in ``.icechunk``. Objects in
 a bucket cannot be renamed together. Stores in buckets are therefore written with Icechunk, a format for Zarr
@@ -78,7 +78,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a store lives.
+    """The place of a store.
 
     Attributes
     ----------

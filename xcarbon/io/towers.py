@@ -123,7 +123,7 @@ def fuse_records(
     in ``releases``.
     """
     hours = list(hours)
-    befores = [int((record.start - start) / record.unit) for record in records]
+    befores = [int((record.start - start) / record.output_step) for record in records]
     release_flags = np.array([releases.index(record.release.label) for record in records], np.int8)
     arrays: dict[str, NDArray[Any]] = {}
     kept: list[dict[str, int]] = [{} for _ in hours]
@@ -166,7 +166,7 @@ def time_axis(towers: Iterable[Tower]) -> NDArray[np.datetime64]:
     """Return the hours (or half-hours) from the first to the last one of any tower, datetime64[ns]."""
     records = [record for tower in towers for record in tower.records]
     start, end = min(record.start for record in records), max(record.end for record in records)
-    return np.arange(start, end, records[0].unit).astype("M8[ns]")
+    return np.arange(start, end, records[0].output_step).astype("M8[ns]")
 
 
 def label(towers: list[Tower], sites: list[SiteMetadata]) -> xr.Dataset:

@@ -1,7 +1,9 @@
-"""Models on numpy arrays and torch tensors; this folder does not import xarray.
+"""Models on numpy arrays and torch tensors, without xarray: networks, boosted trees and ensembles.
 
-The networks and their settings are attributes of this package. They are imported when they are first used,
-because torch takes long to import.
+``bundle`` is a trained model with its scaling and provenance, ``registry`` lists the kinds of models, and
+``inputs`` contains what a model reads. The networks and their settings are attributes of this package. They
+are imported when they are first used, because torch takes long to import. This folder may import ``core``
+and ``prep``.
 """
 
 import importlib

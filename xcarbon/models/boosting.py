@@ -72,7 +72,7 @@ class BoostedTreesConfig:
         return 1 if self.state else self.context
 
     @property
-    def place(self) -> tuple[str, ...]:
+    def site_features(self) -> tuple[str, ...]:
         """Names of the features that depend on the statics: a 0 or 1 for each class, and the season."""
         classes = tuple(f"igbp_{name}" for name in IGBP_CLASSES) if "igbp" in self.statics else ()
         return classes + (("season",) if "lat" in self.statics and "DOY" in self.variables else ())
@@ -80,7 +80,7 @@ class BoostedTreesConfig:
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the F features, V + C for the paper's trees."""
-        return (*self.variables, *self.bands, *self.place, *self.state)
+        return (*self.variables, *self.bands, *self.site_features, *self.state)
 
 
 class BoostedTrees:
@@ -163,8 +163,8 @@ def hour_features(config: BoostedTreesConfig, inputs: ModelInputs[NDArray[Any]])
     """
     count, patches, index = len(inputs.hourly), inputs.patches, inputs.patch_index
     features = np.full((count, len(config.features)), np.nan, np.float32)
-    ends = np.cumsum([len(config.variables), len(config.bands), len(config.place), len(config.state)])
-    hourly, bands, place, state = np.split(features, ends[:-1], axis=1)  # views
+    ends = np.cumsum([len(config.variables), len(config.bands), len(config.site_features), len(config.state)])
+    hourly, bands, site, state = np.split(features, ends[:-1], axis=1)  # views
     hourly[:] = inputs.hourly
     if config.bands and patches is not None and index is not None:
         hours = np.arange(count)
@@ -174,10 +174,10 @@ def hour_features(config: BoostedTreesConfig, inputs: ModelInputs[NDArray[Any]])
     if inputs.statics is not None:
         known = dict(zip(config.statics, inputs.statics.tolist(), strict=True))
         if not np.isnan(known.get("igbp", np.nan)):
-            place[:, : len(IGBP_CLASSES)] = np.arange(len(IGBP_CLASSES)) == known["igbp"]
-        if "season" in config.place and not np.isnan(known["lat"]):
+            site[:, : len(IGBP_CLASSES)] = np.arange(len(IGBP_CLASSES)) == known["igbp"]
+        if "season" in config.site_features and not np.isnan(known["lat"]):
             doy = inputs.hourly[:, config.variables.index("DOY")]
-            place[:, -1] = doy if known["lat"] >= 0 else (doy + 2) % 2 - 1
+            site[:, -1] = doy if known["lat"] >= 0 else (doy + 2) % 2 - 1
     if inputs.state is not None:
         state[:] = inputs.state
     return features

@@ -61,11 +61,11 @@ class SpreadCalibration:
         """Calibrate the standard deviations ``(hours,)`` of the last hours of the inputs of a model."""
         calibrated = np.float32(self.factor) * spread ** np.float32(self.exponent)
         if self.igbp or self.state:
-            calibrated = calibrated * np.exp(self.place(config, inputs, len(spread)))
+            calibrated = calibrated * np.exp(self.log_factor(config, inputs, len(spread)))
         return np.asarray(calibrated, spread.dtype)
 
-    def place(self, config: Any, inputs: ModelInputs[NDArray[Any]], hours: int) -> NDArray[np.float32]:
-        """Return the exponent that depends on the class and the state in the last hours: ``(hours,)``."""
+    def log_factor(self, config: Any, inputs: ModelInputs[NDArray[Any]], hours: int) -> NDArray[np.float32]:
+        """Return the part of the exponent from the class and the state in the last hours: ``(hours,)``."""
         total = np.zeros(hours, np.float32)
         if "igbp" in config.statics and inputs.statics is not None:
             position = inputs.statics[config.statics.index("igbp")]

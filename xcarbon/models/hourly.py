@@ -21,7 +21,7 @@ from xcarbon.core.validation import check_range
 from xcarbon.core.variables import IGBP_CLASSES, PAPER_INPUTS, VARIABLES
 from xcarbon.models.inputs import ModelInputs, check_codes
 from xcarbon.models.state import LIMIT
-from xcarbon.models.streaming import LEAST_LOG_SCALE, Prediction
+from xcarbon.models.streaming import MIN_LOG_SCALE, Prediction
 
 #: Harmonics of cyclic variables, such as the time of day.
 HARMONICS = 2
@@ -152,7 +152,7 @@ class HourlyNetwork(nn.Module):
         for block in self.blocks:
             x = block(x)  # (B, L, width)
         mean, *raw = self.head(F.gelu(x)).split(len(self.config.targets), dim=-1)  # each (B, L, targets)
-        log_scale = F.softplus(raw[0] - LEAST_LOG_SCALE) + LEAST_LOG_SCALE if raw else None
+        log_scale = F.softplus(raw[0] - MIN_LOG_SCALE) + MIN_LOG_SCALE if raw else None
         return Prediction(mean, log_scale)
 
     def features(self, inputs: ModelInputs[Tensor]) -> Tensor:

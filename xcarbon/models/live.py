@@ -143,10 +143,11 @@ def advance(model: Any, state: LiveState, hours: Mapping[str, Any]) -> tuple[Liv
     config = model.config
     values = _fill_gap(state.time, {name: np.atleast_1d(np.asarray(each)) for name, each in hours.items()})
     time = values["time"]
-    missing = np.full(len(time), np.nan)
     codes = _memory_codes(config)
     measured = {
-        code: apply_limits(np.asarray(values.get(code, missing), np.float64), VARIABLES[code].limits)
+        code: apply_limits(
+            np.asarray(values.get(code, np.full(len(time), np.nan)), np.float64), VARIABLES[code].limits
+        )
         for code in dict.fromkeys([*config.variables, *codes])
         if code not in TIME_FEATURES
     }
@@ -155,24 +156,13 @@ def advance(model: Any, state: LiveState, hours: Mapping[str, Any]) -> tuple[Liv
     if codes:
         # Values pass through single precision, as in the record of a tower.
         memory, means = update(memory, np.stack([measured[code].astype(np.float32) for code in codes]))
-    features = np.full((len(time), len(config.state)), np.nan, np.float32)
-    for number, name in enumerate(config.state):
-        code = memory_code(name)
-        if code is None:
-            features[:, number] = values.get(name, missing)
-        else:
-            features[:, number] = means[codes.index(code), :, list(MEMORY).index(name.rpartition("_")[2])]
-    usable = measured | clock_features(time)
-    hourly = np.full((len(time), len(config.variables)), np.nan, np.float32)
-    for number, code in enumerate(config.variables):
-        column = np.asarray(usable[code], np.float32)
-        if f"{code}{QC}" in values:
-            column = np.where(values[f"{code}{QC}"] > model.scaler.max_qc, np.nan, column)
-        hourly[:, number] = scale(column, VARIABLES[code])
+    hourly = np.concatenate([state.hourly, _scaled(model, measured | clock_features(time), values)])
+    own = _state_features(config, dict(zip(codes, means, strict=True)), values)
+    features = np.concatenate([state.features, own])
     inputs = ModelInputs(
-        np.concatenate([state.hourly, hourly]),
+        hourly,
         statics=state.statics if len(state.statics) else None,
-        state=np.concatenate([state.features, features]) if config.state else None,
+        state=features if config.state else None,
     )
     kept = slice(max(0, len(inputs.hourly) - config.context + 1), None)
     after = dataclasses.replace(
@@ -180,10 +170,37 @@ def advance(model: Any, state: LiveState, hours: Mapping[str, Any]) -> tuple[Liv
         time=time[-1],
         total=memory.total,
         weight=memory.weight,
-        hourly=inputs.hourly[kept].copy(),
-        features=np.concatenate([state.features, features])[kept].copy(),
+        hourly=hourly[kept].copy(),
+        features=features[kept].copy(),
     )
     return after, inputs
+
+
+def _scaled(
+    model: Any, measured: Mapping[str, NDArray[Any]], values: Mapping[str, NDArray[Any]]
+) -> NDArray[np.float32]:
+    """Return the scaled predictors ``(n, V)``; those with a quality flag above the tolerance are missing."""
+    columns = []
+    for code in model.config.variables:
+        column = np.asarray(measured[code], np.float32)
+        if f"{code}{QC}" in values:
+            column = np.where(values[f"{code}{QC}"] > model.scaler.max_qc, np.nan, column)
+        columns.append(scale(column, VARIABLES[code]))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _state_features(
+    config: Any, means: Mapping[str, NDArray[np.float32]], values: Mapping[str, NDArray[Any]]
+) -> NDArray[np.float32]:
+    """Return the state features ``(n, M)`` from the means of the past, ``(n, time constant)`` each."""
+    features = np.full((len(values["time"]), len(config.state)), np.nan, np.float32)
+    for number, name in enumerate(config.state):
+        code = memory_code(name)
+        if code is not None:
+            features[:, number] = means[code][:, list(MEMORY).index(name.rpartition("_")[2])]
+        elif name in values:
+            features[:, number] = values[name]
+    return features
 
 
 def _inputs_of(model: Any) -> str:

@@ -48,7 +48,7 @@ STATIC_OCTAVES = 4
 #: Ratio of the fastest rotation, one radian per hour, to the slowest one, one turn in several weeks.
 ROTARY_BASE = 100.0
 #: Lower limit of the logarithm of the predicted standard deviation, since some fluxes are zero for hours.
-LEAST_LOG_SCALE = -5.0
+MIN_LOG_SCALE = -5.0
 #: Hours of a series that are computed at once: their arrays fit into the caches of a processor.
 CHUNK_HOURS = 512
 
@@ -117,7 +117,7 @@ class StreamingConfig:
     def __post_init__(self) -> None:
         check_codes(self)
         if set(self.statics) - set(STATICS):
-            raise ModelError(f"statics must be out of {list(STATICS)}, found {self.statics}")
+            raise ModelError(f"statics must be among {list(STATICS)}, found {self.statics}")
         check_range(self, "window", ge=1)
         check_range(self, "cross_blocks", ge=1, le=self.layers)
         if self.width % (2 * self.heads):
@@ -258,7 +258,7 @@ class StreamingEcoPerceiver(nn.Module):
             x, keys_values = layer(x, cache.keys_values[number], span)  # (B, L, Hl), (B, W - 1, 2 Hl)
             kept.append(keys_values)
         mean, *raw = self.head(x).split(len(config.targets), dim=-1)  # each (B, L, targets)
-        log_scale = F.softplus(raw[0] - LEAST_LOG_SCALE) + LEAST_LOG_SCALE if raw else None
+        log_scale = F.softplus(raw[0] - MIN_LOG_SCALE) + MIN_LOG_SCALE if raw else None
         return Prediction(mean, log_scale), KVCache(tuple(kept), cache.hours + hours)
 
     def embed_inputs(self, inputs: ModelInputs[Tensor]) -> tuple[Tensor, Tensor]:

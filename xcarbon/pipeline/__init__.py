@@ -1,11 +1,11 @@
 """Build a store from downloaded files, with one task for each tower, on threads or on a Dask cluster.
 
-There are three stages. The survey reads names, headers and last lines of all files. The template is the whole
-store without values. Then one task for each tower reads and fuses its files, adds its patches and writes them
-as a region of the template. All this happens in a draft (see :mod:`xcarbon.io.drafts`), which replaces the
-store when it is complete. The Zarr group ``audit`` of the draft lists the towers that are complete and their
-input files. An interrupted build continues from there, and a build with changed input files builds only the
-towers concerned.
+There are three stages. The survey reads names, headers and last lines of all files. The template is the
+whole store without values. Then one task for each tower reads and fuses its files, adds its patches and
+writes them as a region of the template. All this happens in a draft (see :mod:`xcarbon.io.drafts`), which
+replaces the store when it is complete. The Zarr group ``audit`` of the draft lists the towers that are
+complete and their input files. An interrupted build continues from there, and a build with changed input
+files builds only the towers concerned. This folder may import ``io`` and the folders below it.
 """
 
 from __future__ import annotations

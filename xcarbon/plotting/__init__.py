@@ -2,7 +2,8 @@
 
 Each figure has a module of its own, named like the method of :class:`CarbonPlot` that draws it. ``select``
 selects variable, tower and period, ``errors`` computes standard errors of means and sums, and ``style`` has
-the colours, labels and axes that all figures share.
+the colours, labels and axes that all figures share. This folder may import ``budget``, ``prediction`` and
+the folders below it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xcarbon.core.errors import TimestampError
 from xcarbon.core.variables import FILLED, MODEL, SPREAD
-from xcarbon.plotting.select import Hours, observed_hours, steps_per_day
+from xcarbon.plotting.select import Hours, daily_steps, observed_hours
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.periods import Array, Stamps, period_means, periods
 
@@ -70,7 +70,7 @@ def flux_of(hours: Hours, trial: xr.Dataset | None = None) -> Flux:
             f"{hours.title}: the correlation of errors needs all hours between {stamps[0]} and {stamps[-1]}, "
             "missing values included: ds.resample(time='1h').asfreq() adds them"
         )
-    per_hour = steps_per_day(stamps) // 24
+    per_hour = daily_steps(stamps) // 24
     ratio = variance_ratio(error.values.astype(float), error_spread.values.astype(float))
     by_length = code + FILLED in source and depends_on_length(source[code + MODEL])
     flag = (~measured).values.astype("int8")
@@ -92,13 +92,13 @@ def daily_means(values: xr.DataArray) -> tuple[Stamps, Array]:
     """Return days and means ``(days,)`` of hours ``(time,)``; NaN for days with a missing hour."""
     stamps, hours = values["time"].values, values.values[np.newaxis].astype(float)
     days = periods(stamps, "D")
-    return days.start, period_means(hours, days.number, min_count=steps_per_day(stamps))[0]
+    return days.start, period_means(hours, days.number, min_count=daily_steps(stamps))[0]
 
 
 def daily_errors(flux: Flux) -> Array | None:
     """Return the standard errors ``(days,)`` of daily means; None if they are unknown."""
     if not flux.errors:
         return None
-    number, steps = periods(flux.stamps, "D").number, steps_per_day(flux.stamps)
+    number, steps = periods(flux.stamps, "D").number, daily_steps(flux.stamps)
     edges = np.searchsorted(number, np.arange(number[-1] + 2))
     return np.array([standard_error(flux, slice(*pair)) / steps for pair in itertools.pairwise(edges)])

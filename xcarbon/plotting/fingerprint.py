@@ -10,7 +10,7 @@ import xarray as xr
 
 from xcarbon.core.errors import OptionError
 from xcarbon.core.variables import FILLED
-from xcarbon.plotting.select import Hours, has_flags, observed_hours, steps_per_day
+from xcarbon.plotting.select import Hours, daily_steps, has_flags, observed_hours
 from xcarbon.plotting.style import MISSING, QUIET, color_scale, date_axis, figure_of, label, panels
 from xcarbon.prep.limits import plausible
 
@@ -62,7 +62,7 @@ def by_hour(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     stamps = values["time"].values
     day = stamps.astype("M8[D]")
     days = np.arange(day[0], day[-1] + 1)
-    steps = steps_per_day(stamps)
+    steps = daily_steps(stamps)
     table = np.full((days.size, steps), np.nan)
     hour = (stamps - day) * steps // np.timedelta64(1, "D")
     table[(day - days[0]).astype(int), hour.astype(int)] = values.values

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xcarbon.core.errors import OptionError
 from xcarbon.core.options import progress_bar
 from xcarbon.core.validation import check_variables
-from xcarbon.plotting.select import has_flags, observed_hours, steps_per_day, tower_title
+from xcarbon.plotting.select import daily_steps, has_flags, observed_hours, tower_title
 from xcarbon.plotting.style import LAND, OBSERVED, axes, date_axis, legend, strip
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
@@ -70,7 +70,7 @@ def _calendar(stamps: np.ndarray) -> tuple[str, Periods]:
 def _shares(ds: xr.Dataset, code: str, calendar: Periods) -> xr.DataArray:
     """Compute lazily the shares of measured and of filled hours: ``(..., period, kind)``."""
     measured = observed_hours(ds, code, 0).notnull().reset_coords(drop=True)
-    per_hour = steps_per_day(ds["time"].values) // 24
+    per_hour = daily_steps(ds["time"].values) // 24
     there = plausible(ds[code], code).notnull().reset_coords(drop=True)
 
     def count(measured: NDArray[np.bool_], there: NDArray[np.bool_]) -> Array:

@@ -10,6 +10,7 @@ import xarray as xr
 from xcarbon.core import conventions
 from xcarbon.core.errors import MetadataError, OptionError
 from xcarbon.core.validation import check_variables
+from xcarbon.plotting.select import in_period
 from xcarbon.plotting.sites import label_degrees, outlines
 from xcarbon.plotting.style import MISSING, OBSERVED, axes, color_scale, label
 from xcarbon.prep.cells import cell_edges, check_axes, unwrap
@@ -27,11 +28,9 @@ def draw_map(ax: Axes | None, ds: xr.Dataset, code: str, time: str | slice | Non
     if not conventions.is_grid(field):
         raise MetadataError(f"a map needs {code} on lat and lon, found dims {tuple(field.dims)}")
     check_axes(field, "the grid", MetadataError)
-    if time is not None:
-        try:
-            field = field.sel(time=time)
-        except KeyError as error:
-            raise OptionError(f"the period {time} is not in the data") from error
+    if time is not None and "time" not in field.dims:
+        raise OptionError(f"{code} has no time axis, so that the period {time} cannot be selected")
+    field = in_period(field, time)
     mean, share_missing = _mean(field)
     lat, lon = cell_edges(mean["lat"].values.astype(float), unwrap(mean["lon"].values))
     lat = lat.clip(-90, 90)
@@ -63,8 +62,6 @@ def _mean(field: xr.DataArray) -> tuple[xr.DataArray, float]:
     """Average over time; return the share of missing values, too, in cells that have any value."""
     if "time" not in field.dims:
         return field.transpose("lat", "lon").compute(), 0.0
-    if not field.sizes["time"]:
-        raise OptionError("the period is not in the data")
     both = xr.Dataset({"mean": field.mean("time"), "count": field.count("time")}).compute()
     mean, count = (both[name].transpose("lat", "lon") for name in ("mean", "count"))
     known = count.values > 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMNS, _MOST = 4, 24
+_COLUMNS, _MAX_PANELS = 4, 24
 #: Number of cells along each axis, and share of the hours beyond each end of the axes.
 CELLS, _BEYOND = 60, 0.0005
 
@@ -45,9 +45,9 @@ def draw_scatter(
     scores = scores.expand_dims(all=["all hours"]) if by is None else scores
     scores = scores.isel({scores["n"].dims[0]: np.flatnonzero(scores["n"])})
     names = scores["n"][scores["n"].dims[0]].values
-    if not 1 <= names.size <= _MOST:
+    if not 1 <= names.size <= _MAX_PANELS:
         raise OptionError(
-            f"the figure has 1 to {_MOST} panels, but {names.size} classes of {by!r} have hours with "
+            f"the figure has 1 to {_MAX_PANELS} panels, but {names.size} classes of {by!r} have hours with "
             "an observation and a prediction"
         )
     counts, edges = _histograms(observed, predicted, by, names)

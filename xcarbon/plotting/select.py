@@ -82,7 +82,7 @@ def select(
             f"the figure shows hours of towers, but {code} has the dims {ds[code].dims}: select one cell"
         )
     both = [ds] if predicted is None else [predicted, ds]
-    if len({steps_per_day(each["time"].values) for each in both}) > 1:
+    if len({daily_steps(each["time"].values) for each in both}) > 1:
         raise TimestampError(
             "of observations and prediction one is half-hourly and the other one is hourly; "
             "ds.carbon.aggregate('HR') combines half-hours to clock hours"
@@ -142,8 +142,11 @@ def in_period(towers: Towers, time: str | slice | None) -> Towers:
     return selected
 
 
-def steps_per_day(stamps: Stamps) -> int:
-    """Return the number of time steps per day: 24 or 48; raise a TimestampError for any other."""
+def daily_steps(stamps: Stamps) -> int:
+    """Return the number of time steps per day, 24 or 48, of an axis that may have gaps.
+
+    Functions that need an axis without gaps use :func:`xcarbon.core.validation.steps_per_day`.
+    """
     step = np.diff(stamps).min() if stamps.size > 1 else np.timedelta64(1, "h")
     if step not in (np.timedelta64(60, "m"), np.timedelta64(30, "m")):
         raise TimestampError(

@@ -10,7 +10,7 @@ import pandas as pd
 from xcarbon.core.errors import OptionError
 from xcarbon.core.variables import FILLED, SPREAD
 from xcarbon.plotting.errors import daily_errors, daily_means, flux_of
-from xcarbon.plotting.select import Hours, observed_hours, steps_per_day
+from xcarbon.plotting.select import Hours, daily_steps, observed_hours
 from xcarbon.plotting.style import OBSERVED, PREDICTED, QUIET, date_axis, draw_interval, label, legend, strip
 from xcarbon.prep.quality import MAX_QC
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WEEK = 7
 #: Longest period whose hours are drawn [days].
-LONGEST = 62
+MAX_HOURLY_DAYS = 62
 #: Length from which lines are thin [days].
 _DENSE = 800
 
@@ -50,9 +50,9 @@ def draw_series(ax: Axes, hours: Hours) -> None:
     assert hours.predicted is not None
     observed, predicted = observed_hours(hours.tower, hours.code, MAX_QC), hours.predicted
     ax.axhline(0, color=QUIET, linewidth=0.6, zorder=0)
-    days = observed.sizes["time"] / steps_per_day(observed["time"].values)
+    days = observed.sizes["time"] / daily_steps(observed["time"].values)
     width = 1.4 if days < _DENSE else 0.6
-    if days > LONGEST:
+    if days > MAX_HOURLY_DAYS:
         ax.plot(*daily_means(observed), "o", color=OBSERVED, ms=1.3 * width, label="observed")
         stamps, mean = daily_means(predicted[hours.code])
         error, period = daily_errors(flux_of(hours)), "daily mean "

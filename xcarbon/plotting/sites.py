@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Limits of a map of the world, without Antarctica [degrees].
 WORLD = ((-180.0, 180.0), (-60.0, 85.0))
-#: Least height of a map [degrees], and largest number of towers with names.
-LEAST, _NAMED = 6.0, 12
+#: Smallest height of a map [degrees], and largest number of towers with names.
+MIN_HEIGHT, _MAX_NAMES = 6.0, 12
 _LEGEND_COLUMNS = 3
 
 
@@ -49,7 +49,7 @@ def draw_sites(ax: Axes | None, ds: xr.Dataset, color_by: str) -> Axes:
             handletextpad=0.2,
             columnspacing=1.2,
         )
-    if "site" in ds.coords and lon.size <= _NAMED:
+    if "site" in ds.coords and lon.size <= _MAX_NAMES:
         _name_towers(ax, lon, lat, np.atleast_1d(ds["site"].values).astype(str))
     return ax
 
@@ -138,7 +138,7 @@ def extent(lon: np.ndarray, lat: np.ndarray) -> tuple[tuple[float, float], tuple
     known = np.isfinite(lon) & np.isfinite(lat)
     if not known.any() or np.ptp(lon[known]) > 180:
         return WORLD
-    (west, east), (south, north) = (_widened(place[known], 0.1, LEAST) for place in (lon, lat))
+    (west, east), (south, north) = (_widened(place[known], 0.1, MIN_HEIGHT) for place in (lon, lat))
     shrink = np.cos(np.deg2rad((south + north) / 2))
     width, height = (east - west) * shrink, north - south
     east_west = _widened(np.array([west, east]), 0, max(width, 1.6 * height) / shrink)

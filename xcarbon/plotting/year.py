@@ -10,7 +10,7 @@ import numpy as np
 from xcarbon.core.errors import OptionError
 from xcarbon.core.variables import variable
 from xcarbon.plotting.errors import Flux, daily_errors, flux_of, standard_error
-from xcarbon.plotting.select import Hours, steps_per_day
+from xcarbon.plotting.select import Hours, daily_steps
 from xcarbon.plotting.style import MONTHS, PREDICTED, QUIET, Z, draw_interval, figure_of, label, panels, strip
 from xcarbon.prep.periods import Array, periods
 from xcarbon.prep.units import conversion
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Most years in one figure.
-_MOST = 24
+_MAX_YEARS = 24
 _DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -79,7 +79,7 @@ def summed_years(flux: Flux, hours: Hours, year: int | Sequence[int] | None) -> 
     calendar = periods(flux.stamps, "Y")
     numbers = calendar.start.astype("M8[Y]").astype(int) + 1970
     known = np.bincount(calendar.number[np.isfinite(flux.value)], minlength=numbers.size)
-    hours_of_year = calendar.hours * (steps_per_day(flux.stamps) // 24)
+    hours_of_year = calendar.hours * (daily_steps(flux.stamps) // 24)
     missing = dict(zip(numbers.tolist(), (hours_of_year - known).tolist(), strict=True))
     complete = [number for number in missing if not missing[number]]
     wanted = complete[-1:] if year is None else np.atleast_1d(np.asarray(year)).tolist()
@@ -90,8 +90,8 @@ def summed_years(flux: Flux, hours: Hours, year: int | Sequence[int] | None) -> 
             f"{', '.join(absent) or 'every year'}, and the complete years are {complete}; "
             "ds.carbon.gapfill() fills gaps"
         )
-    if len(wanted) > _MOST:
-        raise OptionError(f"the figure shows at most {_MOST} years, found {len(wanted)}")
+    if len(wanted) > _MAX_YEARS:
+        raise OptionError(f"the figure shows at most {_MAX_YEARS} years, found {len(wanted)}")
     return [_sum(flux, hours.code, number, with_days=len(wanted) == 1) for number in wanted]
 
 
@@ -99,7 +99,7 @@ def _sum(flux: Flux, code: str, year: int, *, with_days: bool) -> Year:
     """Compute means and sums of a complete year, with standard errors of each day or of the year only."""
     first, end = np.searchsorted(flux.stamps, np.array([f"{year}", f"{year + 1}"], "M8[ns]"))
     of_year = flux.during(slice(first, end))
-    steps = steps_per_day(flux.stamps)
+    steps = daily_steps(flux.stamps)
     mass = 1 / conversion("gC m-2 d-1", code)[0] / steps  # [g m-2] in an hour
     total, error = mass * np.cumsum(of_year.value)[steps - 1 :: steps], None
     if flux.errors:

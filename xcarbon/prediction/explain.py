@@ -28,8 +28,8 @@ from xcarbon.evaluation.scores import moments, pooled
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel, ModelConfig
 from xcarbon.models.inputs import ModelInputs
-from xcarbon.prediction.parcel import Parcel
-from xcarbon.prediction.predict import provenance_attrs
+from xcarbon.prediction.attributes import provenance_attrs
+from xcarbon.prediction.compressed import CompressedModel
 from xcarbon.prep.inputs import model_inputs
 from xcarbon.prep.patches import patch_index
 from xcarbon.prep.statics import stack_statics
@@ -208,7 +208,7 @@ def _whole_masks(config: ModelConfig, groups: Mapping[str, Sequence[str]]) -> di
         unknown = [member for member in members if member not in (*inputs, *config.state)]
         if unknown or name in inputs:
             found = f"{unknown} in {name!r}" if unknown else f"the name {name!r}"
-            raise OptionError(f"a group needs a new name and members out of {list(inputs)}, found {found}")
+            raise OptionError(f"a group needs a new name and members among {list(inputs)}, found {found}")
     alone = {name: (name,) for name in inputs}
     together = {name: tuple(members) for name, members in groups.items()}
     return {name: _Mask(members, 0, config.context) for name, members in (alone | together).items()}
@@ -220,11 +220,11 @@ def _lag_masks(config: ModelConfig, lagged: Sequence[str] | None, lags: Sequence
     known = (*config.variables, *([PATCHES] if config.bands else []))
     chosen = tuple(measured if lagged is None else lagged)
     if not chosen or set(chosen) - set(known):
-        raise OptionError(f"lagged must be out of the hourly inputs {list(known)}, found {list(chosen)}")
+        raise OptionError(f"lagged must be among the hourly inputs {list(known)}, found {list(chosen)}")
     first = [lag for lag in lags if lag < config.context]
     if not first or first[0] < 0 or list(lags) != sorted(set(lags)):
         window = f"0 to {config.context - 1}"
-        raise OptionError(f"lags must rise, from one within the window, {window}, found {list(lags)}")
+        raise OptionError(f"lags must increase and begin within the window, {window}, found {list(lags)}")
     if config.context == 1:
         return {}
     ends = [*first[1:], config.context]
@@ -260,7 +260,7 @@ def _predict_without(
         *arrays,
         new_axes={"r": 2 + len(masks), "n": hours},
         # A Delayed is sent once to each worker; a plain argument would be part of every task.
-        model=delayed(Parcel.open, pure=True)(Parcel(model)),
+        model=delayed(CompressedModel.open, pure=True)(CompressedModel(model)),
         align_arrays=False,
         concatenate=True,
         meta=np.empty((0, 0, 0), np.float32),

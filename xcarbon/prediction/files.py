@@ -18,7 +18,8 @@ from xcarbon.io.netcdf import write_netcdf
 from xcarbon.io.regions import write_regions, write_template
 from xcarbon.io.store import by_site, read_store
 from xcarbon.models.bundle import CarbonModel
-from xcarbon.prediction.predict import INHERITED, predict
+from xcarbon.prediction.attributes import INHERITED
+from xcarbon.prediction.predict import predict
 from xcarbon.prep.cells import with_cell_area
 
 

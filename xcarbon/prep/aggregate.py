@@ -78,12 +78,15 @@ def aggregate(ds: xr.Dataset, resolution: str) -> xr.Dataset:
 
     Notes
     -----
-    The rules for gaps are those of ONEFlux [1]_, the software of FLUXNET2015 [2]_. A daily value
-    needs a value in each hour, measured or gap-filled; a week, month or year needs all of its days. Variables
-    that the networks do not gap-fill (:data:`MEASURED_ONLY`) are averaged over the hours of a day that have a
-    value if these are more than half, and over the days that have a value if more than half of the hours of
-    the period are in such days. Of half-hourly values, half-hours take the place of hours. Soil heat flux
-    needs every hour, too; ONEFlux averages the hours that exist.
+    The rules for gaps are those of ONEFlux [1]_, the software of FLUXNET2015 [2]_; with half-hours, they
+    apply to half-hours instead of hours:
+
+    - A daily value needs a value in each hour, measured or gap-filled. A week, month or year needs all of its
+      days.
+    - For variables that the networks do not gap-fill (:data:`MEASURED_ONLY`), a day needs a value in more
+      than half of its hours, and a longer period needs more than half of its hours in such days. The mean is
+      over the hours or days that have a value.
+    - Soil heat flux needs every hour, too, whereas ONEFlux averages the hours that exist.
 
     Means of TA, SW_IN and VPD agree with the monthly files of nine towers of FLUXNET2015 within 0.0005 degC,
     0.004 W m-2 and 0.0005 hPa, and the same months are missing. Carbon fluxes may differ from the files of

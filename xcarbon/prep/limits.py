@@ -21,7 +21,7 @@ CODES = (-9999.0, -9999.9, -9999.99, -6999.0, -999.0, 999999.0, 9999.0, 9999.99,
 #: Share of a column's values beyond the limits [1], and the number of these values, above which the column
 #: is probably in another unit. Such columns are not emptied when files are read, so that
 #: :func:`xcarbon.check` can name the unit.
-OTHER_UNIT, LEAST_VALUES = 0.5, 48
+OTHER_UNIT, MIN_VALUES = 0.5, 48
 
 
 class Counts(NamedTuple):
@@ -108,7 +108,7 @@ def count_beyond(values: Array, limits: Limits) -> Counts:
     wrong = int(np.count_nonzero(beyond & ~code))
     numbers = np.count_nonzero(~(np.isnan(values) | code))
     codes = int(np.count_nonzero(beyond & code))
-    if wrong >= LEAST_VALUES and wrong > OTHER_UNIT * numbers:
+    if wrong >= MIN_VALUES and wrong > OTHER_UNIT * numbers:
         return Counts(codes=codes, other_unit=wrong)
     slightly = ((values < limits.lower) | (values > limits.upper)) & ~beyond
     return Counts(codes, wrong, int(np.count_nonzero(slightly)))

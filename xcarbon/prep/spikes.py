@@ -25,7 +25,7 @@ DAYLIGHT = 20.0
 #: Length of the windows in which the spread of differences is computed [days].
 WINDOW = 13
 #: Minimum number of differences in a window.
-LEAST = 10
+MIN_VALUES = 10
 #: Factor from the median absolute deviation to the standard deviation of normal errors.
 _NORMAL = 0.6745
 
@@ -182,7 +182,7 @@ def _deviations(values: Array, positions: NDArray[np.intp], hours: int, per_day:
         # Half a window more on both sides, so that the first and last days of a window are not at an edge.
         around = slice(*np.searchsorted(positions, [start - window // 2, start + 3 * window // 2]))
         known = difference[around][~np.isnan(difference[around])]
-        if known.size < LEAST:
+        if known.size < MIN_VALUES:
             continue
         middle = np.median(known)
         spread = np.median(np.abs(known - middle)) / _NORMAL

@@ -181,7 +181,7 @@ def _draw(
             return
         free = side == "train"
         enters = (members & free & of_class).any()
-        # Each class keeps a training tower, because a model cannot learn a class that it never sees.
+        # Each class keeps a training tower, because a model cannot learn a class without training data.
         keeps_one = set(classes[members]) <= set(classes[free & ~members])
         if enters and keeps_one:
             side[members] = name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import dask.array as da
@@ -79,45 +79,14 @@ def stack_state(
     >>> stack_state(towers, ["TA_30D", "FAPAR"], hourly).dims
     ('site', 'time', 'feature')
     """
-    codes = list(dict.fromkeys(code for name in features if (code := memory_code(name)) and code in ds))
-    means = memory(ds, codes, history=history) if codes else xr.Dataset()
-    series = [code for code in features if code in SATELLITE and code in ds]
-    for code in series:
-        allowed = {"day", "site", *hourly.dims[:-2]}
-        if "day" not in ds[code].dims or not set(ds[code].dims) <= allowed:
-            raise VariableError(
-                f"{code} has the dimensions {ds[code].dims}, but satellite series lie along day and the "
-                f"dimensions {hourly.dims[:-2]} of the predictors: add the series with the days of its "
-                f"composites, or leave it out by ds.drop_vars({code!r})"
-            )
-    joined = [name for code in series for name in (code, f"{code}_QC", f"{code}_DAYS") if name in ds]
+    found = _memory_and_series(ds, features, hourly, history, causal)
     dims, chunks = hourly.dims[:-1], hourly.data.chunks[:-1]
-    values = (
-        satellite.hourly(ds[joined], ds["time"], series, causal=causal, chunks=chunks[-1])
-        if series
-        else xr.Dataset()
-    )
-    found = dict(means.data_vars) | dict(values.data_vars)
     arrays: list[Any] = []
     orders = []
     for array in found.values():
-        # Dims on which a feature does not depend have length 1 until a chunk is computed; none is moved.
-        variable = array.variable.to_base_variable()
-        variable = variable.set_dims([*(dim for dim in dims if dim not in variable.dims), *variable.dims])
-        orders.append(np.argsort([(*dims, "time_constant").index(dim) for dim in variable.dims]))
-        cut = {
-            variable.dims.index(dim): sizes
-            for dim, sizes in zip(dims, chunks, strict=True)
-            if variable.sizes[dim] == sum(sizes)
-        }
-        arrays += [da.asarray(variable.data).rechunk(cut), variable.dims]
-    constants, layout = list(MEMORY), []
-    for position, name in enumerate(features):
-        code = memory_code(name)
-        source = name if code is None else f"{code}_MEMORY"
-        if source in found:
-            constant = None if code is None else constants.index(name.rpartition("_")[2])
-            layout.append((position, list(found).index(source), constant))
+        values, names = _in_chunks(array, dims, chunks)
+        arrays += [values, names]
+        orders.append(np.argsort([(*dims, "time_constant").index(dim) for dim in names]))
     missing = da.full((*hourly.shape[:-1], len(features)), np.float32(np.nan), chunks=(*chunks, -1))
     stacked = da.blockwise(
         _stack,
@@ -126,7 +95,7 @@ def stack_state(
         (*dims, "feature"),
         *arrays,
         orders=orders,
-        layout=layout,
+        layout=_layout(features, list(found)),
         concatenate=True,
         align_arrays=False,
         meta=np.empty((0,) * hourly.ndim, np.float32),
@@ -138,6 +107,59 @@ def stack_state(
         coords=coords | {"feature": list(features)},
         attrs={"long_name": "state of the ecosystem"},
     )
+
+
+def _memory_and_series(
+    ds: xr.Dataset,
+    features: Sequence[str],
+    hourly: xr.DataArray,
+    history: xr.Dataset | None,
+    causal: bool,
+) -> dict[Hashable, xr.DataArray]:
+    """Compute the memory and the satellite series that the features need and ``ds`` has, at each hour."""
+    codes = list(dict.fromkeys(code for name in features if (code := memory_code(name)) and code in ds))
+    found = dict(memory(ds, codes, history=history).data_vars) if codes else {}
+    series = [code for code in features if code in SATELLITE and code in ds]
+    for code in series:
+        allowed = {"day", "site", *hourly.dims[:-2]}
+        if "day" not in ds[code].dims or not set(ds[code].dims) <= allowed:
+            raise VariableError(
+                f"{code} has the dimensions {ds[code].dims}, but satellite series lie along day and the "
+                f"dimensions {hourly.dims[:-2]} of the predictors: add the series with the days of its "
+                f"composites, or leave it out by ds.drop_vars({code!r})"
+            )
+    if series:
+        joined = [name for code in series for name in (code, f"{code}_QC", f"{code}_DAYS") if name in ds]
+        chunks = hourly.data.chunks[-2]
+        found |= satellite.hourly(ds[joined], ds["time"], series, causal=causal, chunks=chunks).data_vars
+    return found
+
+
+def _in_chunks(
+    array: xr.DataArray, dims: tuple[Hashable, ...], chunks: tuple[tuple[int, ...], ...]
+) -> tuple[da.Array, tuple[Hashable, ...]]:
+    """Return the values of an array with all ``dims``, in these chunks, and the order of its dims."""
+    # Dims on which a feature does not depend have length 1 until a chunk is computed; none is moved.
+    variable = array.variable.to_base_variable()
+    variable = variable.set_dims([*(dim for dim in dims if dim not in variable.dims), *variable.dims])
+    cut = {
+        variable.dims.index(dim): sizes
+        for dim, sizes in zip(dims, chunks, strict=True)
+        if variable.sizes[dim] == sum(sizes)
+    }
+    return da.asarray(variable.data).rechunk(cut), variable.dims
+
+
+def _layout(features: Sequence[str], names: list[Hashable]) -> list[tuple[int, int, int | None]]:
+    """Return the position of each feature, of its array in ``names`` and of its time constant, if any."""
+    constants, layout = list(MEMORY), []
+    for position, feature in enumerate(features):
+        code = memory_code(feature)
+        source = feature if code is None else f"{code}_MEMORY"
+        if source in names:
+            constant = None if code is None else constants.index(feature.rpartition("_")[2])
+            layout.append((position, names.index(source), constant))
+    return layout
 
 
 def _stack(

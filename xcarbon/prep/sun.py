@@ -22,11 +22,11 @@ _MINUTES = np.arange(0, 61, 15).astype("timedelta64[m]")
 #: clock, because afternoon clouds over mountains shift it by up to 25 minutes (US-NR1).
 _CLEAR = 0.9
 #: Minimum number of hours with a value in a day whose mean is used, and of months in a seasonal cycle.
-_WHOLE_DAY, _LEAST_MONTHS = 22, 6
+_WHOLE_DAY, _MIN_MONTHS = 22, 6
 #: Minimum number of days in a month, so that a clear day is probably among them [days].
-_LEAST_DAYS = 10
+_MIN_DAYS = 10
 #: Minimum of a month's largest hourly potential radiation [W m-2]; the months of polar night have less.
-_LEAST_SUN = 200.0
+_MIN_SUN = 200.0
 
 #: Sensors measure less than this at night [W m-2]; thermal offsets are as low as -10.
 _DARK = 10.0
@@ -34,7 +34,7 @@ _DARK = 10.0
 #: increases the mean of an hour by less.
 _EXCESS = (1.1, 50.0)
 #: Minimum number of hours of night, and of day, in a year that is compared with the sun.
-_LEAST_HOURS = 200
+_MIN_HOURS = 200
 
 
 def sine_of_elevation(utc: Times, lat: float, lon: float) -> Array:
@@ -152,8 +152,8 @@ def clock_by_month(radiation: Array, time: Times, lat: float, lon: float) -> tup
         _clear_sky(values, slot, count).reshape(months, 24) for values in (radiation[known], expected)
     )
     lag = np.angle(_harmonic(observed) / _harmonic(potential)) * 24 / (2 * np.pi)
-    good = (observed.max(1) > 0) & (potential.max(1) > _LEAST_SUN)
-    good &= count.reshape(months, 24).min(1) >= _LEAST_DAYS
+    good = (observed.max(1) > 0) & (potential.max(1) > _MIN_SUN)
+    good &= count.reshape(months, 24).min(1) >= _MIN_DAYS
     return (first + np.flatnonzero(good)).astype("datetime64[M]"), lon / 15 + lag[good]
 
 
@@ -217,8 +217,8 @@ def season_of_sun(values: Array, time: Times, lat: float) -> tuple[float, float]
     whole = np.flatnonzero(count >= _WHOLE_DAY)
     daily = np.bincount(day[known], values[known], count.size)[whole] / count[whole]
     month = (time[0].astype("datetime64[D]") + whole).astype("datetime64[M]").astype(int) % 12
-    months = np.flatnonzero(np.bincount(month, minlength=12) >= _LEAST_DAYS)
-    if months.size < _LEAST_MONTHS:
+    months = np.flatnonzero(np.bincount(month, minlength=12) >= _MIN_DAYS)
+    if months.size < _MIN_MONTHS:
         return float("nan"), float("nan")
     cycle = np.array([np.quantile(daily[month == number], _CLEAR) for number in months])
     middle = (months.astype("datetime64[M]").astype("datetime64[D]") + 14).astype("datetime64[h]")
@@ -283,8 +283,8 @@ def years_of_radiation(radiation: Array, time: Times, sun: Sunlight) -> list[Yea
         hours = known & (years == year)
         dark, day = radiation[hours & sun.night], hours & (sun.mean > 0)
         light, potential = radiation[day], sun.mean[day]
-        lit = (dark > _DARK).mean() if dark.size >= _LEAST_HOURS else np.nan
-        clear = light.sum() / potential.sum() if light.size >= _LEAST_HOURS else np.nan
+        lit = (dark > _DARK).mean() if dark.size >= _MIN_HOURS else np.nan
+        clear = light.sum() / potential.sum() if light.size >= _MIN_HOURS else np.nan
         excess = int(np.count_nonzero(light > factor * sun.highest[day] + margin))
         found.append(YearOfRadiation(year, float(lit), excess, float(clear)))
     return found

@@ -198,7 +198,13 @@ def check(ds: xr.Dataset) -> Report:
     with progress_bar("checking"):
         examined, runs = dask.compute(towers, runs)
     rows, findings = zip(*examined, strict=True)
-    found = [*stored, *cf_findings(ds), *_metadata(ds), *itertools.chain(*findings), *_twins(ds, pairs, runs)]
+    found = [
+        *stored,
+        *cf_findings(ds),
+        *_metadata(ds),
+        *itertools.chain(*findings),
+        *_duplicates(ds, pairs, runs),
+    ]
     found.sort(key=lambda finding: (_SEVERITIES.index(finding.severity), finding.topic))
     return Report(tuple(found), _coverage(ds, rows))
 
@@ -370,7 +376,7 @@ def _equal_hours(one: Array, other: Array) -> int:
     return longest_run((one == other) & (one != 0))[1]
 
 
-def _twins(ds: xr.Dataset, pairs: list[tuple[int, int]], runs: list[int]) -> Iterator[Finding]:
+def _duplicates(ds: xr.Dataset, pairs: list[tuple[int, int]], runs: list[int]) -> Iterator[Finding]:
     """Find towers at the same place, or with the same series."""
     sites = ds["site"].values
     for (i, j), run in zip(pairs, runs, strict=True):

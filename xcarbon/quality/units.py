@@ -17,8 +17,8 @@ from xcarbon.prep.humidity import saturation_vapour_pressure
 
 Array = NDArray[np.floating[Any]]
 
-#: Minimum number of values of a variable, and of wet hours, whose unit is judged.
-LEAST_HOURS, LEAST_WET = 120, 50
+#: Minimum number of values of a variable, and of wet hours, to determine its unit.
+MIN_HOURS, MIN_WET = 120, 50
 #: Hours of a record that contains all seasons.
 ALL_SEASONS = 300 * 24
 #: Largest potential radiation [W m-2] of a record that is not polar night.
@@ -87,7 +87,7 @@ def find_unit(
     >>> find_unit("RH", np.linspace(0.3, 1, 200), {}).advice
     'Multiply it by 100'
     """
-    if np.count_nonzero(~np.isnan(values)) < LEAST_HOURS:
+    if np.count_nonzero(~np.isnan(values)) < MIN_HOURS:
         return None
     base = code.split("_")[0]
     rule = {
@@ -107,7 +107,7 @@ def _quantiles(values: Array) -> tuple[float, float]:
 
 
 def _temperature(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """No median temperature of a site is above 40 degC, and no air is above the record of 56.7 degC."""
+    """Find the unit of a temperature: medians are at most 40 degC, and the record of the air is 56.7 degC."""
     middle, high = _quantiles(values)
     if 180 < middle < 340:
         return KELVIN
@@ -124,7 +124,7 @@ def _temperature(code: str, values: Array, others: Mapping[str, Array], elevatio
 
 
 def _percentage(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Humidity and soil moisture above 1 % occur at every site."""
+    """Find the unit of humidity or soil moisture: values above 1 % occur at every site."""
     middle, high = _quantiles(values)
     return FRACTION if middle > 0 and high <= (1.1 if code == "RH" else 1.0) else None
 
@@ -141,7 +141,7 @@ def _median_ratio(values: Array, expected: Array) -> float:
 
 
 def _deficit(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Compare the deficit with that by humidity, else with the saturation vapour pressure, else with ranges.
+    """Find the unit of VPD from humidity, else from the saturation vapour pressure, else from its range.
 
     The 99th percentile of VPD / es(TA) is at least 0.375 at the towers of FLUXNET2015 (CG-Tch), and the 99th
     percentile of VPD at least 3.6 hPa (SJ-Adv).
@@ -153,7 +153,7 @@ def _deficit(code: str, values: Array, others: Mapping[str, Array], elevation: f
             return kilopascals if 0.09 < ratio < 0.11 else pascals if 90 < ratio < 110 else None
     if "TA" in others:
         ratios = values / saturation_vapour_pressure(others["TA"])
-        if np.count_nonzero(~np.isnan(ratios)) >= LEAST_HOURS:
+        if np.count_nonzero(~np.isnan(ratios)) >= MIN_HOURS:
             middle, high = _quantiles(ratios)
             return kilopascals if 0 < high < 0.15 else pascals if middle > 2 else None
     _, high = _quantiles(values)
@@ -164,7 +164,7 @@ def _deficit(code: str, values: Array, others: Mapping[str, Array], elevation: f
 
 
 def _pressure(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Air pressure at towers is from 40 to 110 kPa, and follows from the elevation within a few percent."""
+    """Find the unit of air pressure: 40 to 110 kPa at towers, and close to that of the elevation."""
     middle, _ = _quantiles(values)
     expected = 101.3 * np.exp(-elevation / 8400)
     if abs(middle * 0.133322 / expected - 1) < 0.04 and abs(middle / 10 / expected - 1) > 0.1:
@@ -176,7 +176,7 @@ def _pressure(code: str, values: Array, others: Mapping[str, Array], elevation: 
 
 
 def _mole_fraction(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Air has 300 to 1000 umol mol-1 of carbon dioxide, which are 12 to 40 mmol m-3."""
+    """Find the unit of carbon dioxide in air: 300 to 1000 umol mol-1, which are 12 to 40 mmol m-3."""
     middle, _ = _quantiles(values)
     for name, factor in (("mol mol-1", 1e6), ("mmol mol-1", 1e3)):
         if 250 < middle * factor < 1500:
@@ -188,9 +188,9 @@ def _mole_fraction(code: str, values: Array, others: Mapping[str, Array], elevat
 
 
 def _precipitation(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Wet hours have about 1 mm in the mean, and more than 1 mm in the wettest hundredth."""
+    """Find the unit of precipitation: about 1 mm in the mean wet hour, and more in the wettest 1 %."""
     wet = values[values > 0]
-    if wet.size < LEAST_WET:
+    if wet.size < MIN_WET:
         return None
     mean, high = wet.mean(), np.percentile(wet, 99)
     if mean < 0.005 and high < 0.05:
@@ -199,12 +199,12 @@ def _precipitation(code: str, values: Array, others: Mapping[str, Array], elevat
 
 
 def _radiation(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Sunny hours have more than 5 W m-2, and no record has more than the radiation above the atmosphere."""
+    """Find the unit of radiation: more than 5 W m-2 in sun, and less than above the atmosphere."""
     _, high = _quantiles(values)
     potential = others.get("SW_IN_POT")
     if potential is not None:
         day = ~np.isnan(values) & (potential > 0)
-        if day.sum() < LEAST_HOURS or np.percentile(potential[day], 90) < SUNNY:
+        if day.sum() < MIN_HOURS or np.percentile(potential[day], 90) < SUNNY:
             return None
         clearness = values[day].sum() / potential[day].sum()
         if 1.2 < clearness < 2.2:
@@ -219,7 +219,7 @@ def _radiation(code: str, values: Array, others: Mapping[str, Array], elevation:
 
 
 def _photons(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Sunlight has about 2 umol of photons per J; a sunny hour has more than 0.01 mol m-2."""
+    """Find the unit of a photon flux: 2 umol of photons per J, and above 0.01 mol m-2 in sunny hours."""
     _, high = _quantiles(values)
     if 0 < high < 0.01:
         return _times("mol m-2 s-1", 1e6)
@@ -227,18 +227,18 @@ def _photons(code: str, values: Array, others: Mapping[str, Array], elevation: f
     if light is None:
         return None
     bright = (light > 100) & ~np.isnan(values)
-    ratio = np.median(values[bright] / light[bright]) if bright.sum() >= LEAST_HOURS else np.nan
+    ratio = np.median(values[bright] / light[bright]) if bright.sum() >= MIN_HOURS else np.nan
     return _times("W m-2", 4.57, is_certain=False) if 0.35 < ratio < 0.6 else None
 
 
 def _carbon(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """The largest hundredth of a flux is above 1 umol m-2 s-1, also in the Arctic (GL-ZaH has 1.7)."""
+    """Find the unit of a carbon flux: the largest 1 % is above 1 umol m-2 s-1, also at GL-ZaH (1.7)."""
     _, high = _quantiles(np.abs(values))
     return _times("mol m-2 s-1", 1e6) if 0 < high < 1e-3 else None
 
 
 def _methane(code: str, values: Array, others: Mapping[str, Array], elevation: float) -> Unit | None:
-    """Noise alone makes hours of a few nmol m-2 s-1."""
+    """Find the unit of a methane flux: noise alone causes values of a few nmol m-2 s-1."""
     _, high = _quantiles(np.abs(values))
     if 0 < high < 1e-4:
         return _times("mol m-2 s-1", 1e9)

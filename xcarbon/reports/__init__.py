@@ -1,1 +1,4 @@
-"""Pages of text, tables and figures, and the report on the carbon budget of towers."""
+"""Pages of text, tables and figures, and the report on the carbon budget of towers.
+
+This folder may import ``budget``, ``plotting``, ``prediction`` and the folders below it.
+"""

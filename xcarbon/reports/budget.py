@@ -201,9 +201,32 @@ def _tower(
     if with_heading:
         page.heading(name)
     annual, monthly = (each.squeeze("site") if "site" in each.dims else each for each in sums.values())
-    known = annual["NEE"].notnull()
-    years = int(known.sum())
+    years = int(annual["NEE"].notnull().sum())
+    _lead(page, annual, years)
+    page.table(["", ""], list(_facts(fluxes)), is_text=True)
+    _years(page, annual)
     if years:
+        _causes(page, annual)
+    figures, ident = CarbonPlot(fluxes), name.lower()
+    if years:
+        page.figure(f"annual-{ident}", _drawn(figures.sums(sums["YY"])), "Annual sums with 90 % intervals.")
+    page.figure(f"monthly-{ident}", _drawn(figures.sums(sums["MM"])), "Monthly sums with 90 % intervals.")
+    complete = annual["time"].dt.year.values[annual["share_missing"].values == 0].tolist()
+    if complete:
+        page.figure(
+            f"cumulative-{ident}",
+            _drawn(figures.year(year=complete[-8:])),
+            "Daily means and cumulative sums of NEE"
+            + (", in the last 8 complete years." if len(complete) > 8 else "."),
+        )
+    _months(page, monthly)
+    _hours(page, fluxes, ident)
+
+
+def _lead(page: Page, annual: xr.Dataset, years: int) -> None:
+    """Add a sentence on the mean annual sums of a tower."""
+    if years:
+        known = annual["NEE"].notnull()
         means = ", ".join(
             f"{_NAMES[code]} {_number(float(annual[code].where(known).mean()))}"
             for code in ("NEE", "GPP_NT", "RECO_NT")
@@ -212,8 +235,10 @@ def _tower(
         page.text(f"{what} [g of carbon m-2]: {means}.", "lead")
     else:
         page.text("No calendar year has a value in each hour, so that there are no annual sums.", "lead")
-    page.table(["", ""], list(_facts(fluxes)), is_text=True)
-    figures = CarbonPlot(fluxes)
+
+
+def _years(page: Page, annual: xr.Dataset) -> None:
+    """Add the table of annual sums of a tower."""
     page.table(
         ["year", *_NAMES.values(), "filled", "missing"],
         [
@@ -226,21 +251,11 @@ def _tower(
         ],
         _ANNUAL,
     )
-    if years:
-        _causes(page, annual)
-    ident = name.lower()
-    if known.any():
-        page.figure(f"annual-{ident}", _drawn(figures.sums(sums["YY"])), "Annual sums with 90 % intervals.")
-    page.figure(f"monthly-{ident}", _drawn(figures.sums(sums["MM"])), "Monthly sums with 90 % intervals.")
-    complete = annual["time"].dt.year.values[annual["share_missing"].values == 0].tolist()
-    if complete:
-        page.figure(
-            f"cumulative-{ident}",
-            _drawn(figures.year(year=complete[-8:])),
-            "Daily means and cumulative sums of NEE"
-            + (", in the last 8 complete years." if len(complete) > 8 else "."),
-        )
-    _months(page, monthly)
+
+
+def _hours(page: Page, fluxes: xr.Dataset, ident: str) -> None:
+    """Add the figures of the hours of NEE of a tower."""
+    figures = CarbonPlot(fluxes)
     page.figure(f"hours-{ident}", _drawn(figures.gaps("NEE")), "Measured, filled and missing hours of NEE.")
     if (fluxes[f"NEE{FILLED}"] == 0).any():
         page.figure(

@@ -387,7 +387,7 @@ def _grades(rng: Generator, state: Mapping[str, Array]) -> dict[str, NDArray[np.
     return grades
 
 
-def _spoil(rng: Generator, state: Mapping[str, Array]) -> dict[str, Array]:
+def _add_gaps(rng: Generator, state: Mapping[str, Array]) -> dict[str, Array]:
     """Replace values by gap-filled and missing ones, and add quality flags."""
     rows: dict[str, Array] = {}
     for code, grade in _grades(rng, state).items():
@@ -407,7 +407,7 @@ def tower_rows(site: Site, period: Period, rows: Sequence[str], gaps: bool) -> N
     """Return series and quality flags of one tower, ``(row, time)``."""
     state = _simulate(site, period)
     if gaps:
-        state |= _spoil(site.rng(_GAPS), state)
+        state |= _add_gaps(site.rng(_GAPS), state)
     measured = np.zeros(period.hours.size)
     return np.stack([state.get(row, measured) for row in rows]).astype(np.float32)
 

@@ -1,4 +1,8 @@
-"""Training of models on the towers of a Dataset, with checkpoints and resuming."""
+"""Training of models on the towers of a Dataset, with checkpoints and resuming.
+
+``fit`` in this module prepares the training of every kind of model. ``run`` is the training loop of
+networks, and ``boosting`` trains trees. This folder may import ``evaluation`` and the folders below it.
+"""
 
 from __future__ import annotations
 

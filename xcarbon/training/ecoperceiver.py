@@ -42,7 +42,7 @@ class EcoPerceiverRun(TrainingRun):
     def _predictor(self, config: EcoPerceiverConfig) -> EcoPerceiverPredictor:
         return EcoPerceiverPredictor(EcoPerceiver(config))
 
-    def _chances(self) -> tuple[int, ...]:
+    def _dropout_shape(self) -> tuple[int, ...]:
         config: EcoPerceiverConfig = self.model.network.config
         groups = len(state_groups(config.state))
         return config.context, len(config.variables) + groups

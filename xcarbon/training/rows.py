@@ -63,7 +63,7 @@ class Draw(NamedTuple):
     """Random choice of hours of a tower, and of groups of state features that are masked."""
 
     share: float  # of the hours with all targets that are rows [1]
-    dropout: float  # probability with which the place and each group of state features is masked in an hour
+    dropout: float  # probability that the site features or a group of the state are masked in an hour
     seed: Any  # for numpy.random.default_rng
 
 
@@ -139,10 +139,10 @@ def _tower_rows(
 def _mask(
     features: NDArray[np.float32], config: BoostedTreesConfig, dropout: float, generator: np.random.Generator
 ) -> None:
-    """Mask the place and each group of state features, each in other hours."""
+    """Mask the site features and each group of state features, each in other hours."""
     first = len(config.features) - len(config.state)
     groups = [[first + number for number in group] for group in state_groups(config.state)]
-    for group in [list(range(first - len(config.place), first)), *groups]:
+    for group in [list(range(first - len(config.site_features), first)), *groups]:
         masked = np.flatnonzero(generator.random(len(features)) < dropout)
         features[masked[:, np.newaxis], group] = np.nan
 

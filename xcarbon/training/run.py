@@ -91,7 +91,7 @@ class TrainingRun(ABC):
         """Create a network with random weights."""
 
     @abstractmethod
-    def _chances(self) -> tuple[int, ...]:
+    def _dropout_shape(self) -> tuple[int, ...]:
         """Shape of the random numbers that mask the inputs of a sample."""
 
     @abstractmethod
@@ -143,7 +143,7 @@ class TrainingRun(ABC):
             unit="step",
             disable=not OPTIONS["progress"],
         )
-        steps = ahead(self._steps(towers, per_epoch, total_steps))
+        steps = prefetch(self._steps(towers, per_epoch, total_steps))
         saved = time.monotonic()
         with progress, interruptible() as interrupted, closing(steps):
             while self.step < total_steps and not self._is_stale():
@@ -184,7 +184,7 @@ class TrainingRun(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        targets = torch.stack([_known(part, self.training.loss) for part in step.parts]).sum()
+        targets = torch.stack([_count_targets(part, self.training.loss) for part in step.parts]).sum()
         known = max(1, total(self.fabric, step.weight * targets).item())
         summed = torch.zeros((), device=self.fabric.device)
         for number, (part, dropped) in enumerate(zip(step.parts, step.chance, strict=True), start=1):
@@ -213,8 +213,10 @@ class TrainingRun(ABC):
         The random numbers are drawn for the whole batch and depend only on seed and step, so that they are
         the same in a resumed run and for any number of processes.
         """
-        generator = torch.Generator(self.fabric.device).manual_seed(_mix(self.training.seed, step))
-        chance = torch.rand((len(index), *self._chances()), generator=generator, device=self.fabric.device)
+        generator = torch.Generator(self.fabric.device).manual_seed(_derive_seed(self.training.seed, step))
+        chance = torch.rand(
+            (len(index), *self._dropout_shape()), generator=generator, device=self.fabric.device
+        )
         own, rows = towers.find(index)
         if len(own):
             return own, chance[rows.to(chance.device)], 1
@@ -248,11 +250,11 @@ class TrainingRun(ABC):
         error, known = torch.zeros(2, device=self.fabric.device)
         own, _ = val.find(index)
         parts = self._indices(val.samples, own, None).split(self.micro_batch) if len(own) else ()
-        with torch.no_grad(), closing(ahead(val.samples.batch(part) for part in parts)) as batches:
+        with torch.no_grad(), closing(prefetch(val.samples.batch(part) for part in parts)) as batches:
             for batch in batches:
                 output, wanted = self._compared(batch.to(self.fabric.device), self.scored)
                 error += loss(output._replace(log_scale=None), wanted)
-                known += _known(batch, self.scored)
+                known += _count_targets(batch, self.scored)
         return total(self.fabric, error).item() / total(self.fabric, known).item()
 
     def _save_model(self) -> None:
@@ -300,7 +302,7 @@ class TrainingRun(ABC):
             setattr(self, name, state[name])
 
 
-def ahead(items: Iterator[Item]) -> Generator[Item]:
+def prefetch(items: Iterator[Item]) -> Generator[Item]:
     """Yield items; a thread makes the next one while the current one is used."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items, None)
@@ -309,14 +311,14 @@ def ahead(items: Iterator[Item]) -> Generator[Item]:
             yield item
 
 
-def _known(batch: Batch, hours: str) -> Tensor:
+def _count_targets(batch: Batch, hours: str) -> Tensor:
     """Number of targets in the last hour, or in all hours, of samples."""
     return torch.isfinite(batch.target[:, -1:] if hours == "last" else batch.target).sum()
 
 
 def _order(count: int, seed: int, epoch: int) -> Tensor:
     """Random order of the samples in an epoch."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(_mix(seed, epoch + 2**31)))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(_derive_seed(seed, epoch + 2**31)))
 
 
 def _draw(count: int, wanted: int, seed: int) -> Tensor:
@@ -325,6 +327,6 @@ def _draw(count: int, wanted: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=generator)[:wanted].sort().values
 
 
-def _mix(seed: int, number: int) -> int:
+def _derive_seed(seed: int, number: int) -> int:
     """Derive a separate seed for each step of each seed."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -17,7 +17,7 @@ from xcarbon.training.moments import TowerMoments
 from xcarbon.training.windows import SERIES, Batch, load_towers
 
 #: Sequences with fewer targets are left out, because they cost as much as others.
-LEAST_TARGETS = 24
+MIN_TARGETS = 24
 
 
 class TowerSequences:
@@ -126,4 +126,4 @@ def _starts(target: NDArray[np.float32], length: int) -> NDArray[np.int64]:
     """Cut a tower into sequences, and keep the starts of those with enough targets."""
     starts = np.arange(0, len(target), length)
     known = np.add.reduceat(np.isfinite(target).any(1).astype(np.int64), starts)
-    return starts[known >= min(LEAST_TARGETS, length)]
+    return starts[known >= min(MIN_TARGETS, length)]

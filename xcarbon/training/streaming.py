@@ -29,7 +29,7 @@ from xcarbon.training.distributed import Shard, join_processes
 from xcarbon.training.objective import drop
 from xcarbon.training.run import TrainingRun
 from xcarbon.training.schedule import TrainingConfig
-from xcarbon.training.sequences import LEAST_TARGETS, TowerSequences
+from xcarbon.training.sequences import MIN_TARGETS, TowerSequences
 from xcarbon.training.task import Task, configure
 from xcarbon.training.windows import Batch
 
@@ -136,7 +136,7 @@ def _load(
     towers = Shard(fabric, inputs, 1, load)
     if not len(towers):
         raise ModelError(
-            f"none of {inputs.sizes['site']} towers has {min(LEAST_TARGETS, training.length)} hours with "
+            f"none of {inputs.sizes['site']} towers has {min(MIN_TARGETS, training.length)} hours with "
             f"{', '.join(task.targets)} and a quality flag <= {task.max_qc} in a sequence of "
             f"{training.length} hours: check the data, or increase max_qc or length"
         )
@@ -165,7 +165,7 @@ class StreamingRun(TrainingRun):
         if self.model.network.state is not None:
             self.model.network.state.standardise(*towers.input_moments("state"))
 
-    def _chances(self) -> tuple[int, ...]:
+    def _dropout_shape(self) -> tuple[int, ...]:
         config = self.model.network.config
         groups = len(state_groups(config.state))
         return self.training.length + 1, len(config.variables) + len(config.statics) + 4 + groups

@@ -66,7 +66,7 @@ class Task:
         if len(self.targets) != 1:
             raise ModelError(
                 f"this kind of model predicts one target, found {list(self.targets)}: only a streaming "
-                "EcoPerceiver and XGBoost predict several"
+                "EcoPerceiver, an hourly network and XGBoost predict several"
             )
         return self.targets[0]
 

@@ -30,9 +30,9 @@ DARK = 4.0
 #: Length of the windows of days and of nights, with the same centres, and their step [days].
 DAYS, NIGHTS, STEP = 4, 12, 2
 #: Smallest standard error of NEE as a share of the median, because those from few similar hours may be 0 [1].
-LEAST_ERROR = 0.5
+MIN_ERROR = 0.5
 #: Smallest number of hours in a window, by day and by night.
-LEAST = 11
+MIN_SAMPLES = 11
 #: Vapour pressure deficit below which it has no effect [hPa].
 VPD0 = 10.0
 #: Accepted E0 [K]; upper limits of alpha [umol J-1] and beta [umol m-2 s-1]; beta above which its standard
@@ -97,7 +97,7 @@ def fit_daytime(nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, 
     usable = np.isfinite(nee) & np.isfinite(inverse) & np.isfinite(sw_in)
     is_known = usable & (nee_se > 0)
     typical = np.median(nee_se[is_known]) if is_known.any() else 1.0
-    weight = 1 / np.maximum(np.where(is_known, nee_se, typical), LEAST_ERROR * typical) ** 2
+    weight = 1 / np.maximum(np.where(is_known, nee_se, typical), MIN_ERROR * typical) ** 2
     series = [np.where(usable, values, 0).astype(float) for values in (nee, inverse, sw_in, weight)]
     start = window_starts(time, STEP)
     before = start + DAYS // 2 * DAY - NIGHTS // 2 * DAY
@@ -109,7 +109,7 @@ def fit_daytime(nee: Array, nee_se: Array, ta: Array, sw_in: Array, vpd: Array, 
     e0, e0_se, night_mean = _e0(nights, flux, inverse, weight)
     rows = np.full((len(ROWS), start.size), np.nan)
     rows[0], rows[11] = (start + DAYS // 2 * DAY - time[0]) / DAY, days.number
-    fitted = np.flatnonzero((days.number >= LEAST) & np.isfinite(e0))
+    fitted = np.flatnonzero((days.number >= MIN_SAMPLES) & np.isfinite(e0))
     if fitted.size:
         index, there = days.position[fitted], days.there[fitted]
         flux, inverse, light, weight = (values[index] for values in series)
@@ -126,7 +126,7 @@ def _e0(nights: Samples, flux: Array, inverse: Array, weight: Array) -> tuple[Ar
 
     Windows with too few nights, or with an E0 beyond the limits, have the E0 of the previous window.
     """
-    enough = np.flatnonzero(nights.number >= LEAST)
+    enough = np.flatnonzero(nights.number >= MIN_SAMPLES)
     e0, e0_se, mean = np.full((3, nights.number.size), np.nan)
     if not enough.size:
         return e0, e0_se, mean

@@ -17,11 +17,11 @@ TILT, SPRING = 23.45, 79
 E0_DAYS, E0_STEP = 14, 5
 DAYS, STEP = 8, 4
 #: Minimum range of temperature [K] and smallest number of hours in a window for E0, and for Rref.
-LEAST_RANGE, LEAST_E0, LEAST_RREF = 5.0, 7, 3
+MIN_RANGE, MIN_E0_HOURS, MIN_RREF_HOURS = 5.0, 7, 3
 #: Accepted E0 of a window, and E0 of years without enough windows [K].
 E0_RANGE, UNKNOWN_E0 = (30.0, 350.0), 200.0
 #: Number of the best windows of a year whose mean is E0, and the smallest number that is sufficient.
-BEST, LEAST_BEST = 3, 2
+BEST, MIN_BEST = 3, 2
 #: Share of the largest residuals that are left out [1].
 TRIM = 0.1
 #: Smallest Rref, to which negative ones are set, and largest accepted one [umol m-2 s-1]. Nights near
@@ -59,7 +59,7 @@ def fit_nighttime(nee: Array, ta: Array, sw_in: Array, lat: Array, time: Stamps)
         days = (time - time[0]) / DAY
         position = (days[chosen.position] * chosen.there).sum(1) / chosen.number
     rows = np.stack([position, e0, e0_se, np.maximum(rref, RREF_RANGE[0]), rref_se, chosen.number, used])
-    rows[:5, (chosen.number < LEAST_RREF) | ~(rref <= RREF_RANGE[1])] = np.nan
+    rows[:5, (chosen.number < MIN_RREF_HOURS) | ~(rref <= RREF_RANGE[1])] = np.nan
     return rows
 
 
@@ -94,7 +94,7 @@ def _e0(
         e0, error = windows[:, own == year]
         good = np.flatnonzero((e0 > E0_RANGE[0]) & (e0 < E0_RANGE[1]) & np.isfinite(error))
         best = good[np.argsort(error[good], kind="stable")[:BEST]]
-        if best.size >= LEAST_BEST:
+        if best.size >= MIN_BEST:
             here = years == year
             value[here], se[here], used[here] = e0[best].mean(), error[best].mean(), best.size
     return value, se, used
@@ -105,7 +105,7 @@ def _fit_windows(is_night: Mask, flux: Array, ta: Array, inverse: Array, end: St
     chosen = samples(is_night, end, *within_year(start, start, start + E0_DAYS * DAY))
     warmest = np.where(chosen.there, ta[chosen.position], -np.inf).max(1)
     coldest = np.where(chosen.there, ta[chosen.position], np.inf).min(1)
-    enough = np.flatnonzero((chosen.number >= LEAST_E0) & (warmest - coldest >= LEAST_RANGE))
+    enough = np.flatnonzero((chosen.number >= MIN_E0_HOURS) & (warmest - coldest >= MIN_RANGE))
     fitted = np.full((2, start.size), np.nan)
     if enough.size:
         index, weight = chosen.position[enough], chosen.there[enough].astype(float)

@@ -98,7 +98,7 @@ def standardize(
     if not found.keys() & VARIABLES.keys():
         raise VariableError(
             f"no variable of xcarbon is in {sorted(map(str, ds.data_vars))}: standard names are absent or "
-            'others; choose variables by code, as in ds.carbon.standardize(TA="temperature")'
+            'unknown; choose variables by code, as in ds.carbon.standardize(TA="temperature")'
         )
     measured = [code for code in TARGETS if code in found]
     if axes.is_grid and measured and all(ds.sizes[dim] == 1 for dim in axes.place):

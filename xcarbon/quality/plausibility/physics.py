@@ -26,7 +26,7 @@ HUMIDITY_OFF = 0.1
 #: Classes without enough plants for an uptake of carbon at noon.
 BARREN = ("BSV", "SNO", "URB", "WAT")
 #: Minimum number of hours at noon, and at night, for the medians of a month.
-_LEAST_HOURS = 30
+_MIN_HOURS = 30
 #: Higher than all quality flags.
 _ANY_FLAG = 9
 
@@ -43,12 +43,12 @@ def radiation(tower: TowerRecord) -> Iterator[Finding]:
         return
     good = tower.read("SW_IN")
     rest = np.where(np.isnan(good), tower.read("SW_IN", max_qc=_ANY_FLAG), np.nan)
-    yield from _odd_years(tower, years_of_radiation(good, tower.time, tower.sun), "warning", "SW_IN")
+    yield from _implausible_years(tower, years_of_radiation(good, tower.time, tower.sun), "warning", "SW_IN")
     years = years_of_radiation(rest, tower.time, tower.sun)
-    yield from _odd_years(tower, years, "note", f"SW_IN with a quality flag above {MAX_QC}")
+    yield from _implausible_years(tower, years, "note", f"SW_IN with a quality flag above {MAX_QC}")
 
 
-def _odd_years(
+def _implausible_years(
     tower: TowerRecord, years: list[YearOfRadiation], severity: Severity, what: str
 ) -> Iterator[Finding]:
     """List the years in which radiation is impossible; ``what`` is the subject of the sentence."""
@@ -119,7 +119,7 @@ def noon_and_night(flux: Array, time: Times, sun: Sunlight) -> tuple[float, floa
     best, largest = (np.nan, np.nan), -1.0
     for number in range(12):
         noon, night = (flux[known & part & (month == number)] for part in (sun.noon, sun.night))
-        if min(noon.size, night.size) < _LEAST_HOURS:
+        if min(noon.size, night.size) < _MIN_HOURS:
             continue
         medians = (float(np.median(noon)), float(np.median(night)))
         if (difference := abs(medians[0] - medians[1])) > largest:

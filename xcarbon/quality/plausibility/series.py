@@ -28,8 +28,8 @@ def units(tower: TowerRecord) -> Iterator[Finding]:
     The check finds VPD in kPa or Pa, PA in hPa, Pa, bar or mmHg, RH and SWC as fractions, temperatures in K
     or degF, precipitation in m or inches, radiation in kW m-2, MJ m-2 or photons, photons in mol m-2 s-1 or
     W m-2, CO2 in mol mol-1, mmol mol-1 or mmol m-3, carbon fluxes in mol m-2 s-1, and methane in mol or
-    umol m-2 s-1. Each variable is judged by its own range and, where these are known, by the saturation
-    vapour pressure, the potential radiation or the elevation.
+    umol m-2 s-1. The unit is found from the range of the values and, where these are known, from the
+    saturation vapour pressure, the potential radiation or the elevation.
     """
     for code, unit in tower.units.items():
         sure = "it is in" if unit.is_certain else "it is probably in"

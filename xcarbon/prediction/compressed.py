@@ -11,10 +11,10 @@ from dask.base import tokenize
 from xcarbon.models.bundle import CarbonModel
 
 
-class Parcel:
-    """A model that is compressed when it is pickled, and stays so until a worker opens it.
+class CompressedModel:
+    """A model that is compressed when it is pickled, and stays compressed until a worker opens it.
 
-    The scheduler of a cluster unpickles graphs and pickles tasks; it passes on the bytes of a parcel and
+    The scheduler of a cluster unpickles graphs and pickles tasks; it passes on the bytes and
     does not build the model. Without a cluster the model is neither pickled nor copied.
     """
 
