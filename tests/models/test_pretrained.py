@@ -110,7 +110,7 @@ def test_absurd_inputs_have_bounded_predictions_outside_the_area(tower):
 
 
 def test_predicts_its_training_towers_within_its_area(real_data):
-    """Four forests in three months, without satellite series; a constant prediction has an NSE of at most 0."""
+    """Four forests in three months, without satellite series; the NSE of a constant is at most 0."""
     ds = xcarbon.open_store(real_data / "fluxnet2015_hourly.zarr")
     forests = (ds["paper_split"] == "val") & ds["igbp"].isin(["DBF", "ENF", "MF"])
     val = ds.isel(site=forests.values).isel(site=slice(4)).sel(time=slice("2004-05-01", "2005-07-31"))
