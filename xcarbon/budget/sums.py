@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xcarbon.budget.adapt import ADAPTED
+from xcarbon.budget.adapt import ADAPTED, FEWEST
 from xcarbon.budget.correlation import ErrorPart, error_parts, variance_of_sum, variance_ratio
 from xcarbon.budget.fill import FILLED, MODEL
 from xcarbon.budget.gaps import gap_length
@@ -277,7 +277,8 @@ def filling_errors(
     se: Array, flag: Flags, ratio: float, *, by_length: bool, per_hour: int
 ) -> Sequence[ErrorPart]:
     """Return the parts of the errors of filled hours, whether or not they depend on the length of gaps."""
-    length = gap_length(flag == 0) / per_hour if by_length else np.full(flag.shape, np.inf)
+    is_adapted = by_length and np.count_nonzero(flag == 0) >= FEWEST * per_hour
+    length = gap_length(flag == 0) / per_hour if is_adapted else np.full(flag.shape, np.inf)
     return error_parts(np.where(flag == 1, se, 0), length, ratio, per_hour)
 
 
