@@ -16,7 +16,7 @@ from xcarbon.budget.gaps import gap_length
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.core.notices import warn
-from xcarbon.core.validation import steps_per_day
+from xcarbon.core.validation import check_dataset, steps_per_day
 from xcarbon.core.variables import SPREAD, variable
 from xcarbon.evaluation.coverage import LEVELS
 from xcarbon.prediction.calibration import LIMITS
@@ -130,6 +130,8 @@ def carbon_sums(
     ((1, 12), 'g m-2')
     """
     source = filled if trial is None else trial
+    for part in (filled, source):
+        check_dataset(part, "the filled flux or the trial", "the result of gapfill")
     names = [target + ending for ending in ("", FILLED, MODEL)]
     absent = [name for name in names if name not in filled or name not in source]
     if absent:

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, TimestampError
-from xcarbon.core.validation import check_stamps
+from xcarbon.core.validation import OPENERS, check_dataset, check_stamps
 from xcarbon.core.variables import IGBP_CLASSES
 
 #: Largest absolute values of coordinates, and what to do with larger ones.
@@ -58,6 +58,7 @@ def read_labels(ds: xr.Dataset) -> xr.Dataset:
     >>> str(read_labels(ds)["time"].values[0].astype("M8[h]"))
     '2010-06-01T00'
     """
+    check_dataset(ds, "the data", OPENERS)
     _check_names(ds)
     if places := [name for name in _PLACE if name in ds.data_vars and "time" not in ds[name].dims]:
         ds = ds.set_coords(places)

@@ -148,7 +148,8 @@ def warn_of_unread(unread: list[str], drivers: list[Driver], where: str) -> None
         more = f" and {len(unread) - 5} more" if len(unread) > 5 else ""
         warn(
             f"{where}: {', '.join(absent)} cannot be computed, and the variables "
-            f"{', '.join(unread[:5])}{more} are not used; if they are the sources of these drivers, rename them: {_names()}"
+            f"{', '.join(unread[:5])}{more} are not used; if they are the sources of these drivers, rename "
+            f"them: {_names()}"
         )
 
 

@@ -140,7 +140,7 @@ def join(files: list[xr.Dataset], where: str) -> xr.Dataset:
             f"{where}: the files do not fit together, because their grids or the time stamps of their "
             f"variables differ ({error})"
         ) from error
-    check_hourly(joined["time"], where)
+    check_hourly(joined["time"], where, in_file=True)
     return joined
 
 
