@@ -6,6 +6,7 @@ import gzip
 import itertools
 import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from xcarbon.core.conventions import QC
 from xcarbon.core.errors import FileFormatError, TimestampError
 from xcarbon.core.variables import VARIABLES, is_gap_filled, quality_column, quality_scheme
 from xcarbon.io.columns import Source
-from xcarbon.io.networks import recognise
+from xcarbon.io.networks import UNNAMED, recognise
 from xcarbon.io.records import choose_columns, read_hours, survey
 from xcarbon.testing import synthetic_towers, write_release
 
@@ -580,6 +581,66 @@ def test_column_in_another_unit_is_read_as_it_is(write):
     hours = read_hours(survey(write(table({"PA": [1013] * 95 + [9999]}, step=60))))
     np.testing.assert_array_equal(hours.options["PA"].values, [1013] * 95 + [np.nan])
     assert hours.beyond_limits == {"PA": {"PA": {"codes": 1, "other_unit": 95}}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"TA_F": np.linspace(270, 300, 300)},
+            "TA show that it is in K. Subtract 273.15 to get degC",
+        ),
+        (
+            {"PA_F": np.full(300, 1013.0)},
+            "PA .* hPa. Divide it by 10 to get kPa, or state the units",
+        ),
+        (
+            {"TA_F": np.linspace(5, 20, 300), "VPD_F": np.linspace(0.1, 0.9, 300)},
+            "VPD show .* in kPa",
+        ),
+    ],
+)
+def test_variable_in_another_unit_is_named_when_it_is_read(write, columns, message):
+    record = survey(write(table(columns)))
+    with pytest.warns(UserWarning, match=f"{NAME}: the .*{message}"):
+        read_hours(record)
+
+
+def test_row_of_units_leaves_no_doubt(write):
+    text = table({"TA_F": np.linspace(270, 300, 300)}).replace("TA_F\n", "TA_F\n-,-,K\n")
+    assert abs(read_hours(survey(write(text))).options["TA"].values.mean() - (285 - 273.15)) < 1e-3
+
+
+@pytest.mark.parametrize("code", [-99, -99.9, "-99.90"])
+def test_repeated_number_within_the_limits_is_missing(read, code):
+    flux = ["-5.5" if hour % 3 else code for hour in range(300)]
+    values = read("NEE", FC=flux).values
+    assert np.isnan(values[::3]).all() and np.nanmean(values) == -5.5
+    single = ["-5.5"] * 299 + [code]
+    assert read("NEE", FC=single).values[-1] < -98
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["TA_F (degC)"], r"rename 'TA_F \(degC\)' to TA_F to read"),
+        (
+            ["ta_1_1_1", "NEE.VUT.REF"],
+            "'ta_1_1_1' to TA_1_1_1, 'NEE.VUT.REF' to NEE",
+        ),
+    ],
+)
+def test_columns_that_are_spelled_otherwise_are_named(write, names, message):
+    columns = {"SW_IN_F": [1.0, 2.0], "H2O": [1.0, 2.0]} | {name: [1.0, 2.0] for name in names}
+    with pytest.warns(UserWarning, match=f"some columns are not read; .*{message}"):
+        survey(write(table(columns)))
+
+
+def test_columns_of_a_file_of_others_are_named_if_main_variables_are_absent(write):
+    release = write(table({"VPD": [1.0, 2.0], "NEE": [1.0, 2.0], "Tair": [1.0, 2.0], "Rg": [1.0, 2.0]}))
+    survey(release)  # files of the networks have many other columns
+    with pytest.warns(UserWarning, match=r"no column of TA, SW_IN, and the columns \['Tair', 'Rg'\] are not"):
+        survey(replace(release, product=UNNAMED))
 
 
 def test_codes_for_missing_values_are_not_equal_halves(write):

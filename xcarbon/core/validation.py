@@ -174,11 +174,12 @@ def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> Non
 
 
 def suggestion(ds: xr.Dataset) -> str:
-    """Return advice for an error if a Dataset has variables with CF attributes, but none named by code."""
+    """Return advice for an error if variables have CF attributes or names of FLUXNET, but none is a code."""
     has_codes = any(name in VARIABLES for name in ds.data_vars)
     is_cf = any({"standard_name", "units"} & array.attrs.keys() for array in ds.data_vars.values())
-    advice = "; ds.carbon.standardize() finds CF variables, renames them by FLUXNET code and converts units"
-    return advice if is_cf and not has_codes else ""
+    is_fluxnet = any(name in known.columns for known in VARIABLES.values() for name in ds.data_vars)
+    advice = "; ds.carbon.standardize() finds such variables, renames them by FLUXNET code and converts units"
+    return advice if (is_cf or is_fluxnet) and not has_codes else ""
 
 
 def check_numbers(array: xr.DataArray) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.conventions import HALF_HOUR, HOUR
 from xcarbon.core.errors import FileFormatError, MetadataError, TimestampError
+from xcarbon.core.notices import warn
 from xcarbon.core.variables import (
     MDS,
     VARIABLES,
@@ -33,11 +34,19 @@ from xcarbon.io.columns import (
     read_last_line,
     read_layout,
 )
-from xcarbon.io.networks import READABLE, Release
+from xcarbon.io.networks import READABLE, UNNAMED, Release
 from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse, replace_flags
 from xcarbon.prep.hours import combining
-from xcarbon.prep.limits import CODES, Counts, apply_limits_to_column, count_beyond, is_code
+from xcarbon.prep.limits import (
+    CODES,
+    Counts,
+    apply_limits_to_column,
+    count_beyond,
+    is_code,
+    is_repeated_code,
+)
+from xcarbon.prep.other_units import find_units
 from xcarbon.prep.units import conversion
 
 #: Number that marks a missing value.
@@ -45,6 +54,13 @@ MISSING = -9999
 #: Fluxes filtered by a variable, and by a constant threshold of friction velocity.
 _VUT, _CUT = "_VUT_", "_CUT_"
 _WANTED = "open the half-hourly (HH) or hourly (HR) file"
+#: What to do with tables of other software.
+_OTHER_TABLES = (
+    "read a table of other software with pandas, give it the columns of FLUXNET and save it as CSV, or use "
+    "table.to_xarray() with stamps as index and ds.carbon.standardize()"
+)
+#: Variables without which towers are of little use.
+_MAIN = ("TA", "SW_IN", "VPD", "NEE")
 #: Cells of a row of units that state no units.
 _NO_UNITS = ("-", *MISSING_CELLS)
 #: Position that AmeriFlux BASE appends to a code: horizontal, vertical and replicate, or the layer.
@@ -181,6 +197,7 @@ def survey(
     columns = choose_columns(without_empty(header, source), uncertainty=uncertainty)
     flags = {column: quality_column(column) for names in columns.values() for column in names}
     flags = {column: name for column, name in flags.items() if name in header}
+    _warn_of_unread(release, header, columns)
     first, rows, step = _survey_stamps(source) if whole else _survey_ends(source, header)
     if halves and step == 60:
         raise FileFormatError(
@@ -191,12 +208,29 @@ def survey(
     return kind(release, columns, flags, np.datetime64(first, "m"), rows, step, conversions)
 
 
-def has_records(source: Source) -> bool:
-    """Check whether a file has time stamps and columns as a half-hourly or hourly tower file."""
-    try:
-        return bool(read_header(source))
-    except (FileFormatError, OSError):
-        return False
+def _warn_of_unread(release: Release, header: list[str], columns: dict[str, tuple[str, ...]]) -> None:
+    """Warn of columns that are not read although their names are nearly those of the networks.
+
+    In files of others, all columns that are not read are named if one of the main variables is absent.
+    """
+    read = {part for names in columns.values() for name in names for part in name.split(PLUS)}
+    unread = [name for name in header if name not in read and not re.match("TIMESTAMP|SC|.*_QC", name)]
+    spelled = {name: re.sub(r"\W+", "_", re.sub(r"[\[(].*", "", name).strip()).upper() for name in unread}
+    nearly = {
+        name: known
+        for name, known in spelled.items()
+        if known not in (name, *header) and choose_columns([known])
+    }
+    absent = [code for code in _MAIN if code not in columns]
+    if nearly:
+        new = ", ".join(f"{name!r} to {known}" for name, known in nearly.items())
+        warn(f"{release.source}: some columns are not read; rename {new} to read them")
+    elif release.product is UNNAMED and absent and (others := [n for n in unread if not choose_columns([n])]):
+        warn(
+            f"{release.source}: there is no column of {', '.join(absent)}, and the columns {others[:8]} are "
+            f"not read; if they contain these variables, rename them as the networks do, for example to "
+            f"{absent[0]}"
+        )
 
 
 def read_header(source: Source) -> list[str]:
@@ -211,14 +245,15 @@ def read_header(source: Source) -> list[str]:
     if not choose_columns(header):
         raise FileFormatError(
             f"{source}: this is not a FLUXNET file: its header, which starts with {start}, contains no "
-            "column of a known variable"
+            f"column of a known variable; {_OTHER_TABLES}"
         )
     if TIMESTAMP not in header and "TIMESTAMP" in header:
         raise FileFormatError(f"{source}: the file is daily or coarser (TIMESTAMP); {_WANTED}")
     if TIMESTAMP not in header:
-        end = "; it is TIMESTAMP_END minus the time step" if "TIMESTAMP_END" in header else ""
+        known = "it is TIMESTAMP_END minus the time step"
+        advice = known if "TIMESTAMP_END" in header else _OTHER_TABLES
         raise TimestampError(
-            f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}{end}"
+            f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}; {advice}"
         )
     repeated = sorted({column for column in header if column and header.count(column) > 1})
     if repeated:
@@ -524,7 +559,19 @@ def read_hours(record: Record) -> Hours:
         counts = {column: of for column, (_, of) in zip(columns, read, strict=True) if any(of)}
         if counts:
             beyond[code] = {c: {k: n for k, n in of._asdict().items() if n} for c, of in counts.items()}
+    _warn_of_units(options, source)
     return Hours(options, taken, _equal_halves(table, record), beyond)
+
+
+def _warn_of_units(options: dict[str, Option], source: Source) -> None:
+    """Warn of variables whose values show that they are in another unit than that of the vocabulary."""
+    values = {code: option.values for code, option in options.items()}
+    for code, unit in find_units(values).items():
+        if unit.is_certain:
+            warn(
+                f"{source}: the values of {code} show that it is in {unit.name}. {unit.advice} to get "
+                f"{VARIABLES[code].units}, or state the units of all columns in a row under the header"
+            )
 
 
 def _read_option(table: pa.Table, code: str, column: str, record: Record) -> tuple[Option, Counts]:
@@ -572,9 +619,9 @@ def _values(table: pa.Table, column: str, record: Record) -> NDArray[np.float32]
 
 
 def without_missing(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """Replace missing values by NaN, including -9999 in spellings that :data:`MISSING_CELLS` lacks."""
+    """Replace missing values by NaN: -9999 in spellings that :data:`MISSING_CELLS` lacks, and -99."""
     values = column.to_numpy()
-    missing = values == MISSING
+    missing = (values == MISSING) | is_repeated_code(values)
     return np.where(missing, np.float32(np.nan), values) if missing.any() else values
 
 
