@@ -104,6 +104,24 @@ def test_sampled_hours_have_the_quality_of_the_sample():
     assert (june["NEE_QC"] == 3).all() and (june["NEE_FILLED"] == 1).all()
 
 
+@pytest.mark.parametrize("model", ["mds", "nee-fluxnet2015"])
+def test_hours_outside_the_record_of_a_tower_stay_missing(model):
+    """Towers in one Dataset share a time axis that is longer than their records."""
+    ds = towers().isel(time=slice(0, 1000)).load()
+    hours = xr.DataArray(np.arange(1000), dims="time")
+    begin, end = xr.DataArray([0, 400], dims="site"), xr.DataArray([1000, 900], dims="site")
+    weather = (hours >= begin) & (hours < end)
+    flux = (hours >= begin + 50) & (hours < end - 50)
+    ds = ds.assign({c: ds[c].where(weather) for c in ("TA", "VPD", "SW_IN")} | {"NEE": ds["NEE"].where(flux)})
+    for one in (ds.chunk(time=500), ds.isel(site=1)):
+        filled = gapfill(one, model=model, adapt=False).compute()
+        has_weather = weather.isel(site=1) if "site" not in one.dims else weather
+        for name in ("NEE", "NEE_MODEL"):
+            assert filled[name].where(~has_weather).isnull().all()
+        assert (filled["NEE_FILLED"].where(~has_weather, -1) == -1).all()
+        assert filled["NEE"].where(has_weather).count() > 0.9 * has_weather.sum()
+
+
 def test_what_a_model_filled_counts_nowhere_as_measured():
     ds = towers()
     filled = gapfill(ds, model=light_model(), adapt=False)

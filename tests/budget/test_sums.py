@@ -185,6 +185,12 @@ def test_the_length_of_gaps_matters_for_adapted_models_alone():
     assert (carbon_sums(adapted).isel(time=2)["NEE_SE"] < 0.5 * year).all()
 
 
+def test_the_model_of_a_tower_with_few_measured_hours_is_not_adapted():
+    filled = series(share=0.98)  # about 400 measured hours
+    adapted = filled.assign(NEE_MODEL=filled["NEE_MODEL"].assign_attrs(source=f"a model{ADAPTED}"))
+    xr.testing.assert_equal(carbon_sums(adapted), carbon_sums(filled))
+
+
 def test_errors_that_nothing_is_known_of_are_not_given():
     filled = series()
     without = carbon_sums(filled.drop_vars(["NEE_SE", "NEE_MODEL_SE"])).isel(time=2)

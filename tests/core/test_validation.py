@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+import xcarbon
+from xcarbon import open_era5, open_netcdf
+from xcarbon.budget import carbon_sums, gapfill
 from xcarbon.core.errors import MetadataError, ModelError, OptionError, TimestampError, VariableError
 from xcarbon.core.validation import (
     check_hourly,
@@ -20,6 +24,7 @@ from xcarbon.core.validation import (
     steps_per_day,
 )
 from xcarbon.core.variables import variable
+from xcarbon.prep.quality import mask_quality
 from xcarbon.testing import synthetic_towers
 
 
@@ -60,6 +65,18 @@ def test_error_of_a_time_axis_says_what_to_do(hours, advice):
         check_hourly(xr.DataArray(stamps, dims="time"), "DE-Tha")
 
 
+def test_advice_on_the_time_axis_of_files_is_for_files(tmp_path, plain):
+    wrong = plain.isel(time=[1, 0, 2, 3]).drop_vars("time_bnds").load()
+    del wrong["time"].attrs["bounds"]
+    wrong.drop_encoding().to_netcdf(tmp_path / "towers.nc")
+    grid = xr.Dataset({"t2m": (("time", "latitude", "longitude"), np.full((4, 1, 1), 280.0))})
+    grid = grid.assign_coords(time=wrong["time"].values, latitude=[48.0], longitude=[8.0])
+    grid.drop_attrs().to_netcdf(tmp_path / "era5.nc")
+    for use, name in ((open_netcdf, "towers.nc"), (open_era5, "era5.nc")):
+        with pytest.raises(TimestampError, match=r"to correct a file, open it as ds = .*ds.sortby\('time'\)"):
+            use(tmp_path / name)
+
+
 def test_time_with_a_zone_is_converted_to_standard_time():
     time = pd.date_range("2010-06-01", periods=3, freq="h", tz="Europe/Berlin")
     with pytest.raises(TimestampError, match=r"tz_convert\('Etc/GMT-1'\).*without daylight saving"):
@@ -73,6 +90,43 @@ def test_variables_without_numbers_are_an_error(kind):
     for use in (lambda: check_units(ds, ["NEE", "TA"]), ds.carbon.standardize, ds.carbon.predict_nee):
         with pytest.raises(VariableError, match=r"TA has values of the type .*ds\['TA'\].astype"):
             use()
+
+
+@pytest.mark.parametrize("kind", [object, str])
+@pytest.mark.parametrize("name", ["NEE_QC", "TA_QC"])
+def test_quality_flags_without_numbers_are_an_error(name, kind):
+    ds = synthetic_towers(1, patches=False, variables=["TA", "VPD", "SW_IN", "NEE"]).isel(time=slice(240))
+    ds = ds.load().assign({name: ds[name].astype(str).astype(kind)})
+    uses = [
+        lambda: ds.carbon.gapfill(model="mds"),
+        lambda: ds.carbon.fit("xgboost"),
+        lambda: ds.carbon.aggregate("DD"),
+        ds.carbon.check,
+        ds.carbon.standardize,
+        *([lambda: mask_quality(ds, ["NEE"]), ds.carbon.despike] if name == "NEE_QC" else []),
+    ]
+    for use in uses:
+        with pytest.raises(VariableError, match=rf"{name} has values of the type .*flags are 0 for measured"):
+            use()
+
+
+@pytest.mark.parametrize("path", ["era5.nc", Path("era5.nc")])
+def test_paths_in_place_of_datasets_are_an_error_that_names_the_opener(path, plain):
+    uses = {
+        "open_satellite": plain.carbon.join_satellite,
+        "open_era5": plain.carbon.fill_drivers,
+        "history": lambda path: plain.carbon.predict_nee(history=path),
+        "val": lambda path: plain.carbon.fit("xgboost", val=path),
+        "gapfill": carbon_sums,
+        "open_fluxnet": gapfill,
+        "open_store": xcarbon.check,
+    }
+    for message, use in uses.items():
+        with pytest.raises(OptionError, match=r"must be an xarray.Dataset, but .* path 'era5.nc'") as error:
+            use(path)
+        assert message in str(error.value)
+        with pytest.raises(OptionError, match="but it is int"):
+            use(3)
 
 
 def test_several_codes_where_one_is_needed_are_an_error():

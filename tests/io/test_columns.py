@@ -180,6 +180,19 @@ def test_layouts_of_a_table_give_the_same_values(write, text, ending):
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        STAMPED.replace(",", ";").replace("1.5", "1.037").replace("2.5", "2,5"),
+        STAMPED.replace(",", ";").replace("1.5", "2,5").replace("2.5", "1.037,5"),
+        STAMPED.replace("2.5", '"1,037.5"'),
+    ],
+)
+def test_separators_of_thousands_are_named(write, text):
+    with pytest.raises(FileFormatError, match=r"points and commas .*line \d, column TA_F: .*column TA_F"):
+        read_columns(write(text), {"TIMESTAMP_START": pa.int64(), "TA_F": pa.float32()})
+
+
 def test_first_row_of_data_is_not_taken_for_units(write):
     for first in ("201006010000,NA,-9999", "2010-06-01 00:00,NA,NA", ",1.5,2"):
         with write(f"TIMESTAMP_START,TA_F,P\n{first}\n201006010030,2.5,0\n").lines() as lines:

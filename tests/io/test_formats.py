@@ -116,3 +116,6 @@ def test_a_table_of_sites_completes_tower_files_only(towers, tmp_path):
     other.write_text("nothing to see")
     with pytest.raises(FileFormatError, match="neither Zarr nor NetCDF nor a tower file"):
         open_data(other)
+    other.write_text("TIMESTAMP,TA_F\n20100601,1\n")
+    with pytest.raises(FileFormatError, match=r"nor a tower file: .*daily or coarser"):
+        open_data(other)

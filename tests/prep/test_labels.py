@@ -109,6 +109,21 @@ def test_places_out_of_range_are_errors(two, name, value):
             use(wrong)
 
 
+@pytest.mark.parametrize("kind", [str, object])
+@pytest.mark.parametrize("name", ["lat", "utc_offset", "elevation"])
+def test_places_that_are_text_are_errors(two, name, kind):
+    text = two[name].astype(str).astype(kind)
+    with pytest.raises(MetadataError, match=rf"{name} has values of the type .*ds\['{name}'\].astype\(float"):
+        read_labels(two.assign_coords({name: text}))
+
+
+def test_variables_without_time_are_an_error_with_advice():
+    ds = xr.Dataset({"TA": ("index", [1.0]), "NEE": ("index", [1.0])})
+    for use in (ds.carbon.gapfill, ds.carbon.predict_nee):
+        with pytest.raises(TimestampError, match=r"no time, only the dimensions \('index',\); name the dim"):
+            use()
+
+
 def test_grid_from_0_to_360_degrees_is_an_error_with_advice():
     axes = {"time": pd.date_range("2010-01-01", periods=24, freq="h"), "lat": [50.0], "lon": [10.0, 350.0]}
     grid = xr.Dataset({"TA": (tuple(axes), np.zeros((24, 1, 2), "float32"))}, axes)

@@ -101,6 +101,17 @@ def test_values_are_counted_once():
     assert count_beyond(values, LIMITS["SW_IN"]) == Counts(codes=4, beyond=2, clipped=2)
 
 
+@pytest.mark.parametrize("chunks", [None, 100])
+def test_array_in_another_unit_is_named_when_it_is_computed(chunks):
+    kelvin = xr.DataArray(np.linspace(270.0, 300.0, 200), dims="time")
+    lazy = plausible(kelvin.chunk(time=chunks) if chunks else kelvin.chunk(), "TA")
+    with pytest.warns(UserWarning, match=r"values of TA are beyond -90 to 60 degC .* another unit"):
+        assert lazy.isnull().all()
+    repeated = xr.DataArray(np.where(np.arange(200) % 2, -99.0, -3.0), dims="time").chunk()
+    with pytest.warns(UserWarning, match="NEE is -99 in so many hours"):
+        plausible(repeated, "NEE").compute()
+
+
 def test_arrays_stay_lazy_with_their_attributes():
     array = xr.DataArray([1.0, 150.0], dims="time", attrs={"units": "%"}, name="RH").chunk(time=1)
     with raise_on_compute():

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from xcarbon.budget.correlation import relative_variance
 from xcarbon.budget.gaps import gap_length
+from xcarbon.core.notices import warn
 from xcarbon.core.options import set_options
 from xcarbon.core.validation import steps_per_day
 from xcarbon.core.variables import SPREAD, TIME_FEATURES, VARIABLES
@@ -39,10 +40,10 @@ TURBULENT = ("H", "LE", "USTAR")
 LAGS, LENGTHS = (1, 2, 3, 6), (3, 24, 168, 720)
 #: Lengths [h] of the artificial gaps that test the trees, and number of groups of them.
 GAPS, FOLDS = (3, 36, 288, 720), 4
-#: End of the source of adapted predictions.
-ADAPTED = ", adapted to the measured hours of the tower"
 #: Fewest measured hours that a tower needs.
 MIN_HOURS = 500
+#: End of the source of adapted predictions. Whether a tower has enough hours is found when it is computed.
+ADAPTED = f", adapted to the measured hours of each tower that has at least {MIN_HOURS} of them"
 #: Level of the interval that the factor of the spread calibrates, and its half width [standard deviations].
 LEVEL, LIMIT = LEVELS[-1], LIMITS[-1]
 #: Number of trees for the flux, and of those for the error of the model.
@@ -81,15 +82,17 @@ def adapted(ds: xr.Dataset, measured: xr.DataArray, model: CarbonModel, max_qc: 
     if "site" not in ds.dims:
         arrays = [array.squeeze("site") for array in arrays]
     arrays.insert(0, predicted[names].to_dataarray("feature").transpose(..., "time", "feature"))
+    sites = xr.DataArray(ds["site"].variable if "site" in ds.coords else "the tower").astype(str)
     plain = [_one_task(array.reset_coords(drop=True).drop_vars("feature")) for array in arrays]
     plain = [array.rename(feature=f"feature_{number}") for number, array in enumerate(plain)]
     outputs = xr.apply_ufunc(
         functools.partial(
             _each_tower, has_spread=model.has_spread, per_hour=steps_per_day(ds["time"], "the Dataset") // 24
         ),
+        sites,
         _one_task(measured.reset_coords(drop=True)),
         *plain,
-        input_core_dims=[["time"], *(["time", array.dims[-1]] for array in plain)],
+        input_core_dims=[[], ["time"], *(["time", array.dims[-1]] for array in plain)],
         output_core_dims=[["output", "time"]],
         dask="parallelized",
         output_dtypes=[np.float32],
@@ -123,13 +126,24 @@ def _one_task(array: xr.DataArray) -> xr.DataArray:
     return array.chunk({dim: 1 if dim == "site" else -1 for dim in array.dims})
 
 
-def _each_tower(measured: Array, *features: Array, has_spread: bool, per_hour: int) -> NDArray[np.float32]:
-    """Adapt to each tower: ``(..., time), (..., time, F)`` to ``(..., 2, time)``."""
+def _each_tower(
+    sites: NDArray[np.str_], measured: Array, *features: Array, has_spread: bool, per_hour: int
+) -> NDArray[np.float32]:
+    """Adapt to each tower: ``(...), (..., time), (..., time, F)`` to ``(..., 2, time)``."""
     result = np.full((*measured.shape[:-1], 2, measured.shape[-1]), np.nan, np.float32)
+    sites = np.broadcast_to(sites, measured.shape[:-1])
     for tower in np.ndindex(measured.shape[:-1]):
         own = [array[tower] for array in features]
         spread = own[0][:, 1] if has_spread else None
         table = np.concatenate([*own, around(np.column_stack([own[0][:, 0], own[1]]), per_hour)], axis=1)
+        usable = np.isfinite(own[0][:, 0])
+        hours = np.count_nonzero(usable & np.isfinite(measured[tower])) // per_hour
+        if hours < MIN_HOURS and usable.any():
+            warn(
+                f"{sites[tower]}: the model is not adapted to the tower, because only {hours} measured hours "
+                f"can be used, but {MIN_HOURS} are needed; errors and the intervals of sums are those of the "
+                "model as it is"
+            )
         result[tower] = adapt(measured[tower], own[0][:, 0], spread, table, per_hour)
     return result
 

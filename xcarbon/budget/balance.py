@@ -15,6 +15,7 @@ from xcarbon.budget.partitioning import partition
 from xcarbon.budget.sums import TERMS, Calendar, carbon_sums, sum_periods, with_interval
 from xcarbon.core import conventions
 from xcarbon.core.errors import MetadataError, OptionError
+from xcarbon.core.validation import check_dataset
 from xcarbon.core.variables import SPREAD
 from xcarbon.models.bundle import CarbonModel
 from xcarbon.prep.aggregate import period_attrs
@@ -203,6 +204,8 @@ def _threshold_error(
 ) -> xr.DataArray:
     """Half the difference between the percentiles 84 and 16 of a sum [g m-2], NaN where unknown."""
     names = [f"{code}_VUT_{percentile}" for percentile in ("16", "84")]
+    if thresholds is not None:
+        check_dataset(thresholds, "thresholds", "xcarbon.open_fluxnet for the files of this resolution")
     if thresholds is None or not set(names) <= set(map(str, thresholds.data_vars)):
         return xr.full_like(total, np.nan)
     expected = period_attrs(code, calendar.resolution)["units"]

@@ -9,15 +9,16 @@ import numpy as np
 import xarray as xr
 
 from xcarbon.budget.adapt import adapted, predict_steps
-from xcarbon.budget.mds import mds
+from xcarbon.budget.mds import TOLERANCES, mds
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.errors import ModelError, VariableError
 from xcarbon.core.spelling import did_you_mean
 from xcarbon.core.validation import check_units, check_variables, steps_per_day
-from xcarbon.core.variables import FILLED, MDS, MODEL, SPREAD, QualityScheme, variable
+from xcarbon.core.variables import FILLED, MDS, MODEL, SPREAD, TIME_FEATURES, QualityScheme, variable
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
+from xcarbon.prep.hours import in_record
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.quality import mask_quality
@@ -63,7 +64,8 @@ def gapfill(
         Whether to adapt the model to the measured hours of each tower. Boosted trees then predict the flux
         from the predictions of the model, the satellite series, and the drivers up to 15 days before and
         after the hour. They are trained when the result is computed, within seconds for each year of a tower.
-        A tower with less than 500 measured hours keeps the predictions of the model. Half-hours are filled
+        A tower with less than 500 measured hours keeps the predictions of the model, and a warning names it
+        when the result is computed (processes of a cluster do not forward it). Half-hours are filled
         from their own drivers and from predictions of their clock hours; without ``adapt``, these
         predictions are divided into two halves with the same mean.
 
@@ -73,7 +75,8 @@ def gapfill(
         Variables on the dimensions of the target, with CF attributes, lazy if ``ds`` is. For the target
         ``NEE`` the variables are:
 
-        - ``NEE``: measured values in measured hours, predictions in the others; NaN without a prediction,
+        - ``NEE``: measured values in measured hours, predictions in the others; NaN without a prediction, and
+          before the first and after the last hour in which the tower has a measured flux or a predictor,
         - ``NEE_QC``: original quality flags of measured hours, 1 to 3 for marginal distribution sampling, 4
           for hours filled by a model,
         - ``NEE_FILLED``: 0 measured, 1 filled, -1 missing,
@@ -115,14 +118,25 @@ def gapfill(
     steps_per_day(ds["time"], str(ds.encoding.get("source", "the Dataset")))
     measured = mask_quality(ds, [target], max_qc)[target]
     if isinstance(model, str) and model.lower() == "mds":
-        prediction = mds(ds, target, max_qc=max_qc)
+        prediction, predictors = mds(ds, target, max_qc=max_qc), tuple(TOLERANCES)
     else:
         trained = pretrained.default(target) if model is None else _load(model)
         if adapt:
             prediction = adapted(ds, measured, trained, driver_max_qc)
         else:
             prediction = predict_steps(ds, target, trained, driver_max_qc)
-    return _fill(ds, measured, prediction)
+        predictors = trained.config.variables
+    record = _record(ds, measured, predictors)
+    return _fill(ds, measured, prediction.where(record.transpose(*measured.dims)))
+
+
+def _record(ds: xr.Dataset, measured: xr.DataArray, predictors: tuple[str, ...]) -> xr.DataArray:
+    """Return lazily the hours from the first to the last with a measured flux or a predictor."""
+    there = measured.reset_coords(drop=True).notnull()
+    for code in predictors:
+        if code in ds and "time" in ds[code].dims and code not in TIME_FEATURES:
+            there = there | plausible(ds[code].reset_coords(drop=True), code).notnull()
+    return in_record(there)
 
 
 def _load(model: CarbonModel | str | os.PathLike[str]) -> CarbonModel:

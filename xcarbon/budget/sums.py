@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xcarbon.budget.adapt import ADAPTED
+from xcarbon.budget.adapt import ADAPTED, MIN_HOURS
 from xcarbon.budget.correlation import ErrorPart, error_parts, variance_of_sum, variance_ratio
 from xcarbon.budget.fill import FILLED, MODEL
 from xcarbon.budget.gaps import gap_length
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import OptionError, VariableError
 from xcarbon.core.notices import warn
-from xcarbon.core.validation import steps_per_day
+from xcarbon.core.validation import check_dataset, steps_per_day
 from xcarbon.core.variables import SPREAD, variable
 from xcarbon.evaluation.coverage import LEVELS
 from xcarbon.prediction.calibration import LIMITS
@@ -130,6 +130,8 @@ def carbon_sums(
     ((1, 12), 'g m-2')
     """
     source = filled if trial is None else trial
+    for part in (filled, source):
+        check_dataset(part, "the filled flux or the trial", "the result of gapfill")
     names = [target + ending for ending in ("", FILLED, MODEL)]
     absent = [name for name in names if name not in filled or name not in source]
     if absent:
@@ -277,7 +279,8 @@ def filling_errors(
     se: Array, flag: Flags, ratio: float, *, by_length: bool, per_hour: int
 ) -> Sequence[ErrorPart]:
     """Return the parts of the errors of filled hours, whether or not they depend on the length of gaps."""
-    length = gap_length(flag == 0) / per_hour if by_length else np.full(flag.shape, np.inf)
+    is_adapted = by_length and np.count_nonzero(flag == 0) >= MIN_HOURS * per_hour
+    length = gap_length(flag == 0) / per_hour if is_adapted else np.full(flag.shape, np.inf)
     return error_parts(np.where(flag == 1, se, 0), length, ratio, per_hour)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterable
 from numbers import Real
 
@@ -10,11 +11,20 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xcarbon.core.errors import MetadataError, ModelError, TimestampError, VariableError, XCarbonError
+from xcarbon.core.errors import (
+    MetadataError,
+    ModelError,
+    OptionError,
+    TimestampError,
+    VariableError,
+    XCarbonError,
+)
 from xcarbon.core.spelling import did_you_mean
 from xcarbon.core.variables import IGBP_CLASSES, SATELLITE, VARIABLES
 
-_HOUR = np.timedelta64(60, "m")
+_HOUR, _QC = np.timedelta64(60, "m"), "_QC"
+#: What opens the data of most functions.
+OPENERS = "xcarbon.open_fluxnet for tower files, xcarbon.open_store for a store, or xcarbon.open_netcdf"
 _LIMITS = {
     "ge": ("at least", operator.ge),
     "gt": ("greater than", operator.gt),
@@ -41,7 +51,14 @@ def check_range(
             raise error(f"{name} must be {allowed}{none}, found {value!r}")
 
 
-def check_hourly(time: xr.DataArray, where: str) -> None:
+def check_dataset(value: object, name: str, opener: str) -> None:
+    """Raise an OptionError unless an argument is a Dataset, for example if it is the path of a file."""
+    if not isinstance(value, xr.Dataset):
+        found = f"the path {str(value)!r}" if isinstance(value, str | os.PathLike) else type(value).__name__
+        raise OptionError(f"{name} must be an xarray.Dataset, but it is {found}: use {opener}")
+
+
+def check_hourly(time: xr.DataArray, where: str, *, in_file: bool = False) -> None:
     """Raise an error unless a time axis is hourly without gaps.
 
     Parameters
@@ -50,15 +67,17 @@ def check_hourly(time: xr.DataArray, where: str) -> None:
         Time stamps, shape ``(time,)``.
     where : str
         Name of the data, for the message.
+    in_file : bool
+        Whether the axis is that of files, so that the advice is to correct these.
 
     Raises
     ------
     TimestampError
         If two time stamps are not an hour apart; the message names the data and the first such stamp.
     """
-    check_stamps(time, where)
+    check_stamps(time, where, in_file=in_file)
     check_no_half_hours(time, where)
-    _check_steps(time, where, _HOUR, "hourly")
+    _check_steps(time, where, _HOUR, "hourly", in_file=in_file)
 
 
 def check_no_half_hours(time: xr.DataArray, where: str) -> None:
@@ -72,11 +91,11 @@ def check_no_half_hours(time: xr.DataArray, where: str) -> None:
         )
 
 
-def steps_per_day(time: xr.DataArray, where: str) -> int:
+def steps_per_day(time: xr.DataArray, where: str, *, in_file: bool = False) -> int:
     """Return the number of time steps per day, 24 or 48; raise a TimestampError if the axis is another."""
-    check_stamps(time, where)
+    check_stamps(time, where, in_file=in_file)
     step = _HOUR / 2 if is_half_hourly(time) else _HOUR
-    _check_steps(time, where, step, "hourly or half-hourly")
+    _check_steps(time, where, step, "hourly or half-hourly", in_file=in_file)
     return int(np.timedelta64(1, "D") / step)
 
 
@@ -86,15 +105,24 @@ def is_half_hourly(time: xr.DataArray) -> bool:
     return bool(steps.size and np.mean(steps == _HOUR / 2) > 0.5)
 
 
-def _check_steps(time: xr.DataArray, where: str, step: np.timedelta64, kind: str) -> None:
+def _check_steps(time: xr.DataArray, where: str, step: np.timedelta64, kind: str, *, in_file: bool) -> None:
     """Raise a TimestampError at the first step of a time axis that has another length."""
     wrong = np.flatnonzero(np.diff(time.values) != step)
     if wrong.size:
         before, after = map(pd.Timestamp, time.values[wrong[0] : wrong[0] + 2])
         raise TimestampError(
             f"{where}: the time axis must be {kind} without gaps, but {before} is followed by {after}; "
-            f"{_advice(np.diff(time.values), wrong[0], step)}"
+            f"{_placed(_advice(np.diff(time.values), wrong[0], step), in_file)}"
         )
+
+
+def _placed(advice: str, in_file: bool) -> str:
+    """Add to advice on a Dataset how to apply it to files."""
+    how = (
+        "the hours of several files must neither overlap nor leave a gap; to correct a file, open it as "
+        "ds = xarray.open_dataset(file) and write the result with ds.to_netcdf to a new one: "
+    )
+    return how + advice if in_file else advice
 
 
 def _advice(steps: np.ndarray, wrong: int, step: np.timedelta64) -> str:
@@ -111,7 +139,7 @@ def _advice(steps: np.ndarray, wrong: int, step: np.timedelta64) -> str:
     return f"ds.resample(time='{'1h' if step == _HOUR else '30min'}').asfreq() fills gaps"
 
 
-def check_stamps(time: xr.DataArray, where: str) -> None:
+def check_stamps(time: xr.DataArray, where: str, *, in_file: bool = False) -> None:
     """Raise a TimestampError that names the data (``where``) unless its stamps are datetime64."""
     if time.dtype.kind != "M" or getattr(time.dtype, "tz", None) is not None:
         first = repr(time.to_index()[0]) if time.size else "nothing"
@@ -123,7 +151,7 @@ def check_stamps(time: xr.DataArray, where: str) -> None:
             )
         raise TimestampError(
             f"{where}: time must be datetime64 without a time zone, but it is {time.dtype}, such as "
-            f"{first}; use {advice}"
+            f"{first}; {_placed(f'use {advice}', in_file)}"
         )
 
 
@@ -137,6 +165,7 @@ def check_igbp(igbp: object, site: str) -> str:
 
 def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> None:
     """Raise a VariableError if variables are absent from a Dataset; the purpose begins the message."""
+    check_dataset(ds, f"the data for {purpose}", OPENERS)
     absent = [code for code in codes if code not in ds]
     if absent:
         have = [str(name) for name in ds.data_vars if name in VARIABLES]
@@ -145,27 +174,31 @@ def check_variables(ds: xr.Dataset, codes: tuple[str, ...], purpose: str) -> Non
 
 
 def suggestion(ds: xr.Dataset) -> str:
-    """Return advice for an error if a Dataset has variables with CF attributes, but none named by code."""
+    """Return advice for an error if variables have CF attributes or names of FLUXNET, but none is a code."""
     has_codes = any(name in VARIABLES for name in ds.data_vars)
     is_cf = any({"standard_name", "units"} & array.attrs.keys() for array in ds.data_vars.values())
-    advice = "; ds.carbon.standardize() finds CF variables, renames them by FLUXNET code and converts units"
-    return advice if is_cf and not has_codes else ""
+    is_fluxnet = any(name in known.columns for known in VARIABLES.values() for name in ds.data_vars)
+    advice = "; ds.carbon.standardize() finds such variables, renames them by FLUXNET code and converts units"
+    return advice if (is_cf or is_fluxnet) and not has_codes else ""
 
 
 def check_numbers(array: xr.DataArray) -> None:
     """Raise a VariableError if the values of a variable are not numbers of NumPy, such as text."""
     if not isinstance(array.dtype, np.dtype) or array.dtype.kind not in "fiub":
+        flags = "; quality flags are 0 for measured values" if str(array.name).endswith(_QC) else ""
         raise VariableError(
             f"{array.name} has values of the type {array.dtype}, but xcarbon needs numbers: use "
-            f"ds[{array.name!r}].astype('float32'), or pd.to_numeric for a column with text"
+            f"ds[{array.name!r}].astype('float32'), or pd.to_numeric for a column with text{flags}"
         )
 
 
 def check_units(ds: xr.Dataset, codes: Iterable[str]) -> None:
-    """Raise an error if a variable has no numbers, or if ``units`` is not that of the vocabulary."""
+    """Raise an error if a variable or its quality flags have no numbers, or if ``units`` are others."""
     # With wrong units, all values would be out of bounds and count as missing.
     for code in codes:
         check_numbers(ds[code])
+        if f"{code}{_QC}" in ds:
+            check_numbers(ds[f"{code}{_QC}"])
         expected = (SATELLITE[code] if code in SATELLITE else VARIABLES[code]).units
         units = ds[code].attrs.get("units", expected)
         if units != expected:

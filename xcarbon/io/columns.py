@@ -362,6 +362,7 @@ def _find_wrong_line(
     with source.lines() as lines:
         _, header = next(lines)
         wanted = [(header.index(column), column, kind == pa.int64()) for column, kind in types.items()]
+        marks: dict[str, str] = {}  # first cells with a decimal point and with a comma
         for number, cells in lines:
             if len(cells) != len(header):
                 return FileFormatError(
@@ -372,7 +373,16 @@ def _find_wrong_line(
                 text, where = cells[place], f"{source}, line {number}, column {column}"
                 if is_stamp and parse_stamp(text) is None:
                     return TimestampError(f"{where}: {text!r} is {NO_STAMP}")
-                if not (is_stamp or text in missing or _is_number(text)):
+                if is_stamp or text in missing:
+                    continue
+                for mark in set(text) & {".", ","} if re.search(r"\d", text) else ():
+                    marks.setdefault(mark, f"line {number}, column {column}: {text!r}")
+                if len(marks) == 2:
+                    return FileFormatError(
+                        f"{source}: numbers have points and commas ({marks['.']}; {marks[',']}); write "
+                        "numbers without separators of thousands and with one kind of decimal point"
+                    )
+                if not _is_number(text):
                     return FileFormatError(
                         f"{where}: {text!r} is not a number; missing values are empty cells, NaN, NA or -9999"
                     )

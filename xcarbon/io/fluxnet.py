@@ -117,6 +117,13 @@ def open_fluxnet(
     MetadataError
         If the tower of a file is unknown, or its metadata is incomplete or impossible.
 
+    Warns
+    -----
+    UserWarning
+        If files are passed over that are not usual beside towers, or columns are not read that probably
+        contain a variable. When values are computed: if they show that a variable is in another unit
+        (processes of a cluster do not forward this).
+
     Notes
     -----
     Where a variable has several columns or a tower has several releases, the value with the lowest
@@ -124,8 +131,9 @@ def open_fluxnet(
     :data:`xcarbon.core.variables.VARIABLES` lists first.
 
     Values beyond the plausibility limits (:data:`xcarbon.core.variables.LIMITS`) are missing before
-    half-hours are averaged, and so are numbers that mark missing values, such as 9999 and -6999. Values
-    slightly beyond a limit are clipped to it. :func:`xcarbon.io.fluxnet.audit_fluxnet` counts these values.
+    half-hours are averaged, and so are numbers that mark missing values, such as 9999 and -6999 (and -99, if
+    a column repeats it). Values slightly beyond a limit are clipped to it.
+    :func:`xcarbon.io.fluxnet.audit_fluxnet` counts these values.
 
     Half-hours are averaged to clock hours if both exist; precipitation is summed, and wind directions are
     averaged on the circle. The flag of an hour is the worse flag of its two half-hours. With

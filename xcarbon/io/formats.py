@@ -21,7 +21,7 @@ from xcarbon.io.handles import ZARR
 from xcarbon.io.location import is_repository
 from xcarbon.io.netcdf import open_netcdf
 from xcarbon.io.networks import recognise
-from xcarbon.io.records.header import has_records
+from xcarbon.io.records.header import read_header
 from xcarbon.io.store import open_store
 
 PathLike = str | os.PathLike[str]
@@ -84,10 +84,11 @@ def _is_table(path: str) -> bool:
     if _starts_with(path, (_ZIP,)):
         return not _holds_netcdf(path)
     source = Source(os.path.abspath(path))
-    if recognise(source) is None and not has_records(source):
-        raise FileFormatError(
-            f"{path} is neither Zarr nor NetCDF nor a tower file: it has no time stamps and columns of towers"
-        )
+    if recognise(source) is None:
+        try:
+            read_header(source)
+        except FileFormatError as error:
+            raise FileFormatError(f"{path} is neither Zarr nor NetCDF nor a tower file: {error}") from None
     return True
 
 

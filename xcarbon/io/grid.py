@@ -87,7 +87,7 @@ def open_grid(path: PathLike, *, storage_options: Options | None = None) -> xr.D
     if not any(name in VARIABLES for name in ds.data_vars):
         found = sorted(map(str, ds.data_vars))
         raise VariableError(f"{path} has no variable of the vocabulary, found {found}: rename its variables")
-    check_hourly(ds["time"], str(path))
+    check_hourly(ds["time"], str(path), in_file=True)
     return as_opened(ds, path)
 
 

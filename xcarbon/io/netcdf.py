@@ -267,7 +267,7 @@ def _labelled(path: PathLike) -> xr.Dataset:
     lacks = [name for name in ("site", "time") if name not in ds.variables]
     if lacks or ds["time"].dims != ("time",):
         raise FileFormatError(f"{path} is not in the data model: it lacks {lacks or ['a dimension time']}")
-    check_stamps(ds["time"], str(path))
+    check_stamps(ds["time"], str(path), in_file=True)
     step = conventions.time_step(ds)
     ds = ds.drop_vars("time_bnds", errors="ignore")
     ds = ds.set_coords([name for name in ("site", "spatial_ref") if name in ds])
@@ -275,7 +275,7 @@ def _labelled(path: PathLike) -> xr.Dataset:
     texts = {name: array.astype(str) for name, array in coords.variables.items() if array.dtype.kind == "O"}
     ds = ds.assign_coords(coords.coords).assign_coords(texts)
     ds = ds.assign_coords(time=_local_time(ds, path, step))
-    steps_per_day(ds["time"], str(path))
+    steps_per_day(ds["time"], str(path), in_file=True)
     ds.encoding |= {"source": os.fspath(path), "step": step}
     if "site" not in ds.dims:
         own = [name for name in ds.coords if name not in (*ds.dims, "spatial_ref")]

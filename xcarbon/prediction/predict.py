@@ -15,6 +15,7 @@ from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.errors import ModelError
 from xcarbon.core.options import OPTIONS
 from xcarbon.core.spelling import did_you_mean
+from xcarbon.core.validation import check_dataset
 from xcarbon.core.variables import IN_TRAINING, SPREAD, SUMS
 from xcarbon.models import pretrained
 from xcarbon.models.bundle import CarbonModel
@@ -133,6 +134,8 @@ def predict(
         If the units of a predictor differ from those of the vocabulary, or a grid has no longitude.
     TimestampError
         If the time axis is not hourly, or ``history`` does not end before ``ds`` begins.
+    OptionError
+        If ``ds`` or ``history`` is no Dataset.
 
     Notes
     -----
@@ -172,6 +175,8 @@ def predict(
     if spread and not model.has_spread:
         raise ModelError(f"this {model.predictor.name} model predicts no standard deviation: omit spread")
     config = model.config
+    if history is not None:
+        check_dataset(history, "history", "the Dataset before the selection of hours")
     ds, max_qc = read_labels(ds), model.scaler.max_qc if max_qc is None else max_qc
     report_absent(ds, model)
     report_missing(ds, model, max_qc)

@@ -1,4 +1,4 @@
-"""Clock hours of half-hourly towers, and half-hours of hourly series."""
+"""Clock hours of half-hourly towers, half-hours of hourly series, and the hours of a record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xcarbon.core import conventions
 from xcarbon.core.conventions import HALF_HOUR, HOUR, QC
@@ -59,6 +60,22 @@ def half_hours(series: xr.DataArray, time: xr.DataArray, *, sloping: bool = True
     divided = map_towers(kernel, series, sizes={"half": time.size}, dtype=series.dtype.type)
     divided = divided.rename(half="time").transpose(*series.dims)
     return divided.assign_coords(time=time).assign_attrs(series.attrs)
+
+
+def in_record(has_value: xr.DataArray) -> xr.DataArray:
+    """Return lazily which hours ``(..., time)`` are between the first and the last with a value."""
+    return map_towers(_is_in_record, has_value, sizes={"time": has_value.sizes["time"]}, dtype=np.bool_)
+
+
+def _is_in_record(has_value: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return whether hours ``(hours,)`` are between the first and the last with a value.
+
+    Examples
+    --------
+    >>> _is_in_record(np.array([False, True, False, True, False]))
+    array([False,  True,  True,  True, False])
+    """
+    return np.logical_or.accumulate(has_value) & np.logical_or.accumulate(has_value[::-1])[::-1]
 
 
 def _is_half_past(time: xr.DataArray) -> bool:

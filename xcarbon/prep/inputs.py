@@ -13,7 +13,7 @@ from xcarbon.core.spelling import did_you_mean
 from xcarbon.core.validation import check_hourly, check_units, check_variables, suggestion
 from xcarbon.core.variables import TIME_FEATURES, VARIABLES, variable
 from xcarbon.prep.labels import read_labels
-from xcarbon.prep.limits import apply_limits
+from xcarbon.prep.limits import plausible_values
 from xcarbon.prep.patches import stack_bands
 from xcarbon.prep.quality import MAX_QC, mask_quality
 from xcarbon.prep.scale import local_time, scale, time_features
@@ -194,5 +194,5 @@ def _mask_scale_stack(
         if has_flags:
             values = np.where(next(queue) > max_qc, np.nan, values)
         variable = VARIABLES[code]
-        stacked[..., position] = scale(apply_limits(values, variable.limits), variable)
+        stacked[..., position] = scale(plausible_values(values, variable.code), variable)
     return stacked

@@ -9,8 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from xcarbon.core.errors import MetadataError, TimestampError
-from xcarbon.core.validation import check_stamps
-from xcarbon.core.variables import IGBP_CLASSES
+from xcarbon.core.validation import OPENERS, check_dataset, check_stamps
+from xcarbon.core.variables import IGBP_CLASSES, VARIABLES
 
 #: Largest absolute values of coordinates, and what to do with larger ones.
 _RANGES = {
@@ -46,10 +46,10 @@ def read_labels(ds: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     TimestampError
-        If ``time`` is not made of such stamps.
+        If ``time`` is absent or not made of such stamps.
     MetadataError
-        If ``lat``, ``lon`` or ``utc_offset`` is out of range, or if ``time``, ``lat``, ``lon`` or the dim of
-        the towers has another name.
+        If ``lat``, ``lon`` or ``utc_offset`` is out of range or text, or if ``time``, ``lat``, ``lon`` or the
+        dim of the towers has another name.
 
     Examples
     --------
@@ -58,9 +58,16 @@ def read_labels(ds: xr.Dataset) -> xr.Dataset:
     >>> str(read_labels(ds)["time"].values[0].astype("M8[h]"))
     '2010-06-01T00'
     """
+    check_dataset(ds, "the data", OPENERS)
     _check_names(ds)
     if places := [name for name in _PLACE if name in ds.data_vars and "time" not in ds[name].dims]:
         ds = ds.set_coords(places)
+    for name in (*_RANGES, "elevation"):
+        if name in ds.coords and ds[name].chunks is None and _is_text(ds[name].values):
+            raise MetadataError(
+                f"{_where(ds)}: {name} has values of the type {ds[name].dtype}, but xcarbon needs numbers: "
+                f"ds.assign_coords({name}=ds[{name!r}].astype(float))"
+            )
     for name, (largest, advice) in _RANGES.items():
         if name in ds.coords and ds[name].chunks is None and ds[name].dtype.kind in "fiu":
             values = np.atleast_1d(ds[name].values)
@@ -90,6 +97,11 @@ def _check_names(ds: xr.Dataset) -> None:
             str(name) for name, index in ds.indexes.items() if index.dtype.kind == "M" and name != "day"
         ]
         renamed |= dict.fromkeys(stamps[:1], "time")
+        if not stamps and any(name in VARIABLES for name in ds.data_vars):
+            raise TimestampError(
+                f"{_where(ds)}: there is no time, only the dimensions {tuple(ds.sizes)}; name the dimension "
+                "of the hours 'time' and give it stamps by ds.assign_coords(time=...)"
+            )
     dim = _dim_of_towers(ds)
     if dim is not None and "site" in ds.variables:
         raise MetadataError(
@@ -112,6 +124,11 @@ def _dim_of_towers(ds: xr.Dataset) -> str | None:
     if not named and "utc_offset" in ds.variables and len(lat) == 1 and lat == lon != ("time",):
         named = [str(lat[0])]
     return named[0] if named else None
+
+
+def _is_text(values: np.ndarray) -> bool:
+    kind = values.dtype.kind
+    return kind in "SUT" or (kind == "O" and any(isinstance(value, str) for value in values.flat))
 
 
 def _where(ds: xr.Dataset) -> str:

@@ -12,12 +12,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xcarbon.core.notices import warn
 from xcarbon.core.variables import VARIABLES, Limits
 
 Array = NDArray[Any]
 
 #: Numbers that files use for missing values. All are beyond the limits of every variable.
 CODES = (-9999.0, -9999.9, -9999.99, -6999.0, -999.0, 999999.0, 9999.0, 9999.99, 99999.0, 1e20, 1e30, 1e36)
+#: Numbers that are within the limits of fluxes, but stand for missing values if a column repeats them.
+REPEATED_CODES = (-99.0, -99.9, -99.99)
 #: Share of a column's values beyond the limits [1], and the number of these values, above which the column
 #: is probably in another unit. Such columns are not emptied when files are read, so that
 #: :func:`xcarbon.check` can name the unit.
@@ -114,6 +117,39 @@ def count_beyond(values: Array, limits: Limits) -> Counts:
     return Counts(codes, wrong, int(np.count_nonzero(slightly)))
 
 
+def plausible_values(values: Array, code: str) -> Array:
+    """Apply the limits of a variable to an array, and warn if it probably is in another unit.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Values in the units of the variable, any shape; NaN where missing.
+    code : str
+        Code of the variable.
+
+    Returns
+    -------
+    numpy.ndarray
+        As from :func:`apply_limits`.
+
+    Warns
+    -----
+    UserWarning
+        If more than half of the values are beyond the limits, or if -99 is so frequent that it probably
+        stands for missing values. Processes of a cluster do not forward this.
+    """
+    variable, found = VARIABLES[code], apply_limits(values, VARIABLES[code].limits)
+    if found is not values and count_beyond(values, variable.limits).other_unit:
+        warn(
+            f"more than half of the values of {code} are beyond {variable.limits.lower:g} to "
+            f"{variable.limits.upper:g} {variable.units} and count as missing; they are probably in another "
+            f"unit: convert them, or set ds[{code!r}].attrs['units'] and use ds.carbon.standardize()"
+        )
+    if is_repeated_code(found).any():
+        warn(f"{code} is -99 in so many hours that these are probably missing: replace them by NaN")
+    return found
+
+
 def plausible(array: xr.DataArray, code: str) -> xr.DataArray:
     """Apply the limits of a variable to an array with any dims, lazily if it is lazy.
 
@@ -131,6 +167,11 @@ def plausible(array: xr.DataArray, code: str) -> xr.DataArray:
     xarray.DataArray
         The values, NaN beyond the limits, and clipped to the limit within the margin.
 
+    Warns
+    -----
+    UserWarning
+        When values are computed, as :func:`plausible_values`.
+
     Examples
     --------
     >>> plausible(xr.DataArray([-3.0, 150.0, 9999.0]), "RH").values
@@ -139,9 +180,9 @@ def plausible(array: xr.DataArray, code: str) -> xr.DataArray:
     if code not in VARIABLES:
         return array
     return xr.apply_ufunc(
-        apply_limits,
+        plausible_values,
         array,
-        kwargs={"limits": VARIABLES[code].limits},
+        kwargs={"code": code},
         dask="parallelized",
         output_dtypes=[array.dtype if array.dtype.kind == "f" else np.float32],
         keep_attrs=True,
@@ -156,6 +197,27 @@ def _all_within(values: Array, limits: Limits) -> bool:
 def _beyond(values: Array, limits: Limits) -> NDArray[np.bool_]:
     """Return where values are beyond a limit by more than the margin, infinities included."""
     return (values < limits.lower - limits.margin) | (values > limits.upper + limits.margin)
+
+
+def is_repeated_code(values: Array) -> NDArray[np.bool_]:
+    """Return where the values of one column are -99 or similar, if this number stands for missing values.
+
+    A flux can be -99, too, but not in more hours than all other values near it together.
+
+    Examples
+    --------
+    >>> is_repeated_code(np.array([-99.0] * 60 + [-3.0, 5.0])).sum()
+    np.int64(60)
+    >>> is_repeated_code(np.arange(-110.0, 5)).any()
+    np.False_
+    """
+    found = np.zeros(values.shape, bool)
+    near = values[(values < -80) & (values > -120)]
+    if near.size >= MIN_VALUES:
+        for code in np.array(REPEATED_CODES).astype(values.dtype):
+            if np.count_nonzero(near == code) > max(MIN_VALUES - 1, near.size / 2):
+                found |= values == code
+    return found
 
 
 def is_code(values: Array) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import xarray as xr
 
 from xcarbon.core.conventions import QC
 from xcarbon.core.errors import OptionError
+from xcarbon.core.validation import check_numbers
 from xcarbon.prep.limits import plausible
 
 #: Tolerance of arXiv 2406.04940: measured values and good gap-filling.
@@ -37,6 +38,8 @@ def mask_quality(ds: xr.Dataset, codes: Iterable[str], max_qc: int = MAX_QC) -> 
     ------
     OptionError
         If ``max_qc`` is negative.
+    VariableError
+        If quality flags are not numbers.
 
     Examples
     --------
@@ -49,5 +52,8 @@ def mask_quality(ds: xr.Dataset, codes: Iterable[str], max_qc: int = MAX_QC) -> 
     masked = {}
     for code in codes:
         values = plausible(ds[code], code)
-        masked[code] = values.where(~(ds[f"{code}{QC}"] > max_qc)) if f"{code}{QC}" in ds else values
+        if f"{code}{QC}" in ds:
+            check_numbers(ds[f"{code}{QC}"])
+            values = values.where(~(ds[f"{code}{QC}"] > max_qc))
+        masked[code] = values
     return xr.Dataset(masked, attrs=ds.attrs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from typing import Any
 
@@ -105,6 +106,25 @@ def conversion(units: str, code: str, *, as_carbon: bool = False, hours: float =
     raise MetadataError(
         f"units {units!r} cannot be converted to {target!r} for {code}{_reason(code, source)}"
     )
+
+
+def are_equal(units: str, others: str) -> bool:
+    """Return whether two texts state the same units.
+
+    Examples
+    --------
+    >>> are_equal("J/m^2", "J m-2"), are_equal("m s**-1", "m s-1"), are_equal("degC", "K")
+    (True, True, False)
+    """
+    if units == others:
+        return True
+    try:
+        (scale, unit, substance), (other_scale, other, other_substance) = _parse(units), _parse(others)
+    except MetadataError:
+        return False
+    one = _registry().Quantity(1.0, unit)
+    same_dimension = substance == other_substance and unit.dimensionality == other.dimensionality
+    return same_dimension and math.isclose(scale * one.to(other).magnitude, other_scale, rel_tol=1e-9)
 
 
 @functools.cache

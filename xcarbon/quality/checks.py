@@ -18,7 +18,13 @@ from xcarbon.core.conventions import QC, is_grid
 from xcarbon.core.display import table, tower_map
 from xcarbon.core.errors import MetadataError, VariableError
 from xcarbon.core.options import progress_bar
-from xcarbon.core.validation import check_no_half_hours, suggestion
+from xcarbon.core.validation import (
+    OPENERS,
+    check_dataset,
+    check_no_half_hours,
+    check_numbers,
+    suggestion,
+)
 from xcarbon.core.variables import SATELLITE, TARGETS, VARIABLES
 from xcarbon.prep.labels import read_labels
 from xcarbon.prep.split import distances
@@ -151,7 +157,7 @@ def check(ds: xr.Dataset) -> Report:
     Raises
     ------
     VariableError
-        If no variable of the vocabulary has the dimension ``time``.
+        If no variable of the vocabulary has the dimension ``time``, or one has text.
     TimestampError
         If the values are half-hourly.
     MetadataError
@@ -168,6 +174,7 @@ def check(ds: xr.Dataset) -> Report:
     >>> bool((report.coverage["present"] > 0.8).all())
     True
     """
+    check_dataset(ds, "the data to check", OPENERS)
     if not _codes(ds):
         raise VariableError(
             f"there is nothing to check: none of {[*ds.data_vars]} is a variable of xcarbon on time; rename "
@@ -230,6 +237,8 @@ def _parts(tower: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
             metadata[name] = float(tower[name])
     names = [name for code in _codes(tower) for name in (code, f"{code}{QC}") if name in tower]
     names += [name for code in _series(tower) for name in (code, f"{code}{QC}") if name in tower]
+    for name in names:
+        check_numbers(tower[name])
     arrays = {name: tower[name].data for name in names}
     if "reflectance" in tower:
         arrays["reflectance"] = tower["reflectance"].transpose("day", "band", "y", "x").data

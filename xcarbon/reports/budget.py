@@ -17,6 +17,7 @@ from xcarbon.budget import budget, fill_and_partition
 from xcarbon.budget.balance import CAUSES, FLUXES, is_complete
 from xcarbon.budget.sums import LOWER, TERMS, UPPER
 from xcarbon.core.atomic import check_free, replacing
+from xcarbon.core.errors import OptionError
 from xcarbon.core.extras import require
 from xcarbon.core.options import progress_bar
 from xcarbon.core.variables import FILLED, IGBP_CLASSES, MODEL, SPREAD
@@ -139,7 +140,12 @@ def write_budget(
     folder = Path(folder)
     check_free(folder, overwrite=overwrite)
     require("figures of the budget", "plot", "matplotlib")
-    given = thresholds or {}
+    given = {} if thresholds is None else thresholds
+    if not isinstance(given, Mapping) or not set(given) <= set(TABLES):
+        raise OptionError(
+            f"thresholds must be a dict of Datasets by the resolutions {list(TABLES)}, such as "
+            f"{{'YY': yearly}}, but it is {type(given).__name__}"
+        )
     fluxes = ds if is_complete(ds) else fill_and_partition(ds, model, max_qc=max_qc)
 
     def summed() -> dict[str, xr.Dataset]:

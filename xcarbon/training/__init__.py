@@ -16,6 +16,7 @@ import xarray as xr
 
 from xcarbon.core.errors import ModelError
 from xcarbon.core.spelling import did_you_mean
+from xcarbon.core.validation import OPENERS, check_dataset
 from xcarbon.core.variables import PAPER_INPUTS, PATCH_BANDS, present
 from xcarbon.models.registry import KINDS, resolve, trainable
 from xcarbon.prep.quality import MAX_QC
@@ -166,6 +167,8 @@ def fit(
     if model not in trainable():
         hint = did_you_mean(model, trainable())
         raise ModelError(f"there is no model {model!r}; the models are {trainable()}{hint}")
+    for name, part in ({"ds": ds} | ({} if val is None else {"val": val})).items():
+        check_dataset(part, name, OPENERS)
     if val is not None and not allow_leakage:
         check_leakage(ds, val, min_distance)
     if bands is None:

@@ -67,6 +67,31 @@ def test_all_formats_of_the_source_give_the_same(opened, tmp_path):
     assert_same(open_era5(tmp_path / "arco", chunks={}), expected)
 
 
+def test_names_and_units_of_earth_engine_are_those_of_the_source(opened):
+    expected = opened(everything()).load()
+    names = LONG | {
+        "t2m": "temperature_2m",
+        "d2m": "dewpoint_temperature_2m",
+        "u10": "u_component_of_wind_10m",
+        "v10": "v_component_of_wind_10m",
+    }
+    source = everything().rename(names)
+    for name, units in [("ssrd", "J/m^2"), ("u10", "m/s"), ("tp", "m"), ("t2m", "K"), ("sp", "Pa")]:
+        source[names[name]].attrs["units"] = units
+    assert_same(opened(source), expected)
+    source[names["ssrd"]].attrs["units"] = "kJ/m^2"
+    with pytest.raises(MetadataError, match=r"ssrd has units 'kJ/m\^2', but 'J m-2'"):
+        opened(source)
+
+
+def test_variables_that_are_not_used_are_named_where_drivers_are_absent(opened):
+    source = everything().rename(t2m="air_temperature")
+    with pytest.warns(UserWarning, match=r"TA, RH, VPD cannot .*variables air_temperature are not"):
+        found = opened(source)
+    assert "VPD" not in found and "SW_IN" in found
+    opened(everything().assign(skt=source["air_temperature"]))  # no driver is absent
+
+
 @pytest.mark.parametrize("versions", [[5, 1], ["0005", "0001"]])
 def test_final_values_go_before_preliminary_ones(opened, versions):
     final, preliminary = make(hours=4, t2m=[280, 281, np.nan, np.nan]), make(hours=4, t2m=[0, 0, 282, 283])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.io.records.samples import BASE, COLUMNS, COMMENTS, LEVEL, table
+from tests.io.records.samples import BASE, COLUMNS, COMMENTS, LEVEL, NAME, table
 from xcarbon.core.errors import FileFormatError, TimestampError
 from xcarbon.core.variables import VARIABLES, is_gap_filled, quality_column, quality_scheme
 from xcarbon.io.records import read_hours, survey
@@ -216,6 +216,43 @@ def test_column_in_another_unit_is_read_as_it_is(write):
     hours = read_hours(survey(write(table({"PA": [1013] * 95 + [9999]}, step=60))))
     np.testing.assert_array_equal(hours.options["PA"].values, [1013] * 95 + [np.nan])
     assert hours.beyond_limits == {"PA": {"PA": {"codes": 1, "other_unit": 95}}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"TA_F": np.linspace(270, 300, 300)},
+            "TA show that it is in K. Subtract 273.15 to get degC",
+        ),
+        (
+            {"PA_F": np.full(300, 1013.0)},
+            "PA .* hPa. Divide it by 10 to get kPa, or state the units",
+        ),
+        (
+            {"TA_F": np.linspace(5, 20, 300), "VPD_F": np.linspace(0.1, 0.9, 300)},
+            "VPD show .* in kPa",
+        ),
+    ],
+)
+def test_variable_in_another_unit_is_named_when_it_is_read(write, columns, message):
+    record = survey(write(table(columns)))
+    with pytest.warns(UserWarning, match=f"{NAME}: the .*{message}"):
+        read_hours(record)
+
+
+def test_row_of_units_leaves_no_doubt(write):
+    text = table({"TA_F": np.linspace(270, 300, 300)}).replace("TA_F\n", "TA_F\n-,-,K\n")
+    assert abs(read_hours(survey(write(text))).options["TA"].values.mean() - (285 - 273.15)) < 1e-3
+
+
+@pytest.mark.parametrize("code", [-99, -99.9, "-99.90"])
+def test_repeated_number_within_the_limits_is_missing(read, code):
+    flux = ["-5.5" if hour % 3 else code for hour in range(300)]
+    values = read("NEE", FC=flux).values
+    assert np.isnan(values[::3]).all() and np.nanmean(values) == -5.5
+    single = ["-5.5"] * 299 + [code]
+    assert read("NEE", FC=single).values[-1] < -98
 
 
 def test_codes_for_missing_values_are_not_equal_halves(write):

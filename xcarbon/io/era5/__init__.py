@@ -20,7 +20,7 @@ from xcarbon.core import conventions
 from xcarbon.core.errors import OptionError
 from xcarbon.core.variables import VARIABLES
 from xcarbon.io.era5.accumulation import find_periods
-from xcarbon.io.era5.drivers import DRIVERS, Accumulated, Driver, no_driver
+from xcarbon.io.era5.drivers import DRIVERS, Accumulated, Driver, no_driver, warn_of_unread
 from xcarbon.io.era5.files import DIMS, PathLike, align_chunks, join, open_fields, unpack, wrap_longitudes
 from xcarbon.prep.limits import apply_limits
 from xcarbon.prep.scale import mean_solar_time, time_features
@@ -47,8 +47,9 @@ def open_era5(
         or Zarr stores. Archives are unpacked to the temporary directory of Dask (or of the system) until the
         program ends; on a cluster, unpack them to a folder that all workers see. Variables have short names
         (``t2m`` [K], ``d2m`` [K], ``sp`` [Pa], ``tp`` [m], ``ssrd`` [J m-2], ``strd`` [J m-2], ``u10``
-        [m s-1], ``v10`` [m s-1]) or long names (``2m_temperature`` ...). Several files are joined in time
-        and by variable; they must have the same grid.
+        [m s-1], ``v10`` [m s-1]), long names (``2m_temperature`` ...) or those of Earth Engine
+        (``temperature_2m`` ...). Several files are joined in time and by variable; they must have the same
+        grid.
     chunks : int, dict or "auto"
         Dask chunks of the files, as in :func:`xarray.open_dataset`.
     accumulated : {"hour", "day"}, optional
@@ -82,6 +83,11 @@ def open_era5(
         If the files contain no driver.
     MetadataError
         If a variable has other units than in ERA5.
+
+    Warns
+    -----
+    UserWarning
+        If drivers cannot be computed and the files have variables with other names, which are not used.
 
     Notes
     -----
@@ -117,6 +123,8 @@ def open_era5(
     drivers = [driver for driver in DRIVERS if all(source in fields for source in driver.sources)]
     if not drivers:
         raise no_driver(list(fields.data_vars), where)
+    unread = dict.fromkeys(name for _, opened in files for name in opened.encoding["unread"])
+    warn_of_unread(list(unread), drivers, where)
     sums = [driver for driver in drivers if driver.of_sums]
     periods: dict[str, Accumulated] = {}
     if accumulated:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xcarbon.core.errors import FileFormatError, VariableError
+from xcarbon.core.notices import warn
 from xcarbon.core.variables import VARIABLES
 from xcarbon.prep.humidity import relative_humidity, saturation_vapour_pressure, vapour_pressure_deficit
 
@@ -108,16 +109,16 @@ def _sum(code: str, source: str, factor: float) -> Driver:
     return Driver(code, (source,), functools.partial(_amount, code=code, factor=factor), True, factor)
 
 
-#: Long names and units of the sources by their short names.
+#: Units of the sources by their short names, and their names in the Climate Data Store and Earth Engine.
 SOURCES = {
-    "t2m": ("2m_temperature", "K"),
-    "d2m": ("2m_dewpoint_temperature", "K"),
-    "sp": ("surface_pressure", "Pa"),
-    "tp": ("total_precipitation", "m"),
-    "ssrd": ("surface_solar_radiation_downwards", "J m-2"),
-    "strd": ("surface_thermal_radiation_downwards", "J m-2"),
-    "u10": ("10m_u_component_of_wind", "m s-1"),
-    "v10": ("10m_v_component_of_wind", "m s-1"),
+    "t2m": ("K", "2m_temperature", "temperature_2m"),
+    "d2m": ("K", "2m_dewpoint_temperature", "dewpoint_temperature_2m"),
+    "sp": ("Pa", "surface_pressure"),
+    "tp": ("m", "total_precipitation"),
+    "ssrd": ("J m-2", "surface_solar_radiation_downwards"),
+    "strd": ("J m-2", "surface_thermal_radiation_downwards"),
+    "u10": ("m s-1", "10m_u_component_of_wind", "u_component_of_wind_10m"),
+    "v10": ("m s-1", "10m_v_component_of_wind", "v_component_of_wind_10m"),
 }
 DRIVERS = (
     _state("TA", ("t2m",), _celsius),
@@ -135,7 +136,22 @@ DRIVERS = (
 def no_driver(found: list[Any], where: str) -> VariableError:
     """Return the error of a file from whose variables no driver can be computed."""
     known = "; ".join(f"{driver.code} from {' and '.join(driver.sources)}" for driver in DRIVERS)
-    names = ", ".join(f"{short} or {name}" for short, (name, _) in SOURCES.items())
     return VariableError(
-        f"{where}: no driver can be computed from {found}; xcarbon computes {known}; use the names {names}"
+        f"{where}: no driver can be computed from {found}; xcarbon computes {known}; use the names {_names()}"
     )
+
+
+def warn_of_unread(unread: list[str], drivers: list[Driver], where: str) -> None:
+    """Warn of variables that are not read, if one of them could be the source of a driver that is absent."""
+    absent = [driver.code for driver in DRIVERS if driver not in drivers]
+    if unread and absent:
+        more = f" and {len(unread) - 5} more" if len(unread) > 5 else ""
+        warn(
+            f"{where}: {', '.join(absent)} cannot be computed, and the variables "
+            f"{', '.join(unread[:5])}{more} are not used; if they are the sources of these drivers, rename "
+            f"them: {_names()}"
+        )
+
+
+def _names() -> str:
+    return ", ".join(" or ".join((short, *names)) for short, (_, *names) in SOURCES.items())

@@ -19,6 +19,7 @@ from xcarbon.core.errors import FileFormatError, MetadataError, TimestampError, 
 from xcarbon.core.validation import check_hourly
 from xcarbon.io.era5.drivers import SOURCES, no_driver
 from xcarbon.io.handles import open_file
+from xcarbon.prep.units import are_equal
 
 PathLike = str | os.PathLike[str]
 DIMS = ("time", "lat", "lon")
@@ -59,27 +60,40 @@ def _unpack_once(path: str, size: int, changed: int) -> tuple[str, ...]:
 
 def open_fields(path: PathLike, chunks: Any) -> xr.Dataset:
     """Open the sources in a file on ``(time, lat, lon)``, and check them."""
-    fields = open_sources(path, chunks)
-    fields = merge_versions(fields).assign_attrs(fields.attrs)
+    opened = open_sources(path, chunks)
+    fields = merge_versions(opened).assign_attrs(opened.attrs)
     for short, array in fields.items():
-        _check_source(array, SOURCES[str(short)][1], f"{path}: {short}")
+        _check_source(array, SOURCES[str(short)][0], f"{path}: {short}")
     fields["time"] = fields["time"].astype("M8[ns]")
-    return fields.transpose(*DIMS)
+    fields = fields.transpose(*DIMS)
+    fields.encoding = opened.encoding
+    return fields
 
 
 def open_sources(path: PathLike, chunks: Any) -> xr.Dataset:
-    """Open the sources in a file by their short names and with our names of dims, as they are."""
+    """Open the sources in a file by their short names and with our names of dims, as they are.
+
+    The ``encoding`` of the result lists the other variables, which are ``"unread"``.
+    """
     with reading(f"{path}: the file cannot be opened as NetCDF or Zarr"):
         engine = "zarr" if os.path.isdir(path) else None
         file = open_file(path, chunks=chunks, engine=engine)
     named = {
-        short: file[name] for short, names in SOURCES.items() for name in (names[0], short) if name in file
+        short: file[name]
+        for short, (_, *names) in SOURCES.items()
+        for name in (*reversed(names), short)
+        if name in file
     }
     if not named:
         raise no_driver(list(file.data_vars), str(path))
     fields = xr.Dataset({short: array.reset_coords(drop=True) for short, array in named.items()})
     renamed = {old: new for old, new in _RENAMED.items() if old in fields.dims}
-    return fields.rename(renamed).assign_attrs(file.attrs)
+    fields = fields.rename(renamed).assign_attrs(file.attrs)
+    used = {*SOURCES, *(name for _, *names in SOURCES.values() for name in names)}
+    fields.encoding["unread"] = [
+        str(name) for name, array in file.data_vars.items() if name not in used and array.ndim > 2
+    ]
+    return fields
 
 
 def merge_versions(fields: xr.Dataset) -> xr.Dataset:
@@ -107,7 +121,7 @@ def _check_source(array: xr.DataArray, units: str, where: str) -> None:
             f"{where}: the time axis is {array['time'].dtype}, but xcarbon needs decoded time stamps"
         )
     found = array.attrs.get("units", units)
-    if found.replace("**", "") != units:
+    if not are_equal(found, units):
         raise MetadataError(f"{where} has units {found!r}, but {units!r} in ERA5; convert the variable")
 
 
@@ -126,7 +140,7 @@ def join(files: list[xr.Dataset], where: str) -> xr.Dataset:
             f"{where}: the files do not fit together, because their grids or the time stamps of their "
             f"variables differ ({error})"
         ) from error
-    check_hourly(joined["time"], where)
+    check_hourly(joined["time"], where, in_file=True)
     return joined
 
 

@@ -7,13 +7,11 @@ from xcarbon.io.columns import TIMESTAMP, Source
 from xcarbon.io.records.column_choice import choose_columns
 from xcarbon.io.records.timestamps import OPEN_HOURLY_FILE
 
-
-def has_records(source: Source) -> bool:
-    """Check whether a file has time stamps and columns as a half-hourly or hourly tower file."""
-    try:
-        return bool(read_header(source))
-    except (FileFormatError, OSError):
-        return False
+#: What to do with tables of other software.
+_OTHER_TABLES = (
+    "read a table of other software with pandas, give it the columns of FLUXNET and save it as CSV, or use "
+    "table.to_xarray() with stamps as index and ds.carbon.standardize()"
+)
 
 
 def read_header(source: Source) -> list[str]:
@@ -28,14 +26,15 @@ def read_header(source: Source) -> list[str]:
     if not choose_columns(header):
         raise FileFormatError(
             f"{source}: this is not a FLUXNET file: its header, which starts with {start}, contains no "
-            "column of a known variable"
+            f"column of a known variable; {_OTHER_TABLES}"
         )
     if TIMESTAMP not in header and "TIMESTAMP" in header:
         raise FileFormatError(f"{source}: the file is daily or coarser (TIMESTAMP); {OPEN_HOURLY_FILE}")
     if TIMESTAMP not in header:
-        end = "; it is TIMESTAMP_END minus the time step" if "TIMESTAMP_END" in header else ""
+        known = "it is TIMESTAMP_END minus the time step"
+        advice = known if "TIMESTAMP_END" in header else _OTHER_TABLES
         raise TimestampError(
-            f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}{end}"
+            f"{source}: the header, which starts with {start}, has no column {TIMESTAMP}; {advice}"
         )
     repeated = sorted({column for column in header if column and header.count(column) > 1})
     if repeated:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from xcarbon.io.columns import MISSING_CELLS
-from xcarbon.prep.limits import CODES
+from xcarbon.prep.limits import CODES, is_repeated_code
 
 #: Number that marks a missing value.
 MISSING = -9999
@@ -22,7 +22,7 @@ def is_missing_cell(cell: str) -> bool:
 
 
 def without_missing(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """Replace missing values by NaN, including -9999 in spellings that :data:`MISSING_CELLS` lacks."""
+    """Replace missing values by NaN: -9999 in spellings that :data:`MISSING_CELLS` lacks, and -99."""
     values = column.to_numpy()
-    missing = values == MISSING
+    missing = (values == MISSING) | is_repeated_code(values)
     return np.where(missing, np.float32(np.nan), values) if missing.any() else values

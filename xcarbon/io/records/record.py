@@ -14,6 +14,7 @@ from xcarbon.io.records.column_choice import choose_columns, without_empty
 from xcarbon.io.records.header import read_header
 from xcarbon.io.records.timestamps import OPEN_HOURLY_FILE, check_all_stamps, check_ends
 from xcarbon.io.records.units import read_conversions
+from xcarbon.io.records.unread import warn_of_unread
 from xcarbon.prep import clock
 
 
@@ -123,6 +124,7 @@ def survey(
     columns = choose_columns(without_empty(header, source), uncertainty=uncertainty)
     flags = {column: quality_column(column) for names in columns.values() for column in names}
     flags = {column: name for column, name in flags.items() if name in header}
+    warn_of_unread(release, header, columns)
     first, rows, step = check_all_stamps(source) if whole else check_ends(source, header)
     if halves and step == 60:
         raise FileFormatError(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.conventions import HALF_HOUR
 from xcarbon.core.errors import FileFormatError
+from xcarbon.core.notices import warn
 from xcarbon.core.variables import MDS, VARIABLES, is_gap_filled, quality_scheme
 from xcarbon.io.columns import MISSING_CELLS, TIMESTAMP, Source, find_line, read_columns
 from xcarbon.io.records.missing import MISSING, without_missing
@@ -19,6 +20,7 @@ from xcarbon.prep import clock
 from xcarbon.prep.fuse import Option, fuse, replace_flags
 from xcarbon.prep.hours import combining
 from xcarbon.prep.limits import Counts, apply_limits_to_column, count_beyond, is_code
+from xcarbon.prep.other_units import find_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,19 @@ def read_hours(record: Record) -> Hours:
         counts = {column: of for column, (_, of) in zip(columns, read, strict=True) if any(of)}
         if counts:
             beyond[code] = {c: {k: n for k, n in of._asdict().items() if n} for c, of in counts.items()}
+    _warn_of_units(options, source)
     return Hours(options, taken, _equal_halves(table, record), beyond)
+
+
+def _warn_of_units(options: dict[str, Option], source: Source) -> None:
+    """Warn of variables whose values show that they are in another unit than that of the vocabulary."""
+    values = {code: option.values for code, option in options.items()}
+    for code, unit in find_units(values).items():
+        if unit.is_certain:
+            warn(
+                f"{source}: the values of {code} show that it is in {unit.name}. {unit.advice} to get "
+                f"{VARIABLES[code].units}, or state the units of all columns in a row under the header"
+            )
 
 
 def _read_option(table: pa.Table, code: str, column: str, record: Record) -> tuple[Option, Counts]:

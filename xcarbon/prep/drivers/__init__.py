@@ -9,7 +9,7 @@ from xcarbon.core import conventions
 from xcarbon.core.conventions import HOUR
 from xcarbon.core.errors import MetadataError, OptionError, TimestampError, VariableError
 from xcarbon.core.notices import warn
-from xcarbon.core.validation import check_hourly, check_units, suggestion
+from xcarbon.core.validation import check_dataset, check_hourly, check_units, suggestion
 from xcarbon.prep.drivers.adjustment import RULES
 from xcarbon.prep.drivers.attributes import describe_parameters, fill_variable
 from xcarbon.prep.drivers.graph import adjust_towers, find_gaps
@@ -72,7 +72,7 @@ def fill_drivers(
     TimestampError
         If a time axis is not hourly, the Datasets have no hours in common, or reanalysis is in local time.
     OptionError
-        If ``min_hours`` is less than 2, or ``max_qc`` is negative.
+        If ``min_hours`` is less than 2, ``max_qc`` is negative, or ``era5`` is no Dataset.
 
     Warns
     -----
@@ -126,6 +126,7 @@ def fill_drivers(
     if min_hours < 2:
         raise OptionError(f"min_hours must be at least 2, found {min_hours}")
     ds = read_labels(ds)
+    check_dataset(era5, "era5", "xcarbon.open_era5 for its files")
     codes = _shared_codes(ds, era5)
     check_units(ds, codes)
     check_units(era5, codes)

@@ -120,15 +120,3 @@ def shift_hours(series: Array, start: int, size: int) -> Array:
         padded[begin - first : end - first] = series[begin:end]
     share = seconds / 3600
     return (1 - share) * padded[:-1] + share * padded[1:] if share else padded[:-1]
-
-
-def is_in_record(has_value: Mask) -> Mask:
-    """Return whether hours ``(..., time)`` are between the first and the last with a value.
-
-    Examples
-    --------
-    >>> is_in_record(np.array([False, True, False, True, False]))
-    array([False,  True,  True,  True, False])
-    """
-    after = np.logical_or.accumulate(has_value, axis=-1)
-    return after & np.logical_or.accumulate(has_value[..., ::-1], axis=-1)[..., ::-1]

@@ -10,8 +10,9 @@ import xarray as xr
 
 from xcarbon.core.conventions import MISSING_FLAG
 from xcarbon.core.variables import TIME_FEATURES
-from xcarbon.prep.drivers.adjustment import PARAMETERS, adjust_tower, is_in_record
+from xcarbon.prep.drivers.adjustment import PARAMETERS, adjust_tower
 from xcarbon.prep.drivers.reanalysis import first_hours, names_of, reanalysis_of_towers
+from xcarbon.prep.hours import in_record
 from xcarbon.prep.limits import plausible
 from xcarbon.prep.quality import mask_quality
 
@@ -66,15 +67,9 @@ def _record(towers: xr.Dataset) -> xr.DataArray:
     """Return lazily which hours belong to the record of each tower, ``(site, time)``."""
     there: Any = False
     for name, array in towers.data_vars.items():
-        if {"site", "time"} <= set(array.dims) and name not in TIME_FEATURES:
+        is_series = {"site", "time"} <= set(array.dims) and name not in TIME_FEATURES
+        if is_series and array.dtype.kind in "fi":  # masks have a value in every hour
             bare = array.variable
             has_value = bare.notnull() if array.dtype.kind == "f" else bare != MISSING_FLAG
             there = has_value.any([dim for dim in array.dims if dim not in ("site", "time")]) | there
-    return xr.apply_ufunc(
-        is_in_record,
-        _bare(xr.DataArray(there)),
-        input_core_dims=[["time"]],
-        output_core_dims=[["time"]],
-        dask="parallelized",
-        output_dtypes=[bool],
-    )
+    return in_record(_bare(xr.DataArray(there)))

@@ -10,7 +10,7 @@ import xarray as xr
 from xcarbon.core import conventions
 from xcarbon.core.conventions import LENGTH, MISSING_FLAG, QC
 from xcarbon.core.errors import MetadataError, VariableError
-from xcarbon.core.validation import check_units
+from xcarbon.core.validation import check_dataset, check_units
 from xcarbon.core.variables import SATELLITE
 
 
@@ -40,6 +40,8 @@ def join_satellite(ds: xr.Dataset, series: xr.Dataset) -> xr.Dataset:
         If ``series`` contains no satellite series.
     MetadataError
         If no site is in both, or a series has other units than the vocabulary.
+    OptionError
+        If ``series`` is no Dataset.
 
     Examples
     --------
@@ -50,6 +52,7 @@ def join_satellite(ds: xr.Dataset, series: xr.Dataset) -> xr.Dataset:
     >>> joined["NIRV"].sizes["site"]
     3
     """
+    check_dataset(series, "the series", "xcarbon.open_satellite for its files")
     codes = [code for code in SATELLITE if code in series and "day" in series[code].dims]
     if not codes:
         raise VariableError(

@@ -48,7 +48,7 @@ _PLUMBER2: dict[str, tuple[str, ...]] = {
 #: PLUMBER2 names that other Datasets use for something else; the attribute Fluxnet_name must confirm them.
 _CONFIRMED = ("GPP", "Qg")
 _ERA5: dict[str, tuple[str, ...]] = {
-    "TA": ("t2m", "2m_temperature"),
+    "TA": ("t2m", "2m_temperature", "temperature_2m"),
     "P": ("tp", "total_precipitation", "mtpr", "avg_tprate"),
     "PA": ("sp", "surface_pressure"),
     "SW_IN": ("ssrd", "surface_solar_radiation_downwards", "msdwswrf", "avg_sdswrf"),
@@ -56,7 +56,7 @@ _ERA5: dict[str, tuple[str, ...]] = {
     "WS": ("si10", "10m_wind_speed"),
     **{f"SWC_{depth}": (f"swvl{depth}", f"volumetric_soil_water_layer_{depth}") for depth in range(1, 5)},
     **{f"TS_{depth}": (f"stl{depth}", f"soil_temperature_level_{depth}") for depth in range(1, 5)},
-    "dew_point": ("d2m", "2m_dewpoint_temperature"),
+    "dew_point": ("d2m", "2m_dewpoint_temperature", "dewpoint_temperature_2m"),
 }
 #: Codes by their names in FLUXNET; a variable with such a name must have numbers.
 _CODES = {name: code for code, known in VARIABLES.items() for name in (code, *known.columns)}

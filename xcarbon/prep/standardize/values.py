@@ -11,6 +11,7 @@ import xarray as xr
 from xcarbon.core import conventions
 from xcarbon.core.conventions import MISSING_FLAG, QC
 from xcarbon.core.errors import MetadataError
+from xcarbon.core.validation import check_numbers
 from xcarbon.core.variables import (
     HARMONISED,
     VARIABLES,
@@ -125,6 +126,7 @@ def flags_name(ds: xr.Dataset, name: str) -> str | None:
 
 def _flags(flags: xr.DataArray, name: str, code: str) -> xr.DataArray:
     """Return int8 quality flags; -1 is missing, and all above the worst flag of FLUXNET become that flag."""
+    check_numbers(flags)
     if flags.dtype == np.int8 and "flag_values" in flags.attrs:
         return flags
     is_column = name in VARIABLES[code].columns and name != code

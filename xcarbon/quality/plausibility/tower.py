@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 
 from xcarbon.core.variables import VARIABLES
 from xcarbon.prep.limits import apply_limits_to_column, is_code
+from xcarbon.prep.other_units import Unit, find_units
 from xcarbon.prep.quality import MAX_QC
 from xcarbon.prep.sun import Sunlight, Times, clock_by_month, sunlight
-from xcarbon.quality.units import Unit, find_unit
 
 Array = NDArray[np.floating[Any]]
 Severity = Literal["error", "warning", "note"]
 #: All values below are markers of missing data: -9999 and -6999, or their mean with a measured half-hour.
 NUMBER_FOR_MISSING = -3000.0
-#: Variables whose units are found first, by their turn, because others are compared with them.
-_UNITS_FIRST = {"RH": 0, "SW_IN": 0, "TA": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +94,8 @@ class TowerRecord:
     @cached_property
     def units(self) -> dict[str, Unit]:
         """Units of the variables that are not in the unit of the vocabulary."""
-        found: dict[str, Unit] = {}
-        known: dict[str, Array] = {} if self.sun is None else {"SW_IN_POT": self.sun.mean}
-        for code in sorted(self.values, key=lambda code: _UNITS_FIRST.get(code, 2)):
-            values = self._masked(code, self._numbers(code))
-            others = known | ({"VPD": self.read("VPD")} if code == "TA" and "VPD" in self.values else {})
-            unit = find_unit(code, values, others, self.elevation)
-            if unit is not None:
-                found[code] = unit
-            if code in _UNITS_FIRST:
-                known[code] = values if unit is None else unit.convert(values)
-        return found
+        values = {code: self._masked(code, self._numbers(code)) for code in self.values}
+        return find_units(values, None if self.sun is None else self.sun.mean, self.elevation)
 
     def read_converted(self, code: str) -> Array:
         """Return values up to the quality flag 1 in the unit of the vocabulary, ``(hours,)``."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xcarbon.core.variables import VARIABLES
 from xcarbon.prep.humidity import saturation_vapour_pressure
+from xcarbon.prep.limits import apply_limits_to_column
 
 Array = NDArray[np.floating[Any]]
 
@@ -55,6 +56,48 @@ def _times(name: str, factor: float, *, is_certain: bool = True) -> Unit:
 KELVIN = Unit("K", "Subtract 273.15", lambda values: values - 273.15)
 FAHRENHEIT = Unit("degF", "Subtract 32 and divide by 1.8", lambda values: (values - 32) / 1.8)
 FRACTION = _times("fractions instead of percent", 100)
+
+
+#: Variables whose units are found first, by their turn, because others are compared with them.
+_FIRST = {"RH": 0, "SW_IN": 0, "TA": 1}
+
+
+def find_units(
+    values: Mapping[str, Array], potential: Array | None = None, elevation: float = np.nan
+) -> dict[str, Unit]:
+    """Find the variables of a tower that are in another unit than that of the vocabulary.
+
+    Parameters
+    ----------
+    values : mapping of str to numpy.ndarray
+        Values by code, NaN where missing, shape ``(hours,)``.
+    potential : numpy.ndarray, optional
+        Mean potential radiation [W m-2], shape ``(hours,)``.
+    elevation : float
+        Height of the tower above sea level [m]; NaN if unknown.
+
+    Returns
+    -------
+    dict of str to Unit
+        Units by code, only of variables in another unit; see :func:`find_unit`.
+
+    Examples
+    --------
+    >>> {code: unit.name for code, unit in find_units({"TA": np.full(200, 290.0)}).items()}
+    {'TA': 'K'}
+    """
+    found: dict[str, Unit] = {}
+    known: dict[str, Array] = {} if potential is None else {"SW_IN_POT": potential}
+    for code in sorted(values, key=lambda code: _FIRST.get(code, 2)):
+        others = known
+        if code == "TA" and "VPD" in values:
+            others = known | {"VPD": apply_limits_to_column(values["VPD"], VARIABLES["VPD"].limits)}
+        unit = find_unit(code, values[code], others, elevation)
+        if unit is not None:
+            found[code] = unit
+        if code in _FIRST:
+            known[code] = values[code] if unit is None else unit.convert(values[code])
+    return found
 
 
 def find_unit(

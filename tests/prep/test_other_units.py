@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from xcarbon.prep.humidity import saturation_vapour_pressure
+from xcarbon.prep.other_units import find_unit, find_units
 from xcarbon.prep.sun import sunlight
-from xcarbon.quality.units import find_unit
 
 TIME = np.arange("2010-01-01", "2011-01-01", dtype="datetime64[h]")
 POTENTIAL = sunlight(TIME, lat=51.0, lon=13.5, utc_offset=1.0).mean
@@ -54,6 +54,14 @@ CASES = [
     ("FCH4", lambda x: x / 1e3, "umol m-2 s-1"),
 ]
 OTHERS = {"TA": TA, "RH": RH, "SW_IN_POT": POTENTIAL}
+
+
+@pytest.mark.parametrize(("code", "convert", "name"), CASES)
+def test_units_of_a_whole_tower_are_found_without_coordinates(code, convert, name):
+    values = {known: RIGHT[known] for known in ("TA", "RH", "VPD", "SW_IN", code)} | {
+        code: convert(RIGHT[code])
+    }
+    assert {code: unit.name.split(" instead")[0] for code, unit in find_units(values).items()} == {code: name}
 
 
 def find(code, values, others):
