@@ -334,6 +334,34 @@ def test_gapfill_and_plot_a_tower_file(short_csv, tmp_path):
     assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_errors_of_a_tower_file_and_years_without_a_sum_are_reported(short_csv, tmp_path, capsys):
+    table = pd.read_csv(short_csv).iloc[:6000]
+    table["NEE_VUT_REF"], table["TA_F"] = -table["NEE_VUT_REF"], table["TA_F"] + 273.15
+    (tmp_path / "raw").mkdir()
+    table.to_csv(tmp_path / "raw" / short_csv.name, index=False)
+    for beside in short_csv.parent.glob("site*"):
+        shutil.copy(beside, tmp_path / "raw")
+    with pytest.warns(UserWarning, match=rf"{short_csv.name}: the values of TA show that it is in K."):
+        said = run("budget", "raw", "--out", "out", "--model", "mds", "--quiet", folder=tmp_path)
+    assert "1 of 1 years have no sum, because more than 0% of their hours" in said
+    errors = capsys.readouterr().err
+    assert "xcarbon: DE-Tha: NEE is" in errors and "Change its sign." in errors
+    assert "xcarbon: DE-Tha: The values of TA show that it is in K." in errors
+
+
+def test_warnings_are_one_line_without_python(tmp_path):
+    table = "TIMESTAMP_START,VPD,nee\n201406010000,5,1\n201406010100,5,2\n"
+    path = tmp_path / "FLX_DE-Tha_FLUXNET2015_SUBSET_HR_2014-2014.csv"
+    path.write_text(table)
+    (tmp_path / "site_data.csv").write_text(
+        "SITE_ID,LOCATION_LAT,LOCATION_LON,IGBP,UTC_OFFSET\nDE-Tha,50.9624,13.5652,ENF,1\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "xcarbon", "info", path], capture_output=True, text=True, check=True
+    )
+    assert f"xcarbon: {path}: some columns are not read; rename 'nee' to NEE to read them\n" in done.stderr
+
+
 def test_budget_of_a_tower_file_with_percentiles_over_thresholds(short_csv, tmp_path, capsys):
     shutil.copytree(short_csv.parent, tmp_path / "raw")
     text = "TIMESTAMP,NEE_VUT_REF,NEE_VUT_REF_QC,NEE_VUT_16,NEE_VUT_84\n2014,-500,0.8,-520,-460\n"

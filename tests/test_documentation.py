@@ -47,7 +47,8 @@ def test_fluxnet_output_of_eddypro_has_the_flux_without_storage(tmp_path: Path) 
     )
     path = tmp_path / "eddypro_DE-Abc_fluxnet_2020-01-02T000000_adv.csv"
     table.to_csv(path, index=False)
-    tower = xcarbon.open_fluxnet(path, metadata=SITE).load()
+    with pytest.warns(UserWarning, match=r"no column of TA, VPD, .* 'TA_EP', 'VPD_EP'\] are not read"):
+        tower = xcarbon.open_fluxnet(path, metadata=SITE).load()
     assert set(tower.data_vars) == {"NEE", "USTAR", "SW_IN"}
     assert tower["NEE"].values[0, 0] == 2.0
     assert tower["NEE"].isnull().values.tolist() == [[False, True]]

@@ -8,6 +8,7 @@ public names of ``xcarbon``.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; return 1 after an error, 130 after Ctrl-C, or what the command returns."""
+        usual = warnings.formatwarning
+        warnings.formatwarning = _in_one_line
         try:
             return super().invoke(ctx)
         except (XCarbonError, FileNotFoundError) as error:
@@ -40,6 +43,13 @@ class Commands(click.Group):
         except KeyboardInterrupt as stop:
             print(f"xcarbon: {stop or 'interrupted'}", file=sys.stderr)
             return 130
+        finally:
+            warnings.formatwarning = usual
+
+
+def _in_one_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    """Return the text of a warning without the line of the program that issued it."""
+    return f"xcarbon: {in_words(str(message))}\n"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

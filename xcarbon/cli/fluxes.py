@@ -16,9 +16,11 @@ import xcarbon
 from xcarbon.cli.options import PATH, PLACE, Selection, command, overwrite, selects
 from xcarbon.cli.tables import count, score_table
 from xcarbon.core.atomic import check_free
+from xcarbon.core.conventions import is_grid
 from xcarbon.core.errors import VariableError, XCarbonError
 from xcarbon.core.extras import require
 from xcarbon.core.options import progress_bar
+from xcarbon.core.validation import is_half_hourly
 from xcarbon.core.variables import FILLED, IN_TRAINING, TARGETS
 from xcarbon.io.formats import open_data
 from xcarbon.io.location import Location
@@ -52,6 +54,7 @@ def gapfill(
     check_output(out, overwrite)
     towers = selection.towers(data)
     selection.hours(towers)  # an empty period is an error before hours of work
+    _report_errors(towers)
     filled = selection.hours(towers.carbon.gapfill(target, model))
     write = filled.carbon.to_netcdf if Location.of(out).suffix == ".nc" else filled.carbon.to_store
     write(out, overwrite=overwrite)
@@ -99,6 +102,7 @@ def budget(
     matplotlib.use("agg")  # figures are written to files, without a screen
     towers = selection.towers(data, uncertainty=True)
     selection.hours(towers)  # an empty period is an error before hours of work
+    _report_errors(towers)
     fluxes = selection.hours(fill_and_partition(towers, model))
     fluxes.carbon.write_budget(
         out, thresholds=_thresholds(data, selection), max_missing=max_missing, overwrite=overwrite
@@ -111,7 +115,22 @@ def budget(
     ]
     print(f"wrote {out}; annual sums [g of carbon m-2], with the 90 % interval of NEE:")
     print(annual[shown].to_string(index=False, float_format="{:.0f}".format))
+    if lacking := int(annual["NEE"].isna().sum()):
+        print(
+            f"{lacking} of {len(annual)} years have no sum, because more than {max_missing:.0%} of their "
+            "hours are missing; --max-missing sets this share"
+        )
     return 0
+
+
+def _report_errors(towers: xr.Dataset) -> None:
+    """Print the errors that the quality checks find in towers, which would go into the results."""
+    if is_grid(towers) or is_half_hourly(towers["time"]):
+        return
+    for finding in towers.carbon.check().findings:
+        if finding.severity == "error" and finding.topic != "CF":
+            where = f"{finding.site}: " if finding.site else ""
+            print(f"xcarbon: {where}{finding.message}", file=sys.stderr)
 
 
 def _thresholds(data: tuple[str, ...], selection: Selection) -> dict[str, xr.Dataset]:

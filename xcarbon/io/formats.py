@@ -55,7 +55,7 @@ def open_data(
             other = next(path for path in found if path not in tables)
             raise FileFormatError(f"{tables[0]} and {other} cannot be opened together: one is a tower file")
         return open_fluxnet(tables, metadata=metadata, uncertainty=uncertainty)
-    if metadata is not None:
+    if metadata is not None and os.path.exists(found[0]):
         raise OptionError(f"{metadata} is for tower files; {found[0]} contains its own metadata")
     return _open_arrays(found)
 

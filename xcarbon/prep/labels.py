@@ -97,7 +97,8 @@ def _check_names(ds: xr.Dataset) -> None:
             str(name) for name, index in ds.indexes.items() if index.dtype.kind == "M" and name != "day"
         ]
         renamed |= dict.fromkeys(stamps[:1], "time")
-        if not stamps and any(name in VARIABLES for name in ds.data_vars):
+        is_hourly = any(name in VARIABLES for name in ds.data_vars)
+        if is_hourly and not stamps and "time" not in ds.dims:
             raise TimestampError(
                 f"{_where(ds)}: there is no time, only the dimensions {tuple(ds.sizes)}; name the dimension "
                 "of the hours 'time' and give it stamps by ds.assign_coords(time=...)"
