@@ -55,7 +55,7 @@ class TrainingFromDisk:
 
     def track_cold_alone(self, kind: str) -> float:
         """Time training from memory against cold data on disk without the thread that gathers batches."""
-        with mock.patch.object(run, "ahead", lambda items: (item for item in items)):
+        with mock.patch.object(run, "prefetch", lambda items: (item for item in items)):
             return compare(kind, mock.patch.object(arrays._OnDisk, "tensor", evicted))
 
     track_warm.unit = track_cold.unit = track_cold_alone.unit = "x the speed of training from memory"
